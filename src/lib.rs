@@ -1,0 +1,6 @@
+//! passportd issues, verifies, revokes and rotates short-lived, Ed25519-signed capability documents for the services
+//! on a host. The private keys stay in a PKCS#11 device.
+//!
+//! The rooms below stand in the order in which they may import each other: each sees only those before it, which
+//! `tests/layers.rs` enforces. `ARCHITECTURE.md` is the map.
+#![forbid(unsafe_code)]
