@@ -1,0 +1,134 @@
+//! Strict Ed25519 verification for few, long-lived keys.
+//!
+//! A verdict is exactly what `ed25519-dalek`'s `verify_strict` says about the same key, message and signature, whatever
+//! else is in the batch and in whatever order. That is why there is no batch equation in here: `verify_batch` of dalek
+//! answers for the batch as a whole, accepts what the strict rules refuse, and changes its mind with the company an
+//! item is in (`tests/vectors/INDEX.md` counts how often).
+//!
+//! Keys are checked once, when they are loaded, so that the checks of every later verification are fewer:
+//! [`PreparedKey::new`] refuses keys that are not canonical, or that are not of prime order.
+//!
+//! ```
+//! use strict25519::{Item, PreparedKey, verify_many};
+//!
+//! // RFC 8032 §7.1, TEST 2: a message of one byte, 0x72.
+//! let key = PreparedKey::new(&[
+//!     0x3d, 0x40, 0x17, 0xc3, 0xe8, 0x43, 0x89, 0x5a, 0x92, 0xb7, 0x0a, 0xa7, 0x4d, 0x1b, 0x7e, 0xbc, //
+//!     0x9c, 0x98, 0x2c, 0xcf, 0x2e, 0xc4, 0x96, 0x8c, 0xc0, 0xcd, 0x55, 0xf1, 0x2a, 0xf4, 0x66, 0x0c,
+//! ])?;
+//! let signature = [
+//!     0x92, 0xa0, 0x09, 0xa9, 0xf0, 0xd4, 0xca, 0xb8, 0x72, 0x0e, 0x82, 0x0b, 0x5f, 0x64, 0x25, 0x40, //
+//!     0xa2, 0xb2, 0x7b, 0x54, 0x16, 0x50, 0x3f, 0x8f, 0xb3, 0x76, 0x22, 0x23, 0xeb, 0xdb, 0x69, 0xda, //
+//!     0x08, 0x5a, 0xc1, 0xe4, 0x3e, 0x15, 0x99, 0x6e, 0x45, 0x8f, 0x36, 0x13, 0xd0, 0xf1, 0x1d, 0x8c, //
+//!     0x38, 0x7b, 0x2e, 0xae, 0xb4, 0x30, 0x2a, 0xee, 0xb0, 0x0d, 0x29, 0x16, 0x12, 0xbb, 0x0c, 0x00,
+//! ];
+//!
+//! let items = [
+//!     Item { key: &key, message: &[0x72], signature: &signature },
+//!     Item { key: &key, message: &[0x73], signature: &signature },
+//! ];
+//! let mut verdicts = Vec::new();
+//! verify_many(&items, &mut verdicts);
+//! assert_eq!(verdicts, [true, false]);
+//! # Ok::<(), strict25519::KeyError>(())
+//! ```
+#![deny(unsafe_code)]
+
+use std::fmt;
+
+use ed25519_dalek::{Signature, VerifyingKey};
+
+/// Bytes of an encoded public key (RFC 8032 §5.1.5).
+pub const KEY_LENGTH: usize = 32;
+
+/// Bytes of a signature (RFC 8032 §5.1.6).
+pub const SIGNATURE_LENGTH: usize = 64;
+
+/// Why a public key is not fit to verify with. Whoever handed in the key is at fault, never a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The 32 bytes are not the encoding of any point of the curve.
+    NotAPoint,
+    /// The bytes decode, but are not the one encoding that the point has (RFC 8032 §5.1.2): two encodings of one key
+    /// would be two names of one key.
+    NonCanonical,
+    /// The point has order 1, 2, 4 or 8: there are signatures under it that fit almost every message.
+    SmallOrder,
+    /// The point has a component of small order beside the prime-order one. No honest key generation makes such a
+    /// key, and libraries disagree about its signatures (ed25519-speccheck, case 3).
+    MixedOrder,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAPoint => "the public key is not a point of edwards25519",
+            Self::NonCanonical => "the public key is not canonically encoded",
+            Self::SmallOrder => "the public key has small order: anyone could forge for it",
+            Self::MixedOrder => "the public key has a component of small order",
+        })
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// A public key that was found fit, ready to verify with. Costs one point decompression and two scalar
+/// multiplications to make (about 0.1 ms), so make it once per key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedKey {
+    key: VerifyingKey,
+}
+
+impl PreparedKey {
+    /// Checks and prepares the encoded public key `bytes` (RFC 8032 §5.1.2).
+    ///
+    /// # Errors
+    /// Says which of the demands the key does not meet: see [`KeyError`].
+    pub fn new(bytes: &[u8; KEY_LENGTH]) -> Result<Self, KeyError> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
+        let point = key.to_edwards();
+        // dalek decodes by the ZIP 215 rules, which admit y >= p and a sign bit on x = 0.
+        if point.compress().to_bytes() != *bytes {
+            return Err(KeyError::NonCanonical);
+        }
+        if key.is_weak() {
+            return Err(KeyError::SmallOrder);
+        }
+        if !point.is_torsion_free() {
+            return Err(KeyError::MixedOrder);
+        }
+        Ok(Self { key })
+    }
+
+    /// The encoded key, as it was given to [`PreparedKey::new`].
+    pub fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
+        self.key.as_bytes()
+    }
+
+    /// Whether `signature` is a strict Ed25519 signature of `message` under this key.
+    #[must_use]
+    pub fn verify(&self, message: &[u8], signature: &[u8; SIGNATURE_LENGTH]) -> bool {
+        self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
+}
+
+/// One question: is `signature` a signature of `message` under `key`?
+#[derive(Clone, Copy, Debug)]
+pub struct Item<'a> {
+    /// The key, prepared. Items of one batch may have different keys.
+    pub key: &'a PreparedKey,
+    /// The signed bytes, exactly.
+    pub message: &'a [u8],
+    /// The signature, R ‖ s.
+    pub signature: &'a [u8; SIGNATURE_LENGTH],
+}
+
+/// Answers every item by itself: afterwards `verdicts[i]` says whether `items[i]` verified.
+///
+/// `verdicts` is emptied first and has one entry per item at the end, so no verdict of an earlier call can be taken
+/// for one of this call; an empty batch gives no verdicts. The vector is an argument so that its memory is used again.
+pub fn verify_many(items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+    verdicts.clear();
+    verdicts.extend(items.iter().map(|item| item.key.verify(item.message, item.signature)));
+}

@@ -1,0 +1,193 @@
+//! The published Ed25519 cases, against the verdicts that were measured with dalek's `verify_strict`.
+#![cfg(test)]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde_json::Value;
+use strict25519::{Item, KeyError, PreparedKey, verify_many};
+
+/// One published case.
+struct Case {
+    set: &'static str,
+    id: String,
+    key: [u8; 32],
+    message: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+fn read(path: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/vectors").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn json(path: &str) -> Value {
+    serde_json::from_str(&read(path)).unwrap()
+}
+
+fn unhex(value: &Value) -> Vec<u8> {
+    let digits = value.as_str().unwrap();
+    assert_eq!(digits.len() % 2, 0);
+    let pairs = digits.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    bytes.try_into().unwrap()
+}
+
+/// Every Ed25519 case of the three published sets.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for group in json("wycheproof/ed25519_test.json")["testGroups"].as_array().unwrap() {
+        let key = array(&unhex(&group["publicKey"]["pk"]));
+        for test in group["tests"].as_array().unwrap() {
+            let (message, signature) = (unhex(&test["msg"]), unhex(&test["sig"]));
+            cases.push(Case { set: "wycheproof", id: test["tcId"].to_string(), key, message, signature });
+        }
+    }
+    for (id, case) in json("speccheck/cases.json").as_array().unwrap().iter().enumerate() {
+        let (message, signature) = (unhex(&case["message"]), unhex(&case["signature"]));
+        let key = array(&unhex(&case["pub_key"]));
+        cases.push(Case { set: "speccheck", id: id.to_string(), key, message, signature });
+    }
+    for test in json("rfc/rfc8032_ed25519.json")["tests"].as_array().unwrap() {
+        let (message, signature) = (unhex(&test["msg"]), unhex(&test["sig"]));
+        let id = test["name"].as_str().unwrap().to_owned();
+        cases.push(Case { set: "rfc8032", id, key: array(&unhex(&test["pk"])), message, signature });
+    }
+    cases
+}
+
+/// What `verify_strict` of ed25519-dalek 3.0.0 said about each case, by set and id.
+fn measured() -> BTreeMap<(String, String), bool> {
+    let mut verdicts = BTreeMap::new();
+    for line in read("ed25519_verdicts.jsonl").lines() {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let name = (row["set"].as_str().unwrap().to_owned(), row["id"].as_str().unwrap().to_owned());
+        assert!(verdicts.insert(name, row["verify_strict"].as_bool().unwrap()).is_none());
+    }
+    verdicts
+}
+
+#[test]
+fn every_published_case_gets_the_measured_verdict() {
+    let measured = measured();
+    let (mut seen, mut accepted, mut short, mut refused_keys) = (0, 0, 0, Vec::new());
+    for case in cases() {
+        seen += 1;
+        let expected = measured[&(case.set.to_owned(), case.id.clone())];
+        let Ok(signature) = <[u8; 64]>::try_from(case.signature.as_slice()) else {
+            assert!(!expected, "{} {}: a signature that is not 64 bytes long", case.set, case.id);
+            short += 1;
+            continue;
+        };
+        match PreparedKey::new(&case.key) {
+            Ok(key) => {
+                assert_eq!(key.verify(&case.message, &signature), expected, "{} {}", case.set, case.id);
+                accepted += usize::from(expected);
+            }
+            Err(error) => refused_keys.push((case.set, case.id, error, expected)),
+        }
+    }
+    assert_eq!((seen, measured.len(), accepted, short), (168, 168, 93, 12));
+
+    // Where a key is refused there is no verdict at all. Case 3 is the one that `verify_strict` itself would accept.
+    let refused: Vec<_> =
+        refused_keys.iter().map(|(set, id, error, strict)| (*set, id.as_str(), *error, *strict)).collect();
+    assert_eq!(
+        refused,
+        [
+            ("speccheck", "0", KeyError::SmallOrder, false),
+            ("speccheck", "1", KeyError::SmallOrder, false),
+            ("speccheck", "2", KeyError::MixedOrder, false),
+            ("speccheck", "3", KeyError::MixedOrder, true),
+            ("speccheck", "4", KeyError::MixedOrder, false),
+            ("speccheck", "5", KeyError::MixedOrder, false),
+            ("speccheck", "8", KeyError::MixedOrder, false),
+            ("speccheck", "9", KeyError::MixedOrder, false),
+            ("speccheck", "10", KeyError::NonCanonical, false),
+            ("speccheck", "11", KeyError::NonCanonical, false),
+        ]
+    );
+}
+
+#[test]
+fn rfc_8032_accepts_its_own_and_nothing_else() {
+    for case in cases().into_iter().filter(|case| case.set == "rfc8032") {
+        let key = PreparedKey::new(&case.key).unwrap();
+        let signature: [u8; 64] = array(&case.signature);
+        assert!(key.verify(&case.message, &signature), "{}", case.id);
+        for bit in 0..512 {
+            let mut bent = signature;
+            bent[bit / 8] ^= 1 << (bit % 8);
+            assert!(!key.verify(&case.message, &bent), "{}: bit {bit} of the signature", case.id);
+        }
+        let longer = [case.message.as_slice(), &[0]].concat();
+        assert!(!key.verify(&longer, &signature), "{}", case.id);
+    }
+}
+
+#[test]
+fn keys_that_are_no_point_or_not_canonical_are_refused() {
+    // y = 2 is on no point of the curve; y = p + 1 is a second encoding of the neutral element (y = 1).
+    let mut two = [0; 32];
+    two[0] = 2;
+    assert_eq!(PreparedKey::new(&two), Err(KeyError::NotAPoint));
+    let mut p_plus_1 = [0xff; 32];
+    (p_plus_1[0], p_plus_1[31]) = (0xee, 0x7f);
+    assert_eq!(PreparedKey::new(&p_plus_1), Err(KeyError::NonCanonical));
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    assert_eq!(PreparedKey::new(&neutral), Err(KeyError::SmallOrder));
+}
+
+/// A small generator (SplitMix64), so that a shuffle is the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % u64::try_from(bound).unwrap()).unwrap()
+    }
+}
+
+#[test]
+fn a_batch_gives_what_single_items_get_in_any_order() {
+    let rounds: usize = std::env::var("PASSPORTD_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
+    let cases = cases();
+    let usable: Vec<_> = cases
+        .iter()
+        .filter_map(|case| {
+            let signature = <[u8; 64]>::try_from(case.signature.as_slice()).ok()?;
+            Some((PreparedKey::new(&case.key).ok()?, case.message.as_slice(), signature))
+        })
+        .collect();
+    let singles: Vec<bool> = usable.iter().map(|(key, message, signature)| key.verify(message, signature)).collect();
+    assert_eq!((singles.len(), singles.iter().filter(|good| **good).count()), (146, 93));
+
+    let (mut dice, mut verdicts) = (Dice(1), vec![true; 3]);
+    for _ in 0..rounds.div_ceil(4) {
+        let mut order: Vec<usize> = (0..usable.len()).collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, dice.below(at + 1));
+        }
+        order.truncate(1 + dice.below(usable.len()));
+        let items: Vec<_> = order
+            .iter()
+            .map(|at| Item { key: &usable[*at].0, message: usable[*at].1, signature: &usable[*at].2 })
+            .collect();
+        verify_many(&items, &mut verdicts);
+        let expected: Vec<bool> = order.iter().map(|at| singles[*at]).collect();
+        assert_eq!(verdicts, expected);
+    }
+}
+
+#[test]
+fn an_empty_batch_leaves_no_old_verdicts() {
+    let mut verdicts = vec![true, true];
+    verify_many(&[], &mut verdicts);
+    assert!(verdicts.is_empty());
+}
