@@ -4,3 +4,8 @@
 //! The rooms below stand in the order in which they may import each other: each sees only those before it, which
 //! `tests/layers.rs` enforces. `ARCHITECTURE.md` is the map.
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "daemon")]
+pub mod secret;
+
+pub mod clock;
