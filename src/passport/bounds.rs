@@ -1,0 +1,79 @@
+//! The limits of a payload, in one place, because the writer and the reader must agree on every one of them.
+//!
+//! Lengths are bytes of UTF-8 after JSON's escapes are undone.
+
+/// The largest integer, 2^53 − 1: above it, JSON readers that use doubles lose digits (RFC 8785 §3.2.2.3, RFC 7493 §2.2).
+pub const MAX_INTEGER: i64 = (1 << 53) - 1;
+/// The deepest nesting of objects and arrays; the payload itself is level 1.
+pub const MAX_DEPTH: usize = 16;
+/// Longest `iss`.
+pub const MAX_ISS: usize = 256;
+/// Longest `sub`.
+pub const MAX_SUB: usize = 256;
+/// Most audiences.
+pub const MAX_AUD: usize = 16;
+/// Longest audience.
+pub const MAX_AUD_LEN: usize = 256;
+/// Most scopes.
+pub const MAX_SCOPES: usize = 64;
+/// Longest scope.
+pub const MAX_SCOPE_LEN: usize = 128;
+/// Longest `jti` and `par`.
+pub const MAX_JTI: usize = 64;
+/// Longest `nonce`.
+pub const MAX_NONCE: usize = 128;
+/// Longest `cap.template`.
+pub const MAX_TEMPLATE: usize = 64;
+/// Longest `cap.action`.
+pub const MAX_ACTION: usize = 128;
+/// Exact length of `cnf.jkt`: 32 bytes as unpadded base64url.
+pub const JKT_LEN: usize = 43;
+
+/// Whether `text` can be an identifier: 1 to `max` bytes, no control characters.
+///
+/// Identifiers end up in audit records, journald fields and terminals. C0, DEL and C1 (`Cc` in Unicode) would let a
+/// subject forge lines there.
+pub fn is_identifier(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && !has_control(text)
+}
+
+/// Whether `text` holds a control character. Plain ASCII, the usual case, is decided by bytes.
+pub(super) fn has_control(text: &str) -> bool {
+    // No early exit: without one, the compiler looks at many bytes at once.
+    let plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, 0x20..=0x7e));
+    !plain && text.chars().any(char::is_control)
+}
+
+/// Whether `text` is shaped like an RFC 7638 thumbprint with SHA-256: 43 characters of base64url, the last of which
+/// holds two bits that must be zero.
+pub fn is_thumbprint(text: &str) -> bool {
+    let last_is_whole = text.bytes().last().is_some_and(|last| b"AEIMQUYcgkosw048".contains(&last));
+    text.len() == JKT_LEN
+        && last_is_whole
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_have_no_control_characters_of_any_kind() {
+        for good in ["a", "Ærø", "spiffe://x/y", "a b", "😀"] {
+            assert!(is_identifier(good, 64), "{good}");
+        }
+        for bad in ["", "a\nb", "\0", "a\x7f", "a\u{85}b", "\u{9b}31m"] {
+            assert!(!is_identifier(bad, 64), "{bad:?}");
+        }
+        assert!(is_identifier("abcd", 4));
+        assert!(!is_identifier("abcde", 4));
+    }
+
+    #[test]
+    fn thumbprints_are_43_characters_without_spare_bits() {
+        assert!(is_thumbprint("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"));
+        assert!(!is_thumbprint("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4l"));
+        assert!(!is_thumbprint("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4"));
+        assert!(!is_thumbprint("kPrK+qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"));
+    }
+}

@@ -1,0 +1,32 @@
+//! Passports: what they claim, their canonical bytes, how they are read, judged, carried and how keys are named.
+//!
+//! Everything in here is pure: no I/O, no clock, no keys. A payload is RFC 8785 canonical JSON with integers only; the
+//! bytes that were signed are the bytes that are read, nothing is ever serialised again to be verified.
+//!
+//! | part | what it holds |
+//! |---|---|
+//! | [`bounds`] | every limit on a payload, and what an identifier is |
+//! | [`kid`] | key identifiers, `ed25519/<tenant>/<purpose>/v<N>` |
+//! | [`claims`] | the claims as an owned value, and the writer of their canonical bytes |
+//! | [`mod@scan`] | the one-pass reader: bytes to borrowed claims, or why not |
+//! | [`judge`] | claims and expectations to a verdict |
+//! | [`envelope`] | payload and signature together, binary and as JSON |
+//! | [`jwk`] | JWKS documents and key thumbprints |
+//! | [`hex`] | bytes as lower-case hex, for all later rooms |
+
+pub mod bounds;
+mod canon;
+pub mod claims;
+pub mod envelope;
+pub mod hex;
+pub mod judge;
+pub mod jwk;
+pub mod kid;
+pub mod scan;
+
+pub use claims::{Cap, Claims, ClaimsError};
+pub use envelope::{Envelope, EnvelopeError, Opened, OwnedEnvelope};
+pub use judge::{Expect, Refusal};
+pub use jwk::{JwksError, etag, jwks, parse_jwks, thumbprint};
+pub use kid::{Kid, KidError, KidRef};
+pub use scan::{Fault, Member, Refused, Text, View, is_canonical, scan};
