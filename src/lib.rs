@@ -11,3 +11,5 @@ pub mod secret;
 pub mod clock;
 
 pub mod passport;
+
+pub mod wire;

@@ -1,0 +1,101 @@
+//! Messages of the admin socket. Append only, as those of the service socket.
+
+use bincode::{BorrowDecode, Decode, Encode};
+
+use super::{Health, Identity, Problem};
+
+/// One admin request; `id` and `corr_id` as in [`super::Request`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct AdminRequest<'a> {
+    /// Chosen by the client.
+    pub id: u64,
+    /// Joins this request with the caller's own records.
+    pub corr_id: [u8; 16],
+    /// What is asked.
+    pub op: AdminOp<'a>,
+}
+
+/// What an admin may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum AdminOp<'a> {
+    /// Whom the daemon takes this peer for.
+    WhoAmI,
+    /// Everything an operator wants to see, as one JSON document.
+    Status,
+    /// The conditions, each with its detail.
+    Health,
+    /// A statement of version, build, configuration, policy and keys, as one JSON document.
+    Attest,
+    /// Takes a key that a ceremony made into the key set: published, not signing yet.
+    Stage {
+        /// The new key's id.
+        kid: &'a str,
+    },
+    /// Makes a staged key the signing one of its tenant and purpose; the one before it retires.
+    Activate {
+        /// The staged key's id.
+        kid: &'a str,
+    },
+    /// Stops issuing until `ResumeIssue`; verification goes on.
+    PauseIssue {
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Ends `PauseIssue`.
+    ResumeIssue,
+    /// Reads configuration and policy again; a broken file changes nothing.
+    Reload,
+    /// Unready, and no new connections; what is under way is finished.
+    Drain,
+    /// Ends `Drain`.
+    Undrain,
+}
+
+/// One admin reply.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AdminReply {
+    /// The id of the request.
+    pub id: u64,
+    /// The answer, or why there is none.
+    pub result: Result<AdminOk, Problem>,
+}
+
+/// Answers to admins.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum AdminOk {
+    /// To `WhoAmI`.
+    WhoAmI(Identity),
+    /// To `Status`: JSON.
+    Status(String),
+    /// To `Health`.
+    Health(Health),
+    /// To `Attest`: JSON.
+    Attest(String),
+    /// To `Stage`.
+    Staged {
+        /// The key's id.
+        kid: String,
+        /// Its public key, as the signer reported and proved it.
+        public: [u8; 32],
+    },
+    /// To `Activate`.
+    Activated {
+        /// The key that signs now.
+        kid: String,
+        /// The one that it followed.
+        retired: Option<String>,
+    },
+    /// To `Reload`: what is in force now.
+    Reloaded {
+        /// BLAKE3 of the policy before.
+        old_policy: [u8; 32],
+        /// BLAKE3 of the policy now.
+        new_policy: [u8; 32],
+        /// Configuration keys that changed and are in force.
+        changed: Vec<String>,
+        /// Configuration keys that changed and need a restart.
+        needs_restart: Vec<String>,
+    },
+    /// To the rest: it is done and on record.
+    Done,
+}

@@ -1,0 +1,276 @@
+//! The ceremony socket: one request and a PIN in, one answer out. JSON, since an admin's tool is its only client and a
+//! ceremony is no hot path; `docs/WIRE.md` §15 specifies it.
+//!
+//! A frame is a 4-byte big-endian length and so many bytes. The request is one frame. The PIN is a frame of its own, so
+//! that it goes from one locked page to the other and never through a JSON parser's buffers; it is empty where no PIN
+//! is given. This room knows no secrets: the caller lends the PIN's bytes, and the ceremony reads them itself, after
+//! [`read_length`].
+
+use std::io::{self, Read, Write};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::HEADER;
+use super::link::KeyRole;
+
+/// The largest request, in bytes.
+pub const MAX_REQUEST: usize = 4096;
+
+/// The largest response, in bytes: a list of some thousand keys.
+pub const MAX_RESPONSE: usize = 4 << 20;
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanKind {
+    /// Make what a tenant lacks of: a passport key, an audit key, a seal key.
+    Init,
+    /// Make the next version of one key; purpose `audit` or `seal` means those.
+    Generate,
+    /// List the keys.
+    List,
+    /// Check everything.
+    Doctor,
+}
+
+/// A request. A member that is not known may be one that matters, so it is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// What is to be done.
+    pub plan: PlanKind,
+    /// For whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// For what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<String>,
+}
+
+/// The answer. Members of later versions are passed over: what was done is done, and the admin needs to see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// It was done.
+    Done(Report),
+    /// It was not, or not to its end.
+    Failed {
+        /// `denied`, `request`, `pin`, `busy`, `backup`, `unfit`, `hsm` or `link`: stable, for scripts.
+        code: String,
+        /// What is wrong and what to do.
+        message: String,
+    },
+}
+
+/// What a ceremony found and made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// All keys, pinned ones first.
+    pub keys: Vec<KeyReport>,
+    /// Objects in the HSM that belong to no key.
+    pub orphans: Vec<String>,
+    /// What the doctor found.
+    pub findings: Vec<Finding>,
+    /// Where the store was copied to first.
+    pub backup: Option<String>,
+    /// The module's description and version.
+    pub module: String,
+    /// The token's label and serial number.
+    pub token: String,
+    /// What works, but not as one would expect.
+    pub warnings: Vec<String>,
+}
+
+/// One key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyReport {
+    /// Its label: for signing keys the kid.
+    pub kid: String,
+    /// What it is for.
+    pub role: KeyRole,
+    /// Its public key, hex; absent for seal keys.
+    pub public: Option<String>,
+    /// `CKA_ID`, hex.
+    pub cka_id: String,
+    /// Whether this ceremony made it.
+    pub made_now: bool,
+    /// Whether the signer uses it.
+    pub usable: bool,
+    /// Why not.
+    pub problem: String,
+    /// Whether the token holds `CKA_ALLOWED_MECHANISMS` for it. SoftHSM 2.6 does not for Edwards keys.
+    pub mechanisms_bound: bool,
+}
+
+/// One check of the doctor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was looked at: `module`, `initialise`, `token`, `mechanisms`, `store`, `config`, `pin`, `pins`, a kid.
+    pub name: String,
+    /// Whether it is as it should be.
+    pub ok: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do; empty if nothing.
+    pub remedy: String,
+}
+
+/// Why a message did not arrive, or was none.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// It is announced as longer than what is read (the other side).
+    #[error("the {what} is longer than {limit} bytes")]
+    TooLong {
+        /// `request`, `PIN` or `response`.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+    },
+    /// It is not the JSON that it should be (the other side).
+    #[error("the {what} is not understood: {error}")]
+    NotUnderstood {
+        /// `request` or `response`.
+        what: &'static str,
+        /// Where and why not.
+        error: serde_json::Error,
+    },
+    /// The connection failed, or its time was up.
+    #[error("the connection failed: {0}")]
+    Link(#[from] io::Error),
+}
+
+/// Reads a frame's header, and judges it before a byte of the frame is waited for.
+///
+/// # Errors
+/// [`MessageError::TooLong`] over `limit` bytes, and [`MessageError::Link`].
+pub fn read_length(mut stream: impl Read, limit: usize, what: &'static str) -> Result<usize, MessageError> {
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header)?;
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if length > limit { Err(MessageError::TooLong { what, limit }) } else { Ok(length) }
+}
+
+fn read<T: DeserializeOwned>(mut stream: impl Read, limit: usize, what: &'static str) -> Result<T, MessageError> {
+    let mut body = vec![0; read_length(&mut stream, limit, what)?];
+    stream.read_exact(&mut body)?;
+    serde_json::from_slice(&body).map_err(|error| MessageError::NotUnderstood { what, error })
+}
+
+/// Writes one frame, the bytes straight from where they lie: they may be a PIN in its locked page.
+fn write(mut stream: impl Write, bytes: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+    stream.write_all(&length.to_be_bytes())?;
+    stream.write_all(bytes)
+}
+
+/// The ceremony's side: reads the request. The PIN's frame follows it.
+///
+/// # Errors
+/// [`MessageError`]; nothing is allocated for a request over [`MAX_REQUEST`].
+pub fn read_request(stream: impl Read) -> Result<Request, MessageError> {
+    read(stream, MAX_REQUEST, "request")
+}
+
+/// The ceremony's side: writes the response.
+///
+/// # Errors
+/// What the stream says.
+pub fn write_response(mut stream: impl Write, response: &Response) -> io::Result<()> {
+    write(&mut stream, &serde_json::to_vec(response)?)?;
+    stream.flush()
+}
+
+/// The admin's side: asks for a ceremony, with the PIN's bytes (none where no PIN is given), and waits for its end.
+///
+/// # Errors
+/// [`MessageError`]; a ceremony that failed is a [`Response::Failed`].
+pub fn call(mut stream: impl Read + Write, request: &Request, pin: &[u8]) -> Result<Response, MessageError> {
+    let request = serde_json::to_vec(request).map_err(io::Error::other)?;
+    let sent = write(&mut stream, &request).and_then(|()| write(&mut stream, pin)).and_then(|()| stream.flush());
+    match sent {
+        // Who may not hold ceremonies is told so before anything is read; the answer is there all the same.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => read(stream, MAX_RESPONSE, "response"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::io::Cursor;
+
+    /// What is read, and what was written.
+    struct Both(Cursor<Vec<u8>>, Vec<u8>);
+
+    impl Read for Both {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.0.read(out)
+        }
+    }
+
+    impl Write for Both {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn answered(response: &[u8], pin: &[u8]) -> (Result<Response, MessageError>, Vec<u8>) {
+        let mut frame = Vec::new();
+        write(&mut frame, response).unwrap();
+        let mut stream = Both(Cursor::new(frame), Vec::new());
+        let request = Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: None };
+        (call(&mut stream, &request, pin), stream.1)
+    }
+
+    #[test]
+    fn both_sides_understand_each_other() {
+        let key = KeyReport {
+            kid: "ed25519/t1/auth/v1".to_owned(),
+            role: KeyRole::Passport,
+            public: None,
+            cka_id: "01".to_owned(),
+            made_now: true,
+            usable: true,
+            problem: String::new(),
+            mechanisms_bound: false,
+        };
+        let response = Response::Done(Report { keys: vec![key], ..Report::default() });
+        let mut frame = Vec::new();
+        write_response(&mut frame, &response).unwrap();
+        let (answer, sent) = answered(&frame[HEADER..], b"12\"34");
+        assert_eq!(answer.unwrap(), response);
+
+        let mut sent = Cursor::new(sent);
+        let request = read_request(&mut sent).unwrap();
+        assert_eq!((request.plan, request.tenant.as_deref(), request.purpose), (PlanKind::Init, Some("t1"), None));
+        assert_eq!(read_length(&mut sent, 64, "PIN").unwrap(), 5);
+        let mut pin = Vec::new();
+        sent.read_to_end(&mut pin).unwrap();
+        assert_eq!(pin, b"12\"34");
+    }
+
+    #[test]
+    fn an_answer_of_another_version_is_read() {
+        let key = json!({"kid": "k", "role": "seal", "public": null, "cka_id": "01", "made_now": false, "usable": true,
+                         "problem": "", "mechanisms_bound": true, "later": 1});
+        let (answer, _) = answered(json!({"done": {"keys": [key], "later": []}}).to_string().as_bytes(), b"");
+        assert!(matches!(answer.unwrap(), Response::Done(report) if report.keys[0].role == KeyRole::Seal));
+    }
+
+    #[test]
+    fn what_is_not_an_answer_is_refused() {
+        assert!(matches!(answered(b"not json", b"").0, Err(MessageError::NotUnderstood { what: "response", .. })));
+        let mut endless = Both(Cursor::new(vec![0xff; 4]), Vec::new());
+        let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+        assert!(matches!(call(&mut endless, &request, b""), Err(MessageError::TooLong { limit: MAX_RESPONSE, .. })));
+        let mut silent = Both(Cursor::new(Vec::new()), Vec::new());
+        assert!(matches!(call(&mut silent, &request, b""), Err(MessageError::Link(_))));
+    }
+}

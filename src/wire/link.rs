@@ -1,0 +1,194 @@
+//! The private link between front and signer: same frames, same armour, its own messages.
+//!
+//! The front names no key beside a payload: the signer reads the kid from the payload itself.
+
+use bincode::{BorrowDecode, Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+/// The first frame, front to signer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct LinkHello<'a> {
+    /// The wire version of the link.
+    pub wire: u8,
+    /// The issuer that the front serves; it must be the signer's own.
+    pub issuer: &'a str,
+}
+
+/// The signer's answer to [`LinkHello`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum LinkGreeting {
+    /// Requests may follow.
+    Welcome(LinkWelcome),
+    /// The connection is closed after this; the text is for the operator.
+    Refused(String),
+}
+
+/// What the front learns of the signer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkWelcome {
+    /// The wire version of the link.
+    pub wire: u8,
+    /// Sessions that sign, one worker each.
+    pub sessions: u32,
+    /// The module's description and version.
+    pub module: String,
+    /// The HSM's label and serial number.
+    pub token: String,
+    /// Random at every start of the signer.
+    pub boot_id: u64,
+}
+
+/// One request to the signer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct LinkRequest<'a> {
+    /// Chosen by the front.
+    pub id: u64,
+    /// What is asked.
+    pub op: LinkOp<'a>,
+}
+
+/// What the front may ask. There is no operation that signs bytes of the front's choice or touches a key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum LinkOp<'a> {
+    /// Sign a canonical payload with the key that it names.
+    Sign {
+        /// The payload.
+        payload: &'a [u8],
+    },
+    /// Prove that a key works: sign `passportd/probe/v1\0` and 32 bytes that the signer chooses.
+    Probe {
+        /// The key's id.
+        kid: &'a str,
+    },
+    /// Which keys are there?
+    Keys,
+    /// Finalise and initialise the module in a quiet moment, to see keys that a ceremony made.
+    Reinitialise,
+    /// Counts.
+    Stats,
+}
+
+/// One reply of the signer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkReply {
+    /// The id of the request.
+    pub id: u64,
+    /// The answer.
+    pub result: LinkResult,
+}
+
+/// Answers of the signer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum LinkResult {
+    /// To `Sign`; it passed `verify_strict` against the pinned key.
+    Signed {
+        /// The signature.
+        sig: [u8; 64],
+    },
+    /// To `Probe`.
+    Probed {
+        /// What the signer chose.
+        challenge: [u8; 32],
+        /// The signature over the prefix and the challenge.
+        sig: [u8; 64],
+    },
+    /// To `Keys`.
+    Keys(Vec<LinkKey>),
+    /// To `Reinitialise`: the keys as they are now.
+    Reinitialised(Vec<LinkKey>),
+    /// To `Stats`.
+    Stats(LinkStats),
+    /// To anything: no.
+    Refused(LinkRefusal),
+}
+
+/// The bytes before the challenge of a probe.
+pub const PROBE_PREFIX: &[u8] = b"passportd/probe/v1\0";
+
+/// A key as the signer sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkKey {
+    /// Its id.
+    pub kid: String,
+    /// What it may sign.
+    pub role: KeyRole,
+    /// Its public key; zeros for a seal key, which has none.
+    pub public: [u8; 32],
+    /// Whether the signer uses it.
+    pub usable: bool,
+    /// Why not, for the operator.
+    pub problem: String,
+}
+
+/// What a key is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KeyRole {
+    /// Signs passports.
+    Passport,
+    /// Signs checkpoints, transcripts and attestations.
+    Audit,
+    /// Seals; never signs.
+    Seal,
+}
+
+impl KeyRole {
+    /// The role in words, as files and JSON spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passport => "passport",
+            Self::Audit => "audit",
+            Self::Seal => "seal",
+        }
+    }
+}
+
+/// Counts since the signer started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LinkStats {
+    /// Signatures released.
+    pub signatures: u64,
+    /// Requests refused by its guard.
+    pub refused: u64,
+    /// Jobs that wait now.
+    pub queued: u32,
+    /// Workers given up because a call never came back.
+    pub stuck: u32,
+    /// Resident memory, KiB.
+    pub rss_kib: u64,
+    /// CPU time used, microseconds.
+    pub cpu_us: u64,
+}
+
+/// Why the signer says no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
+pub enum LinkRefusal {
+    /// Not a message, or a payload that is not one of ours.
+    Malformed,
+    /// The payload is not its own canonical form.
+    NotCanonical,
+    /// No usable key of that id.
+    UnknownKid,
+    /// Another issuer's payload.
+    ForeignIssuer,
+    /// The tenant is not in the signer's bounds.
+    TenantDenied,
+    /// The key is not for passports, or not for this purpose.
+    PurposeDenied,
+    /// The lifetime is outside the bounds.
+    LifetimeDenied,
+    /// `iat` or `nbf` is too far from the signer's clock.
+    ClockDenied,
+    /// The key's rate is used up.
+    RateLimited,
+    /// The queue is full.
+    Busy,
+    /// The HSM did not answer in time.
+    Timeout,
+    /// The HSM failed.
+    HsmUnavailable,
+    /// The HSM returned a signature that does not verify; it was destroyed.
+    BadSignature,
+    /// A defect of the signer.
+    Internal,
+}

@@ -1,0 +1,31 @@
+//! The wire: frames, greetings, messages of the service and admin sockets, problems, and the link between front and
+//! signer; and, as JSON, the ceremony's. `docs/WIRE.md` specifies every byte. This is the only room that names bincode; [`armour`] says what it
+//! takes to use it on strangers' bytes.
+
+pub mod admin;
+mod armour;
+#[cfg(feature = "daemon")]
+pub mod ceremony;
+pub mod frame;
+pub mod hello;
+pub mod link;
+pub mod problem;
+pub mod service;
+
+pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest};
+pub use armour::{MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
+pub use hello::{Greeting, Hello, Limits, Welcome};
+pub use problem::{Code, Problem};
+pub use service::{
+    Accepted, Condition, Health, Identity, Introspection, IssueSpec, Issued, KeySet, Passport, Reply, Request,
+    ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+};
+
+/// The first byte of every body. It names the layout of all that follows.
+pub const WIRE_VERSION: u8 = 1;
+
+/// The largest body, in bytes (1 MiB). A header that announces more ends the connection before any buffer grows.
+pub const MAX_FRAME: usize = 1 << 20;
+
+/// The length prefix: four bytes, big-endian, the size of the body without the prefix.
+pub const HEADER: usize = 4;

@@ -1,0 +1,252 @@
+//! Messages of the service socket. Append only: the order of variants and fields is the wire.
+
+use bincode::{BorrowDecode, Decode, Encode};
+
+use super::{Code, Problem};
+
+/// One request. The id is the client's; the reply carries it, and replies come in any order.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Request<'a> {
+    /// Chosen by the client; unique among its requests under way.
+    pub id: u64,
+    /// Joins this request with the caller's own records: 16 bytes, the size of a W3C trace-id. Zeros mean none.
+    pub corr_id: [u8; 16],
+    /// What is asked.
+    pub op: ServiceOp<'a>,
+}
+
+/// What a service may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum ServiceOp<'a> {
+    /// Is somebody there?
+    Ping,
+    /// What is running?
+    Version,
+    /// Who does the daemon take this peer for, and what may it do? Answered for every peer.
+    WhoAmI,
+    /// Which conditions hold?
+    Health,
+    /// A passport.
+    Issue(IssueSpec<'a>),
+    /// Several passports; each has its own answer.
+    IssueBatch(Vec<IssueSpec<'a>>),
+    /// A verdict on one passport.
+    Verify {
+        /// What it must be good for.
+        want: Want<'a>,
+        /// The passport.
+        passport: Passport<'a>,
+    },
+    /// Verdicts on several passports, each as if it were asked alone.
+    VerifyBatch {
+        /// What each must be good for.
+        want: Want<'a>,
+        /// The passports.
+        items: Vec<Passport<'a>>,
+    },
+    /// The claims of a passport and whether it would be accepted, without accepting it.
+    Introspect {
+        /// What it would have to be good for.
+        want: Want<'a>,
+        /// The passport.
+        passport: Passport<'a>,
+    },
+    /// The public keys as a JSON Web Key Set.
+    Keys {
+        /// The ETag of the set that the client has.
+        if_etag: Option<[u8; 32]>,
+    },
+}
+
+/// What a passport is to say, within its template.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct IssueSpec<'a> {
+    /// The template's name.
+    pub template: &'a str,
+    /// Whom it is about.
+    pub sub: &'a str,
+    /// For whom it is; empty: the template's only audience.
+    pub aud: Vec<&'a str>,
+    /// What it allows; empty: what the template gives by default.
+    pub scopes: Vec<&'a str>,
+    /// Its lifetime in seconds; none: the configured default, within the template.
+    pub ttl_s: Option<u32>,
+    /// Not valid before this time (seconds since 1970).
+    pub nbf: Option<i64>,
+    /// The action it is for, where the template lists actions.
+    pub action: Option<&'a str>,
+    /// A JSON object of the caller's own, signed along with the rest.
+    pub ctx: Option<&'a str>,
+}
+
+/// What a passport must be good for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Want<'a> {
+    /// The audience as which the peer verifies; none: the only one it may verify as.
+    pub aud: Option<&'a str>,
+    /// Scopes that must all be there.
+    pub scopes: Vec<&'a str>,
+}
+
+/// A passport as it travels to the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Passport<'a> {
+    /// The envelope.
+    Envelope {
+        /// `Ed25519` or `EdDSA`.
+        alg: &'a str,
+        /// The key id; the same as in `msg`.
+        kid: &'a str,
+        /// The exact bytes that were signed.
+        msg: &'a [u8],
+        /// 64 bytes.
+        sig: &'a [u8],
+    },
+}
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Reply {
+    /// The id of the request; 0 when the request was too broken to tell.
+    pub id: u64,
+    /// The answer, or why there is none.
+    pub result: Result<ServiceOk, Problem>,
+}
+
+/// Answers.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ServiceOk {
+    /// To `Ping`.
+    Pong,
+    /// To `Version`.
+    Version(VersionInfo),
+    /// To `WhoAmI`.
+    WhoAmI(Identity),
+    /// To `Health`.
+    Health(Health),
+    /// To `Issue`.
+    Issued(Issued),
+    /// To `IssueBatch`, by index.
+    IssuedBatch(Vec<Result<Issued, Problem>>),
+    /// To `Verify`.
+    Verdict(Verdict),
+    /// To `VerifyBatch`, by index.
+    Verdicts(Vec<Verdict>),
+    /// To `Introspect`.
+    Introspection(Introspection),
+    /// To `Keys`.
+    Keys(KeySet),
+    /// To `Keys`, when the client's set is current.
+    KeysNotModified {
+        /// For how long it may be used before asking again.
+        max_age_s: u32,
+    },
+}
+
+/// What is running.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct VersionInfo {
+    /// `passportd/<version>`.
+    pub server: String,
+    /// The wire version.
+    pub wire: u8,
+    /// The issuer.
+    pub issuer: String,
+}
+
+/// Whom the daemon takes the peer for, read from the kernel at connect (`SO_PEERCRED`, `SO_PEERGROUPS`).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Identity {
+    /// Its user id.
+    pub uid: u32,
+    /// Its group id.
+    pub gid: u32,
+    /// Its process id.
+    pub pid: i32,
+    /// Its supplementary groups.
+    pub groups: Vec<u32>,
+    /// The listener it came through.
+    pub listener: String,
+    /// The rules that name it; none: it may do nothing.
+    pub rules: Vec<String>,
+    /// The operations that they grant.
+    pub operations: Vec<String>,
+    /// The templates that they grant.
+    pub templates: Vec<String>,
+    /// The audiences as which it may verify.
+    pub audiences: Vec<String>,
+}
+
+/// Which conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Health {
+    /// Whether passports can be issued.
+    pub issue_ready: bool,
+    /// Whether passports can be verified.
+    pub verify_ready: bool,
+    /// Each condition by name.
+    pub conditions: Vec<Condition>,
+}
+
+/// One condition of [`Health`].
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Condition {
+    /// `hsm`, `policy`, `audit`, `state`, `clock` or `keys`.
+    pub name: String,
+    /// Whether it holds.
+    pub ok: bool,
+    /// Why not; empty on the service socket.
+    pub detail: String,
+}
+
+/// A passport as it leaves the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Issued {
+    /// The envelope; its algorithm is `Ed25519`.
+    Envelope {
+        /// The key id.
+        kid: String,
+        /// The exact bytes that were signed.
+        msg: Vec<u8>,
+        /// The signature.
+        sig: [u8; 64],
+    },
+}
+
+/// Accepted, or refused with its reason.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Verdict {
+    /// Good for what was wanted.
+    Accepted(Accepted),
+    /// Not good; the code is one that may be a verdict's reason.
+    Refused(Code),
+}
+
+/// What an acceptance says beside the passport's own claims.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Accepted {
+    /// When the passport expires (seconds since 1970, exclusive).
+    pub exp: i64,
+}
+
+/// The state of a passport, in the manner of RFC 7662.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Introspection {
+    /// Whether `Verify` would accept it now.
+    pub active: bool,
+    /// Why not.
+    pub reason: Option<Code>,
+    /// Its claims as canonical JSON, only if the signature is authentic.
+    pub claims: Option<Vec<u8>>,
+}
+
+/// A JSON Web Key Set (RFC 7517, RFC 8037).
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct KeySet {
+    /// BLAKE3 of the bytes of `jwks`.
+    pub etag: [u8; 32],
+    /// For how long it may be used before asking again.
+    pub max_age_s: u32,
+    /// The set as JSON.
+    pub jwks: Vec<u8>,
+}

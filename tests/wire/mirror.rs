@@ -1,0 +1,141 @@
+//! The same messages for wincode: declared again, by hand, in the same order. Names and fields are those of the real
+//! types, so that a value's Debug text must be the same from either codec.
+
+#![expect(clippy::mem_forget, reason = "it is what wincode's derived readers do")]
+
+use wincode::{SchemaRead, SchemaWrite};
+
+macro_rules! mirror {
+    ($($item:item)*) => {
+        $(#[derive(Clone, Debug, PartialEq, SchemaRead, SchemaWrite)] $item)*
+    };
+}
+
+mirror! {
+    pub(crate) struct Hello { wire: u8, client: String }
+    pub(crate) enum Greeting { Welcome(Welcome), Refused(Problem) }
+    pub(crate) struct Welcome { wire: u8, server: String, issuer: String, limits: Limits }
+    pub(crate) struct Limits { max_frame: u32, max_msg_bytes: u32, max_batch: u32, max_in_flight: u32 }
+    pub(crate) struct Problem { code: Code, message: String, retryable: bool, retry_after_ms: Option<u32> }
+    pub(crate) enum Code {
+        Malformed, TooLarge, UnsupportedVersion, NoPeerPolicy, OpDenied, ScopeDenied, BadAlg, BadKid, UnknownKid, BadAud,
+        Expired, Nbf, VerifyFailed, Revoked, Replayed, LimitExceeded, PopRequired, PopInvalid, NeedsDaemon, Busy,
+        RateLimited, NotReady, Paused, Draining, HsmUnavailable, HsmTimeout, AuditUnavailable, StoreUnavailable,
+        ClockSuspect, ApprovalRequired, Internal,
+    }
+
+    pub(crate) struct Request { id: u64, corr_id: [u8; 16], op: ServiceOp }
+    pub(crate) enum ServiceOp {
+        Ping,
+        Version,
+        WhoAmI,
+        Health,
+        Issue(IssueSpec),
+        IssueBatch(Vec<IssueSpec>),
+        Verify { want: Want, passport: Passport },
+        VerifyBatch { want: Want, items: Vec<Passport> },
+        Introspect { want: Want, passport: Passport },
+        Keys { if_etag: Option<[u8; 32]> },
+    }
+    pub(crate) struct IssueSpec {
+        template: String,
+        sub: String,
+        aud: Vec<String>,
+        scopes: Vec<String>,
+        ttl_s: Option<u32>,
+        nbf: Option<i64>,
+        action: Option<String>,
+        ctx: Option<String>,
+    }
+    pub(crate) struct Want { aud: Option<String>, scopes: Vec<String> }
+    pub(crate) enum Passport { Envelope { alg: String, kid: String, msg: Vec<u8>, sig: Vec<u8> } }
+
+    pub(crate) struct Reply { id: u64, result: Result<ServiceOk, Problem> }
+    pub(crate) enum ServiceOk {
+        Pong,
+        Version(VersionInfo),
+        WhoAmI(Identity),
+        Health(Health),
+        Issued(Issued),
+        IssuedBatch(Vec<Result<Issued, Problem>>),
+        Verdict(Verdict),
+        Verdicts(Vec<Verdict>),
+        Introspection(Introspection),
+        Keys(KeySet),
+        KeysNotModified { max_age_s: u32 },
+    }
+    pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
+    pub(crate) struct Identity {
+        uid: u32,
+        gid: u32,
+        pid: i32,
+        groups: Vec<u32>,
+        listener: String,
+        rules: Vec<String>,
+        operations: Vec<String>,
+        templates: Vec<String>,
+        audiences: Vec<String>,
+    }
+    pub(crate) struct Health { issue_ready: bool, verify_ready: bool, conditions: Vec<Condition> }
+    pub(crate) struct Condition { name: String, ok: bool, detail: String }
+    pub(crate) enum Issued { Envelope { kid: String, msg: Vec<u8>, sig: [u8; 64] } }
+    pub(crate) enum Verdict { Accepted(Accepted), Refused(Code) }
+    pub(crate) struct Accepted { exp: i64 }
+    pub(crate) struct Introspection { active: bool, reason: Option<Code>, claims: Option<Vec<u8>> }
+    pub(crate) struct KeySet { etag: [u8; 32], max_age_s: u32, jwks: Vec<u8> }
+
+    pub(crate) struct AdminRequest { id: u64, corr_id: [u8; 16], op: AdminOp }
+    pub(crate) enum AdminOp {
+        WhoAmI,
+        Status,
+        Health,
+        Attest,
+        Stage { kid: String },
+        Activate { kid: String },
+        PauseIssue { reason: String },
+        ResumeIssue,
+        Reload,
+        Drain,
+        Undrain,
+    }
+    pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }
+    pub(crate) enum AdminOk {
+        WhoAmI(Identity),
+        Status(String),
+        Health(Health),
+        Attest(String),
+        Staged { kid: String, public: [u8; 32] },
+        Activated { kid: String, retired: Option<String> },
+        Reloaded { old_policy: [u8; 32], new_policy: [u8; 32], changed: Vec<String>, needs_restart: Vec<String> },
+        Done,
+    }
+
+    pub(crate) struct LinkHello { wire: u8, issuer: String }
+    pub(crate) enum LinkGreeting { Welcome(LinkWelcome), Refused(String) }
+    pub(crate) struct LinkWelcome { wire: u8, sessions: u32, module: String, token: String, boot_id: u64 }
+    pub(crate) struct LinkRequest { id: u64, op: LinkOp }
+    pub(crate) enum LinkOp { Sign { payload: Vec<u8> }, Probe { kid: String }, Keys, Reinitialise, Stats }
+    pub(crate) struct LinkReply { id: u64, result: LinkResult }
+    pub(crate) enum LinkResult {
+        Signed { sig: [u8; 64] },
+        Probed { challenge: [u8; 32], sig: [u8; 64] },
+        Keys(Vec<LinkKey>),
+        Reinitialised(Vec<LinkKey>),
+        Stats(LinkStats),
+        Refused(LinkRefusal),
+    }
+    pub(crate) struct LinkKey { kid: String, role: KeyRole, public: [u8; 32], usable: bool, problem: String }
+    pub(crate) enum KeyRole { Passport, Audit, Seal }
+    pub(crate) struct LinkStats {
+        signatures: u64,
+        refused: u64,
+        queued: u32,
+        stuck: u32,
+        rss_kib: u64,
+        cpu_us: u64,
+    }
+    pub(crate) enum LinkRefusal {
+        Malformed, NotCanonical, UnknownKid, ForeignIssuer, TenantDenied, PurposeDenied, LifetimeDenied, ClockDenied,
+        RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal,
+    }
+}
