@@ -13,3 +13,6 @@ pub mod clock;
 pub mod passport;
 
 pub mod wire;
+
+#[cfg(feature = "daemon")]
+pub mod metrics;

@@ -1,0 +1,207 @@
+//! What the daemon counts, under the names of `docs/METRICS.md`.
+//!
+//! Label values come from closed sets ([`labels`]) or from words that a later room hands over when the metrics are
+//! made. Every series exists from the start; hot paths hold handles, and counting is one atomic addition.
+
+mod family;
+pub mod labels;
+mod readiness;
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use thiserror::Error;
+
+pub use family::{Family, Labels, Worded};
+pub use labels::{Act, Alg, Answer, Blocked, Cache, Dependency, Endpoint, Label, Mode, Op, Outcome, Socket};
+pub use prometheus::TEXT_FORMAT;
+pub use readiness::{Condition, ReadyReport};
+
+use crate::passport::hex;
+use crate::wire::Code;
+use family::Maker;
+
+/// Seconds. A verification takes tens of microseconds, a signature some hundred, a stuck HSM seconds.
+const LATENCY_BUCKETS: [f64; 17] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
+    2.5, 10.0,
+];
+/// Items. `limits.max_batch` is at most 8192.
+const BATCH_BUCKETS: [f64; 14] =
+    [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0];
+/// Bytes. A frame has at most 1 MiB.
+const SIZE_BUCKETS: [f64; 9] = [64.0, 256.0, 512.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
+
+/// A defect of ours: a name that is not valid or used twice. It shows in the first test and never later.
+#[derive(Debug, Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// Words of rooms that come later in the order, which this one can't import.
+#[derive(Debug, Clone, Copy)]
+pub struct Words {
+    /// States of a key, for `passport_keys{state}`.
+    pub key_states: &'static [&'static str],
+    /// Types of audit records, for `ledger_events_total{type}`.
+    pub ledger_events: &'static [&'static str],
+}
+
+/// Every metric of the daemon. One instance, shared by all rooms.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `passport_ops_total{op,result,alg}`: items, alone or in batches.
+    pub ops: Family<(Act, Outcome, Alg), IntCounter>,
+    /// `passport_failures_total{reason}`: refused verdicts and problems, by code.
+    pub failures: Family<Code, IntCounter>,
+    /// `passport_requests_total{op,code}`: answered requests.
+    pub requests: Family<(Op, Answer), IntCounter>,
+    /// `passport_op_latency_seconds{op}`: from the complete frame to the answer.
+    pub latency: Family<Op, Histogram>,
+    /// `svc_passport_issue_latency_seconds`: one signature, from the queue to the checked result.
+    pub issue_latency: Histogram,
+    /// `passport_batch_len`: items of a batch request.
+    pub batch_len: Histogram,
+    /// `passport_body_size_bytes`: bodies of request frames.
+    pub body_size: Histogram,
+    /// `passport_cache_items{kind}`
+    pub cache_items: Family<Cache, IntGauge>,
+    /// `passport_vk_cache_hits_total`: a passport's kid was known.
+    pub vk_hits: IntCounter,
+    /// `passport_vk_cache_misses_total`: it was not.
+    pub vk_misses: IntCounter,
+    /// `passport_jwks_cache_hits_total`: Keys answered `not_modified`.
+    pub jwks_hits: IntCounter,
+    /// `passport_jwks_cache_misses_total`: Keys answered with the set.
+    pub jwks_misses: IntCounter,
+    /// `passport_rotations_total`: activations.
+    pub rotations: IntCounter,
+    /// `passport_keys{state}`
+    pub keys: Worded<IntGauge>,
+    /// `svc_passport_dependency_up{dep}`: 1 or 0.
+    pub dependency_up: Family<Dependency, IntGauge>,
+    /// `passport_issuance_blocked_total{reason}`
+    pub issuance_blocked: Family<Blocked, IntCounter>,
+    /// `busy_rejections_total{endpoint}`
+    pub busy: Family<Endpoint, IntCounter>,
+    /// `passport_connections{socket}`: open ones.
+    pub connections: Family<Socket, IntGauge>,
+    /// `passport_audit_lag_seconds`: age of the oldest record that is not durable yet.
+    pub audit_lag: Gauge,
+    /// `passport_signer_restarts_total`: connections to a new signer after the first.
+    pub signer_restarts: IntCounter,
+    /// `ledger_events_total{type}`: durable records.
+    pub ledger_events: Worded<IntCounter>,
+    mode: Family<Mode, IntGauge>,
+    policy_info: Mutex<IntGaugeVec>,
+}
+
+impl Metrics {
+    /// Makes every series, at zero.
+    ///
+    /// # Errors
+    /// [`MetricsError`], which is a defect and no condition of the machine.
+    pub fn new(words: Words) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        build_info(&registry)?;
+        Ok(Self {
+            ops: make.counters(("passport_ops_total", "Items, alone or in batches.", ["op", "result", "alg"]))?,
+            failures: make.counters(("passport_failures_total", "Refusals and problems by code.", ["reason"]))?,
+            requests: make.counters(("passport_requests_total", "Answered requests.", ["op", "code"]))?,
+            latency: make.histograms(
+                ("passport_op_latency_seconds", "From the complete request to its answer.", ["op"]),
+                &LATENCY_BUCKETS,
+            )?,
+            issue_latency: make.histogram(
+                "svc_passport_issue_latency_seconds",
+                "One signature, from the queue to the checked result.",
+                &LATENCY_BUCKETS,
+            )?,
+            batch_len: make.histogram("passport_batch_len", "Items of a batch request.", &BATCH_BUCKETS)?,
+            body_size: make.histogram("passport_body_size_bytes", "Bodies of request frames.", &SIZE_BUCKETS)?,
+            cache_items: make.gauges(("passport_cache_items", "Entries kept in memory.", ["kind"]))?,
+            vk_hits: make.counter("passport_vk_cache_hits_total", "Verifications whose key was known.")?,
+            vk_misses: make.counter("passport_vk_cache_misses_total", "Verifications whose key was not known.")?,
+            jwks_hits: make.counter("passport_jwks_cache_hits_total", "Keys requests answered not_modified.")?,
+            jwks_misses: make.counter("passport_jwks_cache_misses_total", "Keys requests answered with the set.")?,
+            rotations: make.counter("passport_rotations_total", "Activations of a new key.")?,
+            keys: make.worded_gauges(("passport_keys", "Keys by state of their life.", "state"), words.key_states)?,
+            dependency_up: make.gauges((
+                "svc_passport_dependency_up",
+                "Whether what the daemon needs is there.",
+                ["dep"],
+            ))?,
+            issuance_blocked: make.counters((
+                "passport_issuance_blocked_total",
+                "Passports not issued because of the daemon's condition.",
+                ["reason"],
+            ))?,
+            busy: make.counters(("busy_rejections_total", "Refusals because too much was under way.", ["endpoint"]))?,
+            connections: make.gauges(("passport_connections", "Open connections.", ["socket"]))?,
+            audit_lag: audit_lag(&registry)?,
+            signer_restarts: make.counter("passport_signer_restarts_total", "New signers after the first.")?,
+            ledger_events: make
+                .worded_counters(("ledger_events_total", "Durable audit records.", "type"), words.ledger_events)?,
+            mode: make.gauges(("passport_mode", "Where the keys are: 1 for the mode in force.", ["mode"]))?,
+            policy_info: Mutex::new(policy_info(&registry)?),
+            registry,
+        })
+    }
+
+    /// Counts one answered request and the time that it took.
+    pub fn answered(&self, op: Op, answer: Answer, took: Duration) {
+        self.requests.at((op, answer)).inc();
+        self.latency.at(op).observe(took.as_secs_f64());
+    }
+
+    /// Says where the keys are.
+    pub fn set_mode(&self, mode: Mode) {
+        for each in Mode::all() {
+            self.mode.at(each).set(i64::from(each == mode));
+        }
+    }
+
+    /// Says which policy is in force, by its hash. The series of the one before goes.
+    pub fn set_policy(&self, hash: &[u8; 32]) {
+        let text = hex::encode(hash);
+        // One writer at a time, so that two reloads can't leave two series. A poisoned lock guards nothing that breaks.
+        let info = self.policy_info.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        info.reset();
+        info.with_label_values(&[&text]).set(1);
+    }
+
+    /// Everything in the text format 0.0.4 ([`TEXT_FORMAT`] is its content type).
+    ///
+    /// # Errors
+    /// [`MetricsError`] if a family is inconsistent, which only a defect can make.
+    pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?.into_bytes())
+    }
+}
+
+fn build_info(registry: &Registry) -> Result<(), MetricsError> {
+    let opts = Opts::new("passport_build_info", "What is running; always 1.");
+    let wire = crate::wire::WIRE_VERSION.to_string();
+    let opts = opts.const_label("version", env!("CARGO_PKG_VERSION")).const_label("wire", wire);
+    let info = IntGauge::with_opts(opts)?;
+    info.set(1);
+    Ok(registry.register(Box::new(info))?)
+}
+
+fn audit_lag(registry: &Registry) -> Result<Gauge, MetricsError> {
+    let gauge = Gauge::new("passport_audit_lag_seconds", "Age of the oldest record that is not durable yet.")?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn policy_info(registry: &Registry) -> Result<IntGaugeVec, MetricsError> {
+    let info = IntGaugeVec::new(Opts::new("passport_policy_info", "The policy in force; always 1."), &["hash"])?;
+    registry.register(Box::new(info.clone()))?;
+    info.with_label_values(&["none"]).set(1);
+    Ok(info)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! Whether the daemon can do its work, and if not, why: the answer of `/readyz`, of Health and of Status.
+
+use serde::Serialize;
+
+use crate::wire;
+
+/// One thing that must hold. Names: `hsm`, `policy`, `audit`, `state`, `clock`, `keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Condition {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it holds.
+    pub ok: bool,
+    /// Why it does not; for administrators only.
+    #[serde(skip)]
+    pub detail: String,
+}
+
+/// The daemon's state in the eyes of those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReadyReport {
+    /// Passports can be issued.
+    pub issue_ready: bool,
+    /// Passports can be verified.
+    pub verify_ready: bool,
+    /// Each condition.
+    pub conditions: Vec<Condition>,
+}
+
+impl ReadyReport {
+    /// Whether `/readyz` answers 200.
+    pub const fn ready(&self) -> bool {
+        self.issue_ready && self.verify_ready
+    }
+
+    /// The body of `/readyz`, with the details left out: the port asks nobody who they are.
+    ///
+    /// # Errors
+    /// None in practice: the report is plain data.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+
+    /// The wire's form; details only for administrators.
+    pub fn to_health(&self, with_details: bool) -> wire::Health {
+        let condition = |condition: &Condition| wire::Condition {
+            name: condition.name.to_owned(),
+            ok: condition.ok,
+            detail: if with_details { condition.detail.clone() } else { String::new() },
+        };
+        wire::Health {
+            issue_ready: self.issue_ready,
+            verify_ready: self.verify_ready,
+            conditions: self.conditions.iter().map(condition).collect(),
+        }
+    }
+}
