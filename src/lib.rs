@@ -16,3 +16,6 @@ pub mod wire;
 
 #[cfg(feature = "daemon")]
 pub mod metrics;
+
+#[cfg(feature = "daemon")]
+pub mod policy;

@@ -1,0 +1,359 @@
+//! From tables to rules and templates: names resolved, references followed, bounds kept, places named.
+
+use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
+
+use toml::Spanned;
+
+use super::{
+    decide::Share,
+    error::PolicyError,
+    file::{File, PeerTable, Strings, TemplateTable},
+    load::PolicyFile,
+    names::{Names, Overflow},
+    operation::Operation,
+    peer::{Condition, Rule},
+    template::{Pattern, Template},
+};
+use crate::passport::{
+    bounds::{self, is_identifier},
+    kid,
+};
+
+/// The most rules of a policy, and the most templates.
+const MAX_TABLES: usize = 1024;
+/// The most entries of a list.
+const MAX_LIST: usize = 256;
+/// The longest name of a rule or listener, in bytes.
+const MAX_NAME: usize = 64;
+/// The longest lifetime that a template may allow: 366 days, in seconds.
+const MAX_TTL_S: u64 = 366 * 86_400;
+
+/// A file with what is needed to name places in it.
+struct Source<'a> {
+    dir: &'a Path,
+    name: Arc<str>,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    /// The line and column, both from 1, of a byte.
+    fn place(&self, at: usize) -> (usize, usize) {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
+    }
+
+    /// The error that something is wrong at a place.
+    fn wrong(&self, span: &Range<usize>, message: impl Into<String>) -> PolicyError {
+        let (line, column) = self.place(span.start);
+        PolicyError::At { path: self.dir.join(&*self.name), line, column, message: message.into() }
+    }
+
+    /// The strings of a list, each of which must be an identifier of at most `max` bytes.
+    fn strings(&self, list: &Strings, max: usize) -> Result<Vec<String>, PolicyError> {
+        self.bounded(list)?;
+        list.iter().map(|text| self.identifier(text, max)).collect()
+    }
+
+    /// Makes sure that a list is not too long.
+    fn bounded(&self, list: &Strings) -> Result<(), PolicyError> {
+        match list.get(MAX_LIST) {
+            Some(first) => Err(self.wrong(&first.span(), format!("a list has at most {MAX_LIST} entries"))),
+            None => Ok(()),
+        }
+    }
+
+    /// An identifier of at most `max` bytes.
+    fn identifier(&self, text: &Spanned<String>, max: usize) -> Result<String, PolicyError> {
+        if is_identifier(text.get_ref(), max) {
+            return Ok(text.get_ref().clone());
+        }
+        Err(self.wrong(&text.span(), format!("this must be 1 to {max} bytes long without control characters")))
+    }
+
+    /// A name that stands for itself only: no other table of its kind, in whatever file, may have it.
+    fn unique(&self, name: &Spanned<String>, seen: &mut BTreeMap<String, Arc<str>>) -> Result<String, PolicyError> {
+        let text = self.identifier(name, MAX_NAME)?;
+        match seen.insert(text.clone(), Arc::clone(&self.name)) {
+            None => Ok(text),
+            Some(file) => {
+                Err(self.wrong(&name.span(), format!("the name {text:?} is taken in {file}; choose another")))
+            }
+        }
+    }
+}
+
+/// The rules and templates of a policy.
+pub(super) type Tables = (Vec<Arc<Rule>>, Vec<Arc<Template>>);
+
+/// Builds the rules and templates of a policy.
+pub(super) fn build(
+    dir: &Path,
+    files: &[PolicyFile],
+    names: &dyn Names,
+    overflow: Overflow,
+) -> Result<Tables, PolicyError> {
+    let parsed = files.iter().map(|file| parse(dir, file)).collect::<Result<Vec<_>, _>>()?;
+    // A rule may name a template of a later file, so all templates come first.
+    let (mut templates, mut seen) = (Vec::new(), BTreeMap::new());
+    for (source, file) in &parsed {
+        for table in &file.template {
+            templates.push(Arc::new(template(source, table, &mut seen)?));
+        }
+    }
+    let (mut rules, mut seen) = (Vec::new(), BTreeMap::new());
+    for (source, file) in &parsed {
+        for table in &file.peer {
+            let context = Context { source, names, overflow, templates: &templates };
+            rules.push(Arc::new(context.rule(table, &mut seen)?));
+        }
+    }
+    for (count, what) in [(rules.len(), "the number of [[peer]]"), (templates.len(), "the number of [[template]]")] {
+        if count > MAX_TABLES {
+            return Err(PolicyError::TooMuch { path: dir.into(), what, max: MAX_TABLES });
+        }
+    }
+    Ok((rules, templates))
+}
+
+/// Reads the tables of a file.
+fn parse<'a>(dir: &'a Path, file: &'a PolicyFile) -> Result<(Source<'a>, File), PolicyError> {
+    let name = Arc::from(file.name.as_str());
+    let text = std::str::from_utf8(&file.bytes).map_err(|error| {
+        let good = file.bytes.get(..error.valid_up_to()).and_then(|good| std::str::from_utf8(good).ok());
+        let source = Source { dir, name: Arc::clone(&name), text: good.unwrap_or_default() };
+        source.wrong(&(error.valid_up_to()..error.valid_up_to()), "the file is not UTF-8")
+    })?;
+    let source = Source { dir, name, text };
+    match toml::from_str(text) {
+        Ok(tables) => Ok((source, tables)),
+        Err(error) => Err(source.wrong(&error.span().unwrap_or_default(), error.message())),
+    }
+}
+
+/// Checks a `[[template]]`.
+fn template(
+    source: &Source<'_>,
+    table: &TemplateTable,
+    seen: &mut BTreeMap<String, Arc<str>>,
+) -> Result<Template, PolicyError> {
+    let name = source.unique(&table.name, seen)?;
+    only_what_there_is(source, table)?;
+    for (text, fits, error) in [
+        (&table.tenant, kid::is_tenant(table.tenant.get_ref()), kid::KidError::Tenant),
+        (&table.purpose, kid::is_purpose(table.purpose.get_ref()), kid::KidError::Purpose),
+    ] {
+        if !fits {
+            return Err(source.wrong(&text.span(), error.to_string()));
+        }
+    }
+    let (max_ttl_s, default_ttl_s) = lifetimes(source, table)?;
+    let scopes = source.strings(&table.scopes, bounds::MAX_SCOPE_LEN)?;
+    if let Some(more) = table.default_scopes.iter().find(|scope| !scopes.contains(scope.get_ref())) {
+        return Err(source.wrong(&more.span(), "a default scope must be one of `scopes`"));
+    }
+    if let Some(first) = table.default_scopes.get(bounds::MAX_SCOPES) {
+        return Err(source.wrong(&first.span(), format!("a passport has at most {} scopes", bounds::MAX_SCOPES)));
+    }
+    Ok(Template {
+        name,
+        file: Arc::clone(&source.name),
+        tenant: table.tenant.get_ref().clone(),
+        purpose: table.purpose.get_ref().clone(),
+        subjects: subjects(source, &table.subjects)?,
+        audiences: source.strings(&table.audiences, bounds::MAX_AUD_LEN)?,
+        default_scopes: source.strings(&table.default_scopes, bounds::MAX_SCOPE_LEN)?,
+        scopes,
+        actions: source.strings(&table.actions, bounds::MAX_ACTION)?,
+        max_ttl_s,
+        default_ttl_s,
+    })
+}
+
+/// Refuses what this release can't enforce: ignoring a restriction would widen the template.
+fn only_what_there_is(source: &Source<'_>, table: &TemplateTable) -> Result<(), PolicyError> {
+    for (key, value) in [
+        ("limit", &table.limit),
+        ("nonce", &table.nonce),
+        ("proof", &table.proof),
+        ("binding", &table.binding),
+        ("offline_risk", &table.offline_risk),
+    ] {
+        if let Some(value) = value {
+            return Err(source.wrong(&value.span(), format!("`{key}` is not yet available in this release; remove it")));
+        }
+    }
+    match &table.form {
+        Some(form) if form.get_ref() == "jws" => {
+            Err(source.wrong(&form.span(), "`form = \"jws\"` is not yet available in this release; remove it"))
+        }
+        Some(form) if form.get_ref() != "envelope" => Err(source.wrong(&form.span(), "`form` must be \"envelope\"")),
+        _ => Ok(()),
+    }
+}
+
+/// The longest and the usual lifetime.
+fn lifetimes(source: &Source<'_>, table: &TemplateTable) -> Result<(u64, Option<u64>), PolicyError> {
+    let max = *table.max_ttl_s.get_ref();
+    if !(1..=MAX_TTL_S).contains(&max) {
+        return Err(source.wrong(&table.max_ttl_s.span(), format!("`max_ttl_s` must be from 1 to {MAX_TTL_S}")));
+    }
+    match &table.default_ttl_s {
+        Some(usual) if !(1..=max).contains(usual.get_ref()) => {
+            Err(source.wrong(&usual.span(), "`default_ttl_s` must be from 1 to `max_ttl_s`"))
+        }
+        usual => Ok((max, usual.as_ref().map(|usual| *usual.get_ref()))),
+    }
+}
+
+/// The subject patterns, of which there must be one.
+fn subjects(source: &Source<'_>, list: &Spanned<Strings>) -> Result<Vec<Pattern>, PolicyError> {
+    source.bounded(list.get_ref())?;
+    if list.get_ref().is_empty() {
+        return Err(source.wrong(&list.span(), "a template without `subjects` can issue nothing; use [\"*\"] for any"));
+    }
+    let pattern = |text: &Spanned<String>| {
+        source.identifier(text, bounds::MAX_SUB)?;
+        Pattern::parse(text.get_ref()).map_err(|why| source.wrong(&text.span(), why))
+    };
+    list.get_ref().iter().map(pattern).collect()
+}
+
+/// What is needed to check a `[[peer]]`.
+struct Context<'a> {
+    source: &'a Source<'a>,
+    names: &'a dyn Names,
+    overflow: Overflow,
+    templates: &'a [Arc<Template>],
+}
+
+impl Context<'_> {
+    /// Checks a `[[peer]]`.
+    fn rule(&self, table: &PeerTable, seen: &mut BTreeMap<String, Arc<str>>) -> Result<Rule, PolicyError> {
+        let source = self.source;
+        let name = source.unique(&table.name, seen)?;
+        let conditions = self.conditions(table)?;
+        if conditions.is_empty() {
+            let message = "a rule needs a condition: user, uid, group, gid, groups or listener; without one it would \
+                           mean everybody";
+            return Err(source.wrong(&table.name.span(), message));
+        }
+        Ok(Rule {
+            name: name.into(),
+            file: Arc::clone(&source.name),
+            line: source.place(table.name.span().start).0,
+            conditions,
+            allow: self.operations(&table.allow)?,
+            templates: self.granted(&table.templates)?,
+            verify_as: source.strings(&table.verify_as, bounds::MAX_AUD_LEN)?,
+            share: Share {
+                rps: self.positive(table.rps.as_ref())?,
+                issue_rps: self.positive(table.issue_rps.as_ref())?,
+                max_connections: self.positive(table.max_connections.as_ref())?,
+                max_bytes: self.positive(table.max_bytes.as_ref())?,
+            },
+        })
+    }
+
+    /// The conditions, in the order in which the documentation lists them.
+    fn conditions(&self, table: &PeerTable) -> Result<Vec<Condition>, PolicyError> {
+        let mut conditions = Vec::new();
+        if let Some(user) = &table.user {
+            conditions.push(Condition::User(user.get_ref().as_str().into(), self.user(user)?));
+        }
+        if let Some(uid) = &table.uid {
+            self.somebody(&uid.span(), *uid.get_ref(), self.overflow.uid)?;
+            conditions.push(Condition::Uid(*uid.get_ref()));
+        }
+        if let Some(group) = &table.group {
+            conditions.push(Condition::Group(group.get_ref().clone(), self.group(group)?));
+        }
+        if let Some(gid) = &table.gid {
+            self.somebody(&gid.span(), *gid.get_ref(), self.overflow.gid)?;
+            conditions.push(Condition::Gid(*gid.get_ref()));
+        }
+        if let Some(groups) = &table.groups {
+            self.source.bounded(groups.get_ref())?;
+            if groups.get_ref().is_empty() {
+                return Err(self
+                    .source
+                    .wrong(&groups.span(), "`groups` is empty, so nobody could match; name a group"));
+            }
+            let resolved = groups.get_ref().iter().map(|group| Ok((group.get_ref().clone(), self.group(group)?)));
+            conditions.push(Condition::Groups(resolved.collect::<Result<_, PolicyError>>()?));
+        }
+        if let Some(listener) = &table.listener {
+            conditions.push(Condition::Listener(self.source.identifier(listener, MAX_NAME)?));
+        }
+        Ok(conditions)
+    }
+
+    /// The uid of a user.
+    fn user(&self, name: &Spanned<String>) -> Result<u32, PolicyError> {
+        self.source.identifier(name, MAX_NAME)?;
+        let wrong = |message| self.source.wrong(&name.span(), message);
+        let answer = self.names.uid(name.get_ref());
+        let uid = answer.map_err(|error| wrong(format!("the user database does not answer: {error}")))?;
+        let uid =
+            uid.ok_or_else(|| wrong(format!("there is no user {:?}; create it, or remove the rule", name.get_ref())))?;
+        self.somebody(&name.span(), uid, self.overflow.uid).map(|()| uid)
+    }
+
+    /// The gid of a group.
+    fn group(&self, name: &Spanned<String>) -> Result<u32, PolicyError> {
+        self.source.identifier(name, MAX_NAME)?;
+        let wrong = |message| self.source.wrong(&name.span(), message);
+        let answer = self.names.gid(name.get_ref());
+        let gid = answer.map_err(|error| wrong(format!("the group database does not answer: {error}")))?;
+        let gid =
+            gid.ok_or_else(|| wrong(format!("there is no group {:?}; create it, or remove the rule", name.get_ref())))?;
+        self.somebody(&name.span(), gid, self.overflow.gid).map(|()| gid)
+    }
+
+    /// Refuses ids that stand for nobody: such a rule would never match, which its writer should know. The largest
+    /// number is how system calls say "no id" (chown(2)).
+    fn somebody(&self, span: &Range<usize>, id: u32, overflow: u32) -> Result<(), PolicyError> {
+        if id != overflow && id != u32::MAX {
+            return Ok(());
+        }
+        let message =
+            format!("the id {id} stands for unknown users or groups (nobody) and matches nothing; use another");
+        Err(self.source.wrong(span, message))
+    }
+
+    /// The operations.
+    fn operations(&self, list: &Strings) -> Result<Vec<Operation>, PolicyError> {
+        self.source.bounded(list)?;
+        let operation = |name: &Spanned<String>| {
+            Operation::by_name(name.get_ref()).ok_or_else(|| {
+                let known = Operation::ALL.map(Operation::name).join(", ");
+                let message = format!("there is no operation {:?} in this release; there are {known}", name.get_ref());
+                self.source.wrong(&name.span(), message)
+            })
+        };
+        list.iter().map(operation).collect()
+    }
+
+    /// The templates, which must exist.
+    fn granted(&self, list: &Strings) -> Result<Vec<Arc<Template>>, PolicyError> {
+        self.source.bounded(list)?;
+        let template = |name: &Spanned<String>| {
+            self.templates.iter().find(|template| template.name == *name.get_ref()).cloned().ok_or_else(|| {
+                let message =
+                    format!("there is no [[template]] named {:?}; add one, or remove it here", name.get_ref());
+                self.source.wrong(&name.span(), message)
+            })
+        };
+        list.iter().map(template).collect()
+    }
+
+    /// A number that is not 0: a share of nothing would be a denial in disguise.
+    fn positive<T: Copy + Default + PartialEq>(&self, number: Option<&Spanned<T>>) -> Result<Option<T>, PolicyError> {
+        match number {
+            Some(zero) if *zero.get_ref() == T::default() => {
+                Err(self.source.wrong(&zero.span(), "this must be at least 1; to deny, grant nothing"))
+            }
+            number => Ok(number.map(|number| *number.get_ref())),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The tables of a policy file, as TOML has them. Nothing is checked here but names and types of keys.
+
+use serde::{Deserialize, de::IgnoredAny};
+use toml::Spanned;
+
+/// A list of strings, each of which knows its place.
+pub(super) type Strings = Vec<Spanned<String>>;
+
+/// A file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) peer: Vec<PeerTable>,
+    #[serde(default)]
+    pub(super) template: Vec<TemplateTable>,
+}
+
+/// A `[[peer]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PeerTable {
+    pub(super) name: Spanned<String>,
+    pub(super) user: Option<Spanned<String>>,
+    pub(super) uid: Option<Spanned<u32>>,
+    pub(super) group: Option<Spanned<String>>,
+    pub(super) gid: Option<Spanned<u32>>,
+    pub(super) groups: Option<Spanned<Strings>>,
+    pub(super) listener: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow: Strings,
+    #[serde(default)]
+    pub(super) templates: Strings,
+    #[serde(default)]
+    pub(super) verify_as: Strings,
+    pub(super) rps: Option<Spanned<u32>>,
+    pub(super) issue_rps: Option<Spanned<u32>>,
+    pub(super) max_connections: Option<Spanned<u32>>,
+    pub(super) max_bytes: Option<Spanned<u64>>,
+}
+
+/// A `[[template]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TemplateTable {
+    pub(super) name: Spanned<String>,
+    pub(super) tenant: Spanned<String>,
+    pub(super) purpose: Spanned<String>,
+    pub(super) subjects: Spanned<Strings>,
+    #[serde(default)]
+    pub(super) audiences: Strings,
+    #[serde(default)]
+    pub(super) scopes: Strings,
+    #[serde(default)]
+    pub(super) default_scopes: Strings,
+    #[serde(default)]
+    pub(super) actions: Strings,
+    pub(super) max_ttl_s: Spanned<u64>,
+    pub(super) default_ttl_s: Option<Spanned<u64>>,
+    pub(super) form: Option<Spanned<String>>,
+    // Restrictions that this release can't enforce. They are known so that the refusal says just that.
+    pub(super) limit: Option<Spanned<IgnoredAny>>,
+    pub(super) nonce: Option<Spanned<IgnoredAny>>,
+    pub(super) proof: Option<Spanned<IgnoredAny>>,
+    pub(super) binding: Option<Spanned<IgnoredAny>>,
+    pub(super) offline_risk: Option<Spanned<IgnoredAny>>,
+}

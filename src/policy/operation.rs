@@ -1,0 +1,103 @@
+//! The operations that a policy can grant.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// An operation of the service or the admin socket, as policies name it. A batch counts as its operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Is anybody there?
+    Ping,
+    /// Which version is it?
+    Version,
+    /// Who am I to you, and what may I do?
+    WhoAmI,
+    /// Issue a passport.
+    Issue,
+    /// Verify passports, which consumes those that can be.
+    Verify,
+    /// Look at a passport without consuming it.
+    Introspect,
+    /// Fetch the public keys.
+    Keys,
+    /// Ask for the readiness conditions.
+    Health,
+    /// Ask for the state of the daemon.
+    Status,
+    /// Have the audit key attest the state of the daemon.
+    Attest,
+    /// Begin a key rotation.
+    Stage,
+    /// Let a staged key sign.
+    Activate,
+    /// Stop issuing.
+    PauseIssue,
+    /// Go on issuing.
+    ResumeIssue,
+    /// Read policy and configuration again.
+    Reload,
+    /// Stop taking new work, or take it again.
+    Drain,
+}
+
+impl Operation {
+    /// Every operation: those of the service socket first, then those of the admin socket.
+    pub const ALL: [Self; 16] = [
+        Self::Ping,
+        Self::Version,
+        Self::WhoAmI,
+        Self::Issue,
+        Self::Verify,
+        Self::Introspect,
+        Self::Keys,
+        Self::Health,
+        Self::Status,
+        Self::Attest,
+        Self::Stage,
+        Self::Activate,
+        Self::PauseIssue,
+        Self::ResumeIssue,
+        Self::Reload,
+        Self::Drain,
+    ];
+
+    /// The name in policies, audit records and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ping => "ping",
+            Self::Version => "version",
+            Self::WhoAmI => "whoami",
+            Self::Issue => "issue",
+            Self::Verify => "verify",
+            Self::Introspect => "introspect",
+            Self::Keys => "keys",
+            Self::Health => "health",
+            Self::Status => "status",
+            Self::Attest => "attest",
+            Self::Stage => "stage",
+            Self::Activate => "activate",
+            Self::PauseIssue => "pause_issue",
+            Self::ResumeIssue => "resume_issue",
+            Self::Reload => "reload",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// The operation of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.name() == name)
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Operation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

@@ -1,0 +1,148 @@
+//! Peers, and the rules that match them.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+use super::{decide::Share, names::Overflow, operation::Operation, template::Template};
+
+/// The process at the other end of a socket, as the kernel described it at connect. Never what a client says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Peer {
+    /// Its user (`SO_PEERCRED`).
+    pub uid: u32,
+    /// Its primary group (`SO_PEERCRED`).
+    pub gid: u32,
+    /// Its process (`SO_PEERCRED`). No rule looks at it: ids are used again.
+    pub pid: i32,
+    /// Its supplementary groups (`SO_PEERGROUPS`).
+    pub groups: Vec<u32>,
+    /// The name of the socket by which it came.
+    pub listener: String,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}, gid {}, groups {:?}, listener {:?}", self.uid, self.gid, self.groups, self.listener)
+    }
+}
+
+/// One thing that a rule demands of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Condition {
+    /// It is this user, given by name.
+    User(Arc<str>, u32),
+    /// It is this user.
+    Uid(u32),
+    /// This is its primary group, given by name.
+    Group(String, u32),
+    /// This is its primary group.
+    Gid(u32),
+    /// It is a member of any of these groups, by whatever way.
+    Groups(Vec<(String, u32)>),
+    /// It came by this socket.
+    Listener(String),
+}
+
+impl Condition {
+    /// Whether the peer meets it. The overflow gid is no group to be a member of.
+    fn holds(&self, peer: &Peer, overflow: Overflow) -> bool {
+        match self {
+            Self::User(_, uid) | Self::Uid(uid) => peer.uid == *uid,
+            Self::Group(_, gid) | Self::Gid(gid) => peer.gid == *gid && *gid != overflow.gid,
+            Self::Groups(groups) => {
+                groups.iter().any(|(_, gid)| *gid != overflow.gid && (peer.gid == *gid || peer.groups.contains(gid)))
+            }
+            Self::Listener(listener) => peer.listener == *listener,
+        }
+    }
+}
+
+impl fmt::Display for Condition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name, uid) => write!(f, "user = {name:?} (uid {uid})"),
+            Self::Uid(uid) => write!(f, "uid = {uid}"),
+            Self::Group(name, gid) => write!(f, "group = {name:?} (gid {gid})"),
+            Self::Gid(gid) => write!(f, "gid = {gid}"),
+            Self::Groups(groups) => {
+                f.write_str("groups = [")?;
+                for (index, (name, gid)) in groups.iter().enumerate() {
+                    write!(f, "{}{name:?} (gid {gid})", if index > 0 { ", " } else { "" })?;
+                }
+                f.write_str("]")
+            }
+            Self::Listener(listener) => write!(f, "listener = {listener:?}"),
+        }
+    }
+}
+
+/// A `[[peer]]`: whom it means and what it grants them.
+#[derive(Debug)]
+pub struct Rule {
+    pub(super) name: Arc<str>,
+    pub(super) file: Arc<str>,
+    pub(super) line: usize,
+    pub(super) conditions: Vec<Condition>,
+    pub(super) allow: Vec<Operation>,
+    pub(super) templates: Vec<Arc<Template>>,
+    pub(super) verify_as: Vec<String>,
+    pub(super) share: Share,
+}
+
+impl Rule {
+    /// Its name, unique in the policy.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that it stands in.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// What it allows.
+    pub fn allow(&self) -> &[Operation] {
+        &self.allow
+    }
+
+    /// The templates that it lets issue from.
+    pub fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.templates.iter().map(Arc::as_ref)
+    }
+
+    /// The audiences that it lets verify as.
+    pub fn verify_as(&self) -> &[String] {
+        &self.verify_as
+    }
+
+    /// Each condition with whether it holds for the peer.
+    pub(super) fn weigh<'a>(
+        &'a self,
+        peer: &'a Peer,
+        overflow: Overflow,
+    ) -> impl Iterator<Item = (&'a Condition, bool)> + 'a {
+        // Strangers share the overflow uid, so nothing is true of it; not even a listener makes them known.
+        let nobody = peer.uid == overflow.uid;
+        self.conditions.iter().map(move |condition| (condition, !nobody && condition.holds(peer, overflow)))
+    }
+
+    /// Whether every condition holds for the peer. The loader refuses rules without conditions.
+    pub(super) fn matches(&self, peer: &Peer, overflow: Overflow) -> bool {
+        !self.conditions.is_empty() && self.weigh(peer, overflow).all(|(_, holds)| holds)
+    }
+
+    /// The name that a `user` condition gives to the peers that the rule matches.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::User(name, _) => Some(&**name),
+            _ => None,
+        })
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule {:?} ({}:{})", self.name, self.file, self.line)
+    }
+}

@@ -1,0 +1,177 @@
+//! What loading refuses, and where it says the fault is.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt as _, symlink},
+};
+
+use super::*;
+
+const TEMPLATE: &str = "[[template]]\nname = 't'\ntenant = 't1'\npurpose = 'p'\nsubjects = ['*']\nmax_ttl_s = 60\n";
+
+/// Asserts that the text is refused at a place, with words.
+fn refused(text: &str, place: &str, words: &str) {
+    let message = files(&[("10-a.toml", text)]).expect_err(text).to_string();
+    let start = format!("/etc/passportd/policy.d/10-a.toml:{place}: ");
+    assert!(message.starts_with(&start), "{message:?} should start with {start:?}");
+    assert!(message.contains(words), "{message:?} should contain {words:?}");
+}
+
+#[test]
+fn a_wrong_rule_is_refused_with_its_place() {
+    let rule = |lines: &str| format!("\n[[peer]]\nname = 'r'\n{lines}\n");
+    for (lines, place, words) in [
+        ("", "3:8", "a rule needs a condition"),
+        ("allow = ['issue']", "3:8", "a rule needs a condition"),
+        ("uid = 1\nallow = ['ping', 'sudo']", "5:18", "there is no operation \"sudo\""),
+        ("uid = 1\nalow = ['ping']", "5:1", "unknown field `alow`"),
+        ("uid = -1", "4:7", "invalid value"),
+        ("uid = 4294967295", "4:7", "matches nothing"),
+        ("uid = 65534", "4:7", "matches nothing"),
+        ("user = 'nobody'", "4:8", "matches nothing"),
+        ("groups = ['nogroup']", "4:11", "matches nothing"),
+        ("gid = 65534", "4:7", "matches nothing"),
+        ("user = 'bob'", "4:8", "there is no user \"bob\""),
+        ("user = 'broken'", "4:8", "the server is away"),
+        ("group = 'bobs'", "4:9", "there is no group \"bobs\""),
+        ("groups = ['web', 'bobs']", "4:18", "there is no group \"bobs\""),
+        ("groups = []", "4:10", "`groups` is empty"),
+        ("listener = ''", "4:12", "1 to 64 bytes"),
+        ("uid = 1\ntemplates = ['x']", "5:14", "there is no [[template]] named \"x\""),
+        ("uid = 1\nrps = 0", "5:7", "at least 1"),
+        ("uid = 1\nverify_as = [\"a\\nb\"]", "5:14", "control characters"),
+        ("uid = 1\n[[peer]]\nname = 'r'\nuid = 2", "6:8", "the name \"r\" is taken in 10-a.toml"),
+        ("uid = 'é' x", "4:11", ""),
+    ] {
+        refused(&rule(lines), place, words);
+    }
+    refused("[[peer]]\nuid = 1\n", "1:1", "missing field `name`");
+    refused("[[pear]]\n", "1:3", "unknown field `pear`");
+    let many = format!("[[peer]]\nname = 'r'\nuid = 1\nverify_as = [{}]", vec!["'a'"; 257].join(","));
+    refused(&many, "4:1038", "at most 256 entries");
+}
+
+#[test]
+fn a_wrong_template_is_refused_with_its_place() {
+    for (old, new, place, words) in [
+        ("'t1'", "'T1'", "3:10", "a tenant is"),
+        ("'p'", "'p.q'", "4:11", "a purpose is"),
+        ("['*']", "[]", "5:12", "can issue nothing"),
+        ("['*']", "['a*b']", "5:13", "one `*`, at its end"),
+        ("['*']", "['{user}*']", "5:13", "put a separator"),
+        ("= 60", "= 0", "6:13", "from 1 to"),
+        ("= 60", "= 31622401", "6:13", "from 1 to"),
+        ("= 60", "= 60\ndefault_ttl_s = 61", "7:17", "from 1 to `max_ttl_s`"),
+        ("= 60", "= 60\nscopes = ['a']\ndefault_scopes = ['b']", "8:19", "one of `scopes`"),
+        ("= 60", "= 60\nform = 'xml'", "7:8", "must be \"envelope\""),
+        ("= 60", "= 60\nform = 'jws'", "7:8", "not yet available in this release"),
+        ("= 60", "= 60\nlimit = 3", "7:9", "`limit` is not yet available in this release"),
+        ("= 60", "= 60\nnonce = true", "7:9", "`nonce` is not yet available"),
+        ("= 60", "= 60\nproof = { kind = 'pop' }", "7:9", "`proof` is not yet available"),
+        ("= 60", "= 60\nbinding = 'uid'", "7:11", "`binding` is not yet available"),
+        ("= 60", "= 60\noffline_risk = false", "7:16", "`offline_risk` is not yet available"),
+        (
+            "= 60",
+            "= 60\n[[template]]\nname = 't'\ntenant = 'a'\npurpose = 'b'\nsubjects = ['*']\nmax_ttl_s = 1",
+            "8:8",
+            "is taken",
+        ),
+    ] {
+        assert!(TEMPLATE.contains(old));
+        refused(&TEMPLATE.replacen(old, new, 1), place, words);
+    }
+    assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", "= 60\nform = 'envelope'"))]).is_ok());
+}
+
+#[test]
+fn names_are_unique_over_files_and_rules_may_look_ahead() {
+    let rule = "[[peer]]\nname = 'r'\nuid = 1\nallow = ['issue']\ntemplates = ['t']";
+    let policy = files(&[("20-t.toml", TEMPLATE), ("10-r.toml", rule)]).unwrap();
+    assert_eq!(policy.rights(&uid(1)).templates().len(), 1);
+    let error = files(&[("10-r.toml", rule), ("20-t.toml", TEMPLATE), ("30-r.toml", rule)]).unwrap_err().to_string();
+    assert!(error.contains("30-r.toml:2:8: the name \"r\" is taken in 10-r.toml"), "{error}");
+}
+
+#[test]
+fn the_hash_is_of_names_and_bytes_in_order() {
+    let hash = |list: &[(&str, &str)]| files(list).unwrap().hash();
+    let base = hash(&[("a.toml", "# 1"), ("b.toml", "# 2")]);
+    assert_eq!(hash(&[("b.toml", "# 2"), ("a.toml", "# 1")]), base);
+    for other in [
+        &[("a.toml", "# 1"), ("b.toml", "# 3")][..],
+        &[("a.toml", "# 1"), ("c.toml", "# 2")],
+        &[("a.toml", "# 1")],
+        &[("a.toml", "# 1b.toml# 2")],
+        &[],
+    ] {
+        assert_ne!(hash(other), base, "{other:?}");
+    }
+}
+
+#[test]
+fn a_directory_is_read_by_name_and_without_drafts() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("10-t.toml", TEMPLATE);
+    write("20-r.toml", "[[peer]]\nname = 'r'\nuid = 1\ntemplates = ['t']");
+    write(".30.toml", "broken");
+    write("README", "broken");
+    let policy = Policy::load(dir.path(), &Town, OVERFLOW).unwrap();
+    assert_eq!((policy.rules().count(), policy.templates().count()), (1, 1));
+    write("30-x.toml", "broken");
+    let error = Policy::load(dir.path(), &Town, OVERFLOW).unwrap_err().to_string();
+    assert!(error.contains("30-x.toml:1:7: "), "{error}");
+    write("30-x.toml", "a = '\u{e9}\n");
+    fs::write(dir.path().join("30-x.toml"), b"# \xc3\xa9\n# \xff").unwrap();
+    let error = Policy::load(dir.path(), &Town, OVERFLOW).unwrap_err().to_string();
+    assert!(error.contains("30-x.toml:2:3: the file is not UTF-8"), "{error}");
+    assert!(Policy::load(&dir.path().join("none"), &Town, OVERFLOW).is_err());
+}
+
+#[test]
+fn what_others_could_change_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.toml");
+    let load = || Policy::load(dir.path(), &Town, OVERFLOW).map(drop).map_err(|error| error.to_string());
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    fs::write(&file, "").unwrap();
+    mode(&file, 0o644);
+    assert_eq!(load(), Ok(()));
+    for wide in [0o664, 0o646] {
+        mode(&file, wide);
+        assert!(load().unwrap_err().ends_with("a.toml: group or others may write to it; mend it with chmod go-w"));
+    }
+    mode(&file, 0o600);
+    mode(dir.path(), 0o777);
+    assert!(load().unwrap_err().contains("may write to it"));
+    mode(dir.path(), 0o700);
+    assert_eq!(load(), Ok(()));
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(&file, Some(1), None).unwrap();
+        assert!(load().unwrap_err().contains("the owner must be root or the daemon's user"));
+        std::os::unix::fs::chown(&file, Some(0), None).unwrap();
+    }
+}
+
+#[test]
+fn what_is_too_large_or_no_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = || Policy::load(dir.path(), &Town, OVERFLOW).map(drop).map_err(|error| error.to_string());
+    let file = dir.path().join("a.toml");
+    fs::write(&file, vec![b'\n'; MAX_FILE_BYTES]).unwrap();
+    assert_eq!(load(), Ok(()));
+    fs::write(&file, vec![b'\n'; MAX_FILE_BYTES + 1]).unwrap();
+    assert!(load().unwrap_err().contains("the size in bytes exceeds the limit of 262144"));
+    fs::remove_file(&file).unwrap();
+    symlink("/dev/zero", &file).unwrap();
+    assert!(load().unwrap_err().contains("not a regular file"));
+    fs::remove_file(&file).unwrap();
+    // Opening a FIFO would wait for its writer for ever.
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(load().unwrap_err().contains("not a regular file"));
+    fs::remove_file(&file).unwrap();
+    for number in 0..=MAX_FILES {
+        fs::write(dir.path().join(format!("{number}.toml")), "").unwrap();
+    }
+    assert!(load().unwrap_err().contains("the number of files exceeds the limit of 256"));
+}
