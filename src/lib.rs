@@ -19,3 +19,6 @@ pub mod metrics;
 
 #[cfg(feature = "daemon")]
 pub mod policy;
+
+#[cfg(feature = "daemon")]
+pub mod config;
