@@ -22,3 +22,6 @@ pub mod policy;
 
 #[cfg(feature = "daemon")]
 pub mod config;
+
+#[cfg(feature = "daemon")]
+pub mod sandbox;

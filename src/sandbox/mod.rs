@@ -1,0 +1,154 @@
+//! What a role gives up before it starts a thread or reads a stranger's byte (DESIGN §4, in its order).
+//!
+//! [`enter`] is the only way in, so that no step can be forgotten or swapped: bounding set emptied (needs
+//! `CAP_SETPCAP`, so before the uid goes), groups and ids, verified, `no_new_privs`, not dumpable (reset by every
+//! change of credentials, so after them), Landlock. Each step is read back from the kernel before the next.
+//! All of it binds the calling thread or is inherited, hence "before any thread".
+
+mod confine;
+mod identity;
+mod process;
+
+pub use confine::{Landlock, Level};
+pub use identity::Identity;
+
+use std::path::PathBuf;
+
+/// What a role may keep.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The role's name, for messages: `front`, `signer`, `ceremony`.
+    pub role: &'static str,
+    /// The user to become. `None`, or not being root, keeps the present one (and [`Applied::notes`] says so).
+    pub user: Option<String>,
+    /// Groups beside the user's own; all others are given up.
+    pub groups: Vec<String>,
+    /// Files and directories that may be read.
+    pub read_only: Vec<PathBuf>,
+    /// Directories in which files may be made, written, renamed and removed.
+    pub read_write: Vec<PathBuf>,
+    /// Whether TCP sockets may be bound or connected. Inherited listeners work either way.
+    pub tcp: bool,
+    /// Whether to lock all memory (`mlockall`), where `RLIMIT_MEMLOCK` is unlimited.
+    pub lock_memory: bool,
+    /// The process whose death ends this one (a child of `run`); checked, so that a parent that is already gone is seen.
+    pub parent: Option<u32>,
+}
+
+/// What holds now, each item read back from the kernel. For `Status` and the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The role's name.
+    pub role: &'static str,
+    /// Uid, gid and groups, and whether they were changed.
+    pub identity: Identity,
+    /// The capability sets are all empty: bounding too, if this process was allowed to empty it.
+    pub bounding_empty: bool,
+    /// `PR_GET_NO_NEW_PRIVS` is 1.
+    pub no_new_privs: bool,
+    /// `PR_GET_DUMPABLE` is not 0 (it always is after [`enter`]).
+    pub dumpable: bool,
+    /// What Landlock enforces.
+    pub landlock: Landlock,
+    /// `mlockall` succeeded.
+    pub memory_locked: bool,
+    /// What an operator should know: what could not be had, and why.
+    pub notes: Vec<String>,
+}
+
+/// Why a role could not be confined. Nothing may be served after one of these.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// A thread exists already, which would escape the sandbox (us).
+    #[error("{0} threads run already; the sandbox must be entered before any is started")]
+    Threads(usize),
+    /// The user or group does not exist (operator).
+    #[error("there is no {kind} \"{name}\"; create it (sysusers.d/passportd.conf) or set another in [server]")]
+    Unknown {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// A user named to drop privileges to is root (operator).
+    #[error("user \"{0}\" has uid 0; name an unprivileged user in [server]")]
+    Root(String),
+    /// A path to be allowed can't be opened (operator).
+    #[error("{}: {reason}; the {role} role needs it", path.display())]
+    Path {
+        /// The role.
+        role: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A step failed (host).
+    #[error("{step}: {reason}")]
+    Step {
+        /// The step: a system call or what it is for.
+        step: &'static str,
+        /// Why it failed.
+        reason: String,
+    },
+    /// A step succeeded, but the kernel does not show its effect (host).
+    #[error("{step} had no effect: {found}")]
+    Unverified {
+        /// The step.
+        step: &'static str,
+        /// What was read back.
+        found: String,
+    },
+    /// The parent was gone before its death could be watched (nobody's fault).
+    #[error("the parent process {0} is gone")]
+    Orphan(u32),
+}
+
+impl SandboxError {
+    fn step(step: &'static str, reason: &impl ToString) -> Self {
+        Self::Step { step, reason: reason.to_string() }
+    }
+}
+
+/// Confines the calling process as the plan says, for ever.
+///
+/// # Errors
+/// [`SandboxError`]; the process is then in an undefined state between its old and new rights and must end.
+pub fn enter(plan: &Plan) -> Result<Applied, SandboxError> {
+    match process::threads()? {
+        1 => steps(plan),
+        more => Err(SandboxError::Threads(more)),
+    }
+}
+
+/// The steps, in their order. Apart from [`enter`] for the tests, whose harness runs in a thread.
+fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
+    let mut notes = Vec::new();
+    process::clear_signal_mask()?;
+    process::private_files()?;
+    // What the new user may not be able to look up or open any more.
+    let target = identity::resolve(plan, &mut notes)?;
+    let ruleset = confine::prepare(plan)?;
+
+    let bounding_empty = identity::empty_bounding_set(&mut notes)?;
+    let identity = identity::switch(target)?;
+    identity::drop_capabilities()?;
+    process::no_new_privs()?;
+    process::die_with(plan.parent)?;
+    process::not_dumpable()?;
+    let memory_locked = plan.lock_memory && process::lock_memory(&mut notes);
+    let landlock = confine::restrict(ruleset, &mut notes)?;
+    Ok(Applied {
+        role: plan.role,
+        identity,
+        bounding_empty,
+        no_new_privs: true,
+        dumpable: false,
+        landlock,
+        memory_locked,
+        notes,
+    })
+}
+
+#[cfg(test)]
+mod tests;
