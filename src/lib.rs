@@ -25,3 +25,5 @@ pub mod config;
 
 #[cfg(feature = "daemon")]
 pub mod sandbox;
+
+pub mod verify;
