@@ -27,3 +27,6 @@ pub mod config;
 pub mod sandbox;
 
 pub mod verify;
+
+#[cfg(feature = "daemon")]
+pub mod hsm;

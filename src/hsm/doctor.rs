@@ -1,0 +1,178 @@
+//! One line for each thing that can be set up wrong, in the order in which one depends on the other.
+
+use super::inventory::Inventory;
+use super::module::{Module, Token};
+use super::pins::Pins;
+use super::ring::Ring;
+use super::{HsmError, ModuleConfig, path};
+use crate::secret::Pin;
+use crate::wire::ceremony::Finding;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+impl Finding {
+    fn good(name: &str, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), ok: true, detail: detail.into(), remedy: String::new() }
+    }
+
+    fn bad(name: &str, error: &HsmError) -> Self {
+        Self { name: name.to_owned(), ok: false, detail: error.detail(), remedy: error.remedy().to_owned() }
+    }
+
+    fn problem(name: &str, detail: impl Into<String>, remedy: &str) -> Self {
+        Self { name: name.to_owned(), ok: false, detail: detail.into(), remedy: remedy.to_owned() }
+    }
+}
+
+/// Looks at everything, as the signer would; stops where nothing more can be said. Loads, initialises and finalises the
+/// module, so not for the serving process. Without a PIN it does not log in and says so; with one it logs in once.
+pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    findings.extend(store(config));
+    findings.extend(module_config(config));
+    let module = match Module::load(&config.module) {
+        Ok(module) => module,
+        Err(error) => {
+            findings.push(Finding::bad("module", &error));
+            return findings;
+        }
+    };
+    findings.push(Finding::good("module", real_path(&config.module)));
+    if let Err(error) = module.initialise() {
+        findings.push(Finding::bad("initialise", &error));
+        return findings;
+    }
+    findings.push(Finding::good("initialise", module.description()));
+    match module.token(&config.token) {
+        Err(error) => findings.push(Finding::bad("token", &error)),
+        Ok(token) => {
+            findings.push(Finding::good("token", format!("\"{}\", serial {}", token.label, token.serial)));
+            findings.push(match module.check_mechanisms(&token) {
+                Ok(()) => Finding::good("mechanisms", "CKM_EDDSA and CKM_EC_EDWARDS_KEY_PAIR_GEN are offered"),
+                Err(error) => Finding::bad("mechanisms", &error),
+            });
+            match pin {
+                Some(pin) => findings.extend(inside(config, &module, &token, pin)),
+                None => findings.push(Finding::good("pin", "not tried, and the keys not read: no PIN was given")),
+            }
+        }
+    }
+    if let Err(error) = module.finalise() {
+        findings.push(Finding::bad("finalise", &error));
+    }
+    findings
+}
+
+/// What only a login shows.
+fn inside(config: &ModuleConfig, module: &Module, token: &Token, pin: &Pin) -> Vec<Finding> {
+    let session = match module.read_only_session(token) {
+        Ok(session) => session,
+        Err(error) => return vec![Finding::bad("session", &error)],
+    };
+    if let Err(error) = module.login(token, &session, pin) {
+        return vec![Finding::bad("pin", &error)];
+    }
+    let mut findings = vec![Finding::good("pin", "accepted")];
+    let pins = match Pins::read(&config.state_dir) {
+        Ok(pins) => pins,
+        Err(error) => {
+            findings.push(Finding::bad("pins", &error));
+            return findings;
+        }
+    };
+    match Inventory::read(&session) {
+        Err(error) => findings.push(Finding::bad("keys", &error)),
+        Ok(inventory) => findings.extend(keys(&Ring::new(inventory, &pins, &token.serial))),
+    }
+    findings
+}
+
+fn keys(ring: &Ring) -> Vec<Finding> {
+    const REMEDY: &str =
+        "do not repair it by hand; make a new key (passportctl hsm rotate) and have this one destroyed";
+    let mut findings: Vec<Finding> = ring
+        .keys()
+        .iter()
+        .map(|key| match key.usable() {
+            true => Finding::good(&key.kid, "pinned and fit"),
+            false => Finding::problem(&key.kid, key.problem.clone(), REMEDY),
+        })
+        .collect();
+    findings.extend(ring.orphans().iter().map(|orphan| Finding::problem("orphan", orphan.clone(), REMEDY)));
+    if findings.is_empty() {
+        findings.push(Finding::problem("keys", "there are none", "run passportctl hsm init"));
+    }
+    findings
+}
+
+fn real_path(module: &Path) -> String {
+    path::trusted(module).map_or_else(|_| module.display().to_string(), |real| real.display().to_string())
+}
+
+fn store(config: &ModuleConfig) -> Option<Finding> {
+    let path = config.store.as_deref()?;
+    Some(match store_problem(Some(path)) {
+        Some(error) => Finding::bad("store", &error),
+        None => Finding::good("store", path.display().to_string()),
+    })
+}
+
+/// What is wrong with the directory of a file-based token, if there is one and something is.
+pub(super) fn store_problem(store: Option<&Path>) -> Option<HsmError> {
+    let path = store?;
+    let wrong = |why: String| Some(HsmError::Store(path.to_owned(), why));
+    let uid = nix::unistd::geteuid();
+    let found = match std::fs::metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::NotFound => return wrong("does not exist".to_owned()),
+        Err(error) => return wrong(format!("can't be reached by uid {uid}: {error}")),
+    };
+    if !found.is_dir() {
+        return wrong("is not a directory".to_owned());
+    }
+    if found.mode() & 0o007 != 0 {
+        return wrong(format!("has mode {:04o}, so everybody may enter it", found.mode() & 0o7777));
+    }
+    // One directory for each token, with files of mode 0600: the ids of another user are the usual mistake.
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) => return wrong(format!("can't be read by uid {uid}: {error}")),
+    };
+    for entry in entries.flatten() {
+        let token = entry.path();
+        let inside = std::fs::read_dir(&token).map(Iterator::flatten);
+        let Ok(inside) = inside else {
+            return wrong(format!("holds {}, which uid {uid} can't read", token.display()));
+        };
+        for file in inside {
+            // SoftHSM's lock file is opened for writing and may be missing on a read-only store.
+            if file.path().extension().is_some_and(|end| end == "object") && std::fs::File::open(file.path()).is_err() {
+                return wrong(format!("holds {}, which uid {uid} can't read", file.path().display()));
+            }
+        }
+    }
+    None
+}
+
+/// The module reads the environment, not our configuration: both must say the same.
+fn module_config(config: &ModuleConfig) -> Option<Finding> {
+    let path = config.module_config.as_deref()?;
+    let seen = std::env::var_os("SOFTHSM2_CONF");
+    Some(if seen.as_deref() != Some(path.as_os_str()) {
+        let seen = seen.map_or_else(|| "not set".to_owned(), |seen| seen.to_string_lossy().into_owned());
+        Finding::problem(
+            "config",
+            format!("SOFTHSM2_CONF is {seen}, but hsm.module_config is {}", path.display()),
+            "set Environment=SOFTHSM2_CONF= in the unit to the same file",
+        )
+    } else if let Err(error) = std::fs::File::open(path) {
+        Finding::problem(
+            "config",
+            format!("{} can't be read: {error}", path.display()),
+            "make it readable by the signer's user",
+        )
+    } else {
+        Finding::good("config", path.display().to_string())
+    })
+}

@@ -1,0 +1,258 @@
+//! Which keys ought to be in the token: `keys.json` in the signer's own directory.
+//!
+//! A ceremony writes an entry once it has seen the key sign; nothing else does. A key without an entry is not used (a
+//! ceremony that was killed, or another program, made it), nor is one that differs from its entry. Entries stay for ever,
+//! so that a version is never given twice (law L7).
+
+use super::HsmError;
+use super::label::Label;
+use crate::passport::hex;
+use crate::wire::link::KeyRole;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// The file's name.
+pub const FILE: &str = "keys.json";
+/// The layout that this program writes and reads.
+const LAYOUT: u32 = 1;
+/// The largest file that is read: some 10,000 keys.
+const MAX_FILE: u64 = 4 << 20;
+
+/// The keys that ceremonies made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pins {
+    layout: u32,
+    /// In the order in which they were made.
+    pub keys: Vec<PinnedKey>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinnedKey {
+    /// `CKA_LABEL`: for signing keys the kid.
+    pub kid: String,
+    /// `passport`, `audit` or `seal`: what the label says, again, so that the file can be read alone.
+    pub role: KeyRole,
+    /// `CKA_ID`, hex.
+    pub cka_id: String,
+    /// The public key, hex; absent for seal keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<String>,
+    /// When, in seconds since 1970.
+    pub created: i64,
+    /// The module that made it.
+    pub module: String,
+    /// The token's serial number.
+    pub token_serial: String,
+    /// Whether the token took `CKA_ALLOWED_MECHANISMS`.
+    pub mechanisms_bound: bool,
+}
+
+impl Default for Pins {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
+impl PinnedKey {
+    /// `CKA_ID`. The file was checked when it was read.
+    pub fn id(&self) -> Vec<u8> {
+        hex::decode(&self.cka_id).unwrap_or_default()
+    }
+
+    /// The public key; `None` for seal keys.
+    pub fn public_key(&self) -> Option<[u8; 32]> {
+        hex::decode_exactly(self.public.as_deref()?)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let label = Label::parse(&self.kid).ok_or_else(|| format!("\"{}\" is not a kid", self.kid))?;
+        if label.role != self.role {
+            return Err(format!("the role of {} is not what its kid says", self.kid));
+        }
+        if hex::decode(&self.cka_id).is_none_or(|id| id.is_empty()) {
+            return Err(format!("the cka_id of {} is not hex", self.kid));
+        }
+        if (self.role == KeyRole::Seal) != self.public.is_none()
+            || (self.public.is_some() && self.public_key().is_none())
+        {
+            return Err(format!("the public key of {} is not 32 bytes of hex", self.kid));
+        }
+        Ok(())
+    }
+}
+
+impl Pins {
+    /// These keys, in this version's layout.
+    pub const fn of(keys: Vec<PinnedKey>) -> Self {
+        Self { layout: LAYOUT, keys }
+    }
+
+    /// Reads `keys.json`. No file means that no ceremony was held yet.
+    ///
+    /// # Errors
+    /// [`HsmError::Pins`] if the file is not exactly what a ceremony writes, or others than its owner could have
+    /// changed it; [`HsmError::File`] if it can't be read.
+    pub fn read(state_dir: &Path) -> Result<Self, HsmError> {
+        let path = state_dir.join(FILE);
+        let wrong = |why: String| HsmError::Pins(path.clone(), why);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(fd) => File::from(fd),
+            Err(rustix::io::Errno::NOENT) => return Ok(Self::default()),
+            Err(errno) => return Err(file_error("read", &path, errno.into())),
+        };
+        let found = file.metadata().map_err(|error| file_error("read", &path, error))?;
+        let uid = nix::unistd::geteuid().as_raw();
+        if !found.is_file() || found.mode() & 0o077 != 0 || (found.uid() != uid && found.uid() != 0) {
+            return Err(wrong(format!(
+                "belongs to uid {} and has mode {:04o}; it must be a file of uid {uid} with mode 0600",
+                found.uid(),
+                found.mode() & 0o7777
+            )));
+        }
+        let mut text = String::new();
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| file_error("read", &path, error))?;
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE {
+            return Err(wrong(format!("is larger than {MAX_FILE} bytes")));
+        }
+        let pins: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        pins.check().map_err(wrong)?;
+        Ok(pins)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.layout != LAYOUT {
+            return Err(format!("layout {} is not {LAYOUT}, the one that this version knows", self.layout));
+        }
+        for (n, key) in self.keys.iter().enumerate() {
+            key.check()?;
+            if self.keys.iter().take(n).any(|other| other.kid == key.kid || other.cka_id == key.cka_id) {
+                return Err(format!("{} is listed twice, or its cka_id is", key.kid));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces `keys.json`: all or nothing, and durable when this returns.
+    ///
+    /// # Errors
+    /// [`HsmError::Pins`] for keys that [`Pins::read`] would refuse, [`HsmError::File`].
+    pub fn write(&self, state_dir: &Path) -> Result<(), HsmError> {
+        let path = state_dir.join(FILE);
+        self.check().map_err(|why| HsmError::Pins(path.clone(), why))?;
+        let mut text =
+            serde_json::to_vec_pretty(self).map_err(|error| HsmError::Pins(path.clone(), error.to_string()))?;
+        text.push(b'\n');
+        replace(&path, &text)
+    }
+
+    /// The entry for a kid.
+    pub fn get(&self, kid: &str) -> Option<&PinnedKey> {
+        self.keys.iter().find(|key| key.kid == kid)
+    }
+}
+
+/// Writes a file beside `path`, syncs it, renames it over `path` and syncs the directory.
+fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+    let fresh: PathBuf = path.with_extension("json.new");
+    let fails = |error| file_error("write", &fresh, error);
+    // Left by a ceremony that was killed. The ceremony lock is held, so nobody else writes it now.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fails(error)),
+        _ => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&fresh, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fails(errno.into()))?;
+    let mut file = File::from(fd);
+    file.write_all(content).map_err(fails)?;
+    file.sync_all().map_err(fails)?;
+    // The commit point: before it the old list holds, after it the new one.
+    std::fs::rename(&fresh, path).map_err(|error| file_error("replace", path, error))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(|error| file_error("sync", directory, error))
+}
+
+fn file_error(what: &'static str, path: &Path, source: std::io::Error) -> HsmError {
+    HsmError::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn key(kid: &str, id: &str) -> PinnedKey {
+        let role = Label::parse(kid).unwrap().role;
+        PinnedKey {
+            kid: kid.to_owned(),
+            role,
+            cka_id: id.to_owned(),
+            public: (role != KeyRole::Seal).then(|| "ab".repeat(32)),
+            created: 1,
+            module: "SoftHSM 2.6".to_owned(),
+            token_serial: "1f".to_owned(),
+            mechanisms_bound: false,
+        }
+    }
+
+    fn three() -> Pins {
+        let keys = vec![
+            key("ed25519/t1/auth/v1", "01"),
+            key("ed25519/t1/audit/v1", "02"),
+            key("hmac-sha256/t1/seal/v1", "03"),
+        ];
+        Pins::of(keys)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_leaves_one_private_file() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Pins::read(dir.path()).unwrap(), Pins::default());
+        // As a ceremony that was killed would leave it.
+        std::fs::write(dir.path().join("keys.json.new"), b"half").unwrap();
+        three().write(dir.path()).unwrap();
+        assert_eq!(Pins::read(dir.path()).unwrap(), three());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::metadata(dir.path().join(FILE)).unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_others_may_change_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        three().write(dir.path()).unwrap();
+        std::fs::set_permissions(dir.path().join(FILE), Permissions::from_mode(0o640)).unwrap();
+        let refused = Pins::read(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("mode 0640"), "{refused}");
+    }
+
+    #[test]
+    fn anything_unexpected_is_refused() {
+        let good = serde_json::to_string(&three()).unwrap();
+        let edits = [
+            (r#""layout":1"#, r#""layout":2"#),
+            (r#""layout":1"#, r#""layout":1,"more":0"#),
+            (r#""role":"audit""#, r#""role":"passport""#),
+            (r#""cka_id":"02""#, r#""cka_id":"01""#),
+            (r#""cka_id":"02""#, r#""cka_id":"0""#),
+            ("ed25519/t1/audit/v1", "ed25519/t1/auth/v1"),
+            ("abab", "ab"),
+        ];
+        for (from, to) in edits {
+            let text = good.replacen(from, to, 1);
+            assert_ne!(text, good);
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join(FILE);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(Pins::read(dir.path()), Err(HsmError::Pins(..))), "{from} -> {to}");
+        }
+    }
+}

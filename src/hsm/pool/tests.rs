@@ -1,0 +1,307 @@
+//! The pool against a staged device: real keys and signatures, staged hangs and faults.
+
+use super::*;
+use crate::hsm::inventory::{Found, Inventory};
+use crate::hsm::label;
+use crate::hsm::pins::{PinnedKey, Pins};
+use crate::passport::hex;
+use crate::wire::link::KeyRole;
+use ed25519_dalek::{Signer, SigningKey};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::mpsc;
+
+const KID: &str = "ed25519/t1/auth/v1";
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A deadline that an honest call meets on a machine that is busy with other tests.
+const PATIENT_MS: u64 = 700;
+
+/// What the next calls do.
+#[derive(Default)]
+struct Stage {
+    /// Calls to hang, until `release`.
+    hang: AtomicUsize,
+    /// Sessions whose closing hangs, until `release`.
+    hang_close: AtomicUsize,
+    released: (Mutex<bool>, Condvar),
+    /// Calls to fail.
+    fail: AtomicUsize,
+    /// Return a signature with one bit turned.
+    bend: AtomicBool,
+    opened: AtomicUsize,
+    open_now: AtomicUsize,
+    restarts: AtomicUsize,
+    restart_fails: AtomicBool,
+    /// Sessions that were open when the module was started afresh.
+    open_at_restart: AtomicUsize,
+}
+
+impl Stage {
+    fn take(counter: &AtomicUsize) -> bool {
+        counter.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn wait_for_release(&self) {
+        let mut released = self.released.0.lock().unwrap();
+        while !*released {
+            released = self.released.1.wait(released).unwrap();
+        }
+    }
+
+    fn release(&self) {
+        *self.released.0.lock().unwrap() = true;
+        self.released.1.notify_all();
+    }
+}
+
+struct Staged(Arc<Stage>, SigningKey);
+
+struct StagedSession(Arc<Stage>);
+
+impl Drop for StagedSession {
+    fn drop(&mut self) {
+        if Stage::take(&self.0.hang_close) {
+            self.0.wait_for_release();
+        }
+        self.0.open_now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Device for Staged {
+    type Session = StagedSession;
+
+    fn open(&self, _: &Ring) -> Result<StagedSession, HsmError> {
+        self.0.opened.fetch_add(1, Ordering::SeqCst);
+        self.0.open_now.fetch_add(1, Ordering::SeqCst);
+        Ok(StagedSession(Arc::clone(&self.0)))
+    }
+
+    fn sign(&self, _: &mut StagedSession, _: usize, message: &[u8]) -> Result<[u8; SIGNATURE], HsmError> {
+        if Stage::take(&self.0.hang) {
+            self.0.wait_for_release();
+        }
+        if Stage::take(&self.0.fail) {
+            return Err(HsmError::Call { what: "sign", reason: "CKR_DEVICE_ERROR".to_owned() });
+        }
+        let mut signature = self.1.sign(message).to_bytes();
+        if self.0.bend.load(Ordering::SeqCst) {
+            signature[40] ^= 1;
+        }
+        Ok(signature)
+    }
+
+    fn reinitialise(&self) -> Result<Ring, HsmError> {
+        self.0.restarts.fetch_add(1, Ordering::SeqCst);
+        self.0.open_at_restart.fetch_add(self.0.open_now.load(Ordering::SeqCst), Ordering::SeqCst);
+        if self.0.restart_fails.load(Ordering::SeqCst) {
+            return Err(HsmError::Initialise("CKR_GENERAL_ERROR".to_owned()));
+        }
+        Ok(ring(&self.1))
+    }
+
+    fn close(&self) -> Result<(), HsmError> {
+        Ok(())
+    }
+}
+
+fn ring(key: &SigningKey) -> Ring {
+    let public = key.verifying_key().to_bytes();
+    let role = label::Label::parse(KID).unwrap().role;
+    assert_eq!(role, KeyRole::Passport);
+    let found = Found {
+        label: KID.to_owned(),
+        role,
+        id: vec![1],
+        public: Some(public),
+        mechanisms_bound: true,
+        problems: vec![],
+    };
+    let pin = PinnedKey {
+        kid: KID.to_owned(),
+        role,
+        cka_id: "01".to_owned(),
+        public: Some(hex::encode(&public)),
+        created: 0,
+        module: String::new(),
+        token_serial: String::new(),
+        mechanisms_bound: true,
+    };
+    Ring::new(Inventory { keys: vec![found], ..Inventory::default() }, &Pins::of(vec![pin]), "")
+}
+
+struct Bench {
+    pool: Pool<Staged>,
+    stage: Arc<Stage>,
+    key: SigningKey,
+    lost: Mutex<mpsc::Receiver<()>>,
+}
+
+fn bench(sessions: usize, queue: usize, op_timeout: u64) -> Bench {
+    let key = SigningKey::from_bytes(&[9; 32]);
+    let stage = Arc::new(Stage::default());
+    let limits = Limits { sessions, queue, op_timeout: Duration::from_millis(op_timeout) };
+    let (tell, lost) = mpsc::channel();
+    let device = Staged(Arc::clone(&stage), key.clone());
+    let pool = Pool::start(device, ring(&key), limits, Box::new(move || tell.send(()).unwrap_or_default())).unwrap();
+    Bench { pool, stage, key, lost: Mutex::new(lost) }
+}
+
+type Outcome = Result<[u8; SIGNATURE], LinkRefusal>;
+
+impl Bench {
+    fn submit(&self, message: &[u8]) -> mpsc::Receiver<Outcome> {
+        let (tell, told) = mpsc::channel();
+        let ring = self.pool.ring();
+        self.pool.sign(ring, 0, message.to_vec(), Box::new(move |outcome| tell.send(outcome).unwrap()));
+        told
+    }
+
+    fn sign(&self, message: &[u8]) -> Outcome {
+        self.submit(message).recv_timeout(PATIENCE).unwrap()
+    }
+
+    fn wait(&self, what: impl Fn(&Counts) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !what(&self.pool.counts()) {
+            assert!(Instant::now() < end, "{:?}", self.pool.counts());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn what_is_signed_verifies_and_sessions_are_kept() {
+    let bench = bench(2, 64, 5000);
+    let public = strict25519::PreparedKey::new(&bench.key.verifying_key().to_bytes()).unwrap();
+    let told: Vec<_> = (0..50_u8).map(|n| (n, bench.submit(&[n; 20]))).collect();
+    for (n, told) in told {
+        assert!(public.verify(&[n; 20], &told.recv_timeout(PATIENCE).unwrap().unwrap()));
+    }
+    assert_eq!(bench.pool.counts().signatures, 50);
+    assert!(bench.stage.opened.load(Ordering::SeqCst) <= 2);
+    assert!(bench.pool.close());
+    assert_eq!(bench.sign(b"late"), Err(LinkRefusal::HsmUnavailable));
+}
+
+#[test]
+fn an_error_costs_the_session_and_not_the_request() {
+    let bench = bench(1, 8, 5000);
+    assert!(bench.sign(b"a").is_ok());
+    bench.stage.fail.store(1, Ordering::SeqCst);
+    assert!(bench.sign(b"b").is_ok());
+    assert_eq!(bench.stage.opened.load(Ordering::SeqCst), 2);
+    assert_eq!(bench.pool.counts().reopened, 1);
+    bench.stage.fail.store(2, Ordering::SeqCst);
+    assert_eq!(bench.sign(b"c"), Err(LinkRefusal::HsmUnavailable));
+    assert!(bench.sign(b"d").is_ok());
+}
+
+#[test]
+fn a_signature_that_does_not_verify_is_never_released() {
+    let bench = bench(1, 8, 5000);
+    bench.stage.bend.store(true, Ordering::SeqCst);
+    assert_eq!(bench.sign(b"a"), Err(LinkRefusal::BadSignature));
+    bench.stage.bend.store(false, Ordering::SeqCst);
+    assert!(bench.sign(b"a").is_ok());
+    let counts = bench.pool.counts();
+    assert_eq!((counts.signatures, counts.bad_signatures), (1, 1));
+}
+
+#[test]
+fn a_hanging_call_is_answered_once_and_its_worker_replaced() {
+    let bench = bench(1, 8, PATIENT_MS);
+    bench.stage.hang.store(1, Ordering::SeqCst);
+    let begun = Instant::now();
+    let told = bench.submit(b"a");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(LinkRefusal::Timeout));
+    assert!(begun.elapsed() >= Duration::from_millis(PATIENT_MS));
+    bench.wait(|counts| counts.stuck == 1);
+    assert!(bench.sign(b"b").is_ok());
+    // A module can't be finalised under a thread that is inside it.
+    assert_eq!(bench.pool.reinitialise().err(), Some(LinkRefusal::HsmUnavailable));
+    assert_eq!(bench.stage.restarts.load(Ordering::SeqCst), 0);
+    bench.stage.release();
+    bench.wait(|counts| counts.stuck == 0);
+    // The late signature went nowhere.
+    assert!(matches!(told.try_recv(), Err(mpsc::TryRecvError::Disconnected)));
+    assert_eq!(bench.pool.counts().signatures, 1);
+    assert!(bench.pool.reinitialise().is_ok());
+    assert!(bench.sign(b"c").is_ok());
+}
+
+#[test]
+fn too_many_stuck_workers_end_the_process() {
+    let bench = bench(1, 8, 30);
+    bench.stage.hang.store(100, Ordering::SeqCst);
+    for n in 0..=MAX_STUCK {
+        assert_eq!(bench.sign(b"a"), Err(LinkRefusal::Timeout), "{n}");
+    }
+    bench.lost.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    assert!(bench.pool.lost().unwrap().detail().contains("5 threads are stuck"));
+    assert!(!bench.pool.close());
+    bench.stage.release();
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_what_waits_times_out() {
+    let bench = bench(1, 2, 150);
+    bench.stage.hang.store(1, Ordering::SeqCst);
+    let first = bench.submit(b"a");
+    bench.wait(|counts| counts.queued == 0);
+    let waiting = [bench.submit(b"b"), bench.submit(b"c")];
+    let begun = Instant::now();
+    assert_eq!(bench.sign(b"d"), Err(LinkRefusal::Busy));
+    assert!(begun.elapsed() < Duration::from_millis(100));
+    assert_eq!(first.recv_timeout(PATIENCE).unwrap(), Err(LinkRefusal::Timeout));
+    for told in waiting {
+        // Late, or served by the replacement just before.
+        assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Ok(_) | Err(LinkRefusal::Timeout)));
+    }
+    bench.stage.release();
+}
+
+#[test]
+fn failures_without_end_end_the_process() {
+    let bench = bench(1, 8, 5000);
+    bench.stage.fail.store(1000, Ordering::SeqCst);
+    for _ in 0..MAX_FAILURES {
+        assert_eq!(bench.sign(b"a"), Err(LinkRefusal::HsmUnavailable));
+    }
+    bench.lost.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(bench.pool.lost(), Some(HsmError::Lost(_))));
+}
+
+#[test]
+fn the_module_is_started_afresh_with_no_session_open_and_no_request_lost() {
+    let bench = bench(2, 4096, 5000);
+    std::thread::scope(|scope| {
+        let signing = scope.spawn(|| (0..400).all(|_| bench.sign(b"under way").is_ok()));
+        for _ in 0..20 {
+            assert!(bench.pool.reinitialise().is_ok());
+        }
+        assert!(signing.join().unwrap());
+    });
+    assert_eq!(bench.stage.restarts.load(Ordering::SeqCst), 20);
+    assert_eq!(bench.stage.open_at_restart.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn a_module_that_does_not_come_back_ends_the_process() {
+    let bench = bench(1, 8, 5000);
+    bench.stage.restart_fails.store(true, Ordering::SeqCst);
+    assert_eq!(bench.pool.reinitialise().err(), Some(LinkRefusal::HsmUnavailable));
+    bench.lost.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(bench.pool.lost(), Some(HsmError::Initialise(_))));
+}
+
+#[test]
+fn a_session_that_does_not_close_delays_nobody_for_ever() {
+    let bench = bench(1, 8, PATIENT_MS);
+    assert!(bench.sign(b"a").is_ok());
+    bench.stage.hang_close.store(1, Ordering::SeqCst);
+    assert_eq!(bench.pool.reinitialise().err(), Some(LinkRefusal::HsmUnavailable));
+    assert_eq!(bench.stage.restarts.load(Ordering::SeqCst), 0);
+    assert!(bench.sign(b"b").is_ok());
+    bench.stage.release();
+    bench.wait(|counts| counts.stuck == 0);
+    assert!(bench.pool.reinitialise().is_ok());
+}

@@ -1,0 +1,114 @@
+//! The private socket: accepts the front, and nobody else.
+
+mod desk;
+mod outbox;
+mod reader;
+
+pub use desk::{Desk, Token};
+
+use super::HsmError;
+use super::device::Device;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use outbox::Outbox;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Connections at a time: the front's, its next one while the old is not yet seen to be gone, and a diagnosis beside.
+pub const MAX_CONNECTIONS: usize = 4;
+
+/// The listener and who may use it.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    front_uid: u32,
+    open: Arc<AtomicUsize>,
+}
+
+/// Counts a connection out when its thread ends.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Door {
+    /// For a listener that is bound already. The socket's directory and mode keep most away; this checks the uid.
+    ///
+    /// # Errors
+    /// [`HsmError::Host`] when the listener can't be made non-blocking.
+    pub fn new(listener: UnixListener, front_uid: u32) -> Result<Self, HsmError> {
+        listener.set_nonblocking(true).map_err(|error| HsmError::Host("use the signer's socket", error))?;
+        Ok(Self { listener, front_uid, open: Arc::new(AtomicUsize::new(0)) })
+    }
+
+    /// The listener, to be polled.
+    pub const fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// Accepts what waits. Whoever is not the front is closed without a word.
+    pub fn accept<D: Device>(&self, desk: &Arc<Desk<D>>) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.admit(desk, stream),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    // EMFILE and the like: the connection stays in the backlog, and a pause keeps us from spinning.
+                    tracing::warn!(%error, "could not accept a connection");
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn admit<D: Device>(&self, desk: &Arc<Desk<D>>, stream: UnixStream) {
+        match getsockopt(&stream, PeerCredentials) {
+            Ok(peer) if peer.uid() == self.front_uid => {}
+            Ok(peer) => {
+                tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused a connection that is not the front's");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "could not read a peer's credentials");
+                return;
+            }
+        }
+        if self.open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+            tracing::warn!(limit = MAX_CONNECTIONS, "refused a connection of the front: it has too many");
+            return;
+        }
+        let place = Place(Arc::clone(&self.open));
+        let desk = Arc::clone(desk);
+        let started = std::thread::Builder::new().name("link".to_owned()).spawn(move || {
+            serve(&desk, stream);
+            drop(place);
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "could not start a thread for a connection");
+        }
+    }
+}
+
+fn serve<D: Device>(desk: &Desk<D>, stream: UnixStream) {
+    let served = stream
+        .set_nonblocking(false)
+        .and_then(|()| stream.try_clone())
+        .and_then(|reading| Ok((Outbox::start(stream)?, reading)))
+        .map(|(outbox, reading)| {
+            let ended = reader::run(desk, &outbox, reading);
+            outbox.close();
+            ended
+        });
+    match served {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => tracing::warn!(reason, "closed the connection of the front"),
+        Err(error) => tracing::warn!(%error, "could not serve a connection"),
+    }
+}

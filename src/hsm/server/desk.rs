@@ -1,0 +1,166 @@
+//! Each operation of the link, once it is read.
+
+use super::outbox::Outbox;
+use crate::clock::Moment;
+use crate::hsm::device::Device;
+use crate::hsm::guard::{self, Bounds, Rates};
+use crate::hsm::pool::Pool;
+use crate::wire::WIRE_VERSION;
+use crate::wire::link::{
+    KeyRole, LinkGreeting, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
+    PROBE_PREFIX,
+};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The module is started afresh no more often than this: each time costs a login, and a front that asks without end
+/// would leave no time to sign. A request that comes earlier waits.
+const RESTART_INTERVAL: Duration = Duration::from_millis(250);
+
+/// What the front is told of the HSM.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The module's description and version.
+    pub module: String,
+    /// The token's label and serial number.
+    pub token: String,
+    /// Sessions that sign.
+    pub sessions: u32,
+    /// Random at every start.
+    pub boot_id: u64,
+}
+
+/// Everything that a connection needs.
+pub struct Desk<D: Device> {
+    pool: Pool<D>,
+    bounds: Bounds,
+    rates: Rates,
+    token: Token,
+    refused: AtomicU64,
+    restarted: Mutex<Option<Instant>>,
+}
+
+impl<D: Device> Desk<D> {
+    /// For a pool that runs.
+    pub fn new(pool: Pool<D>, bounds: Bounds, token: Token) -> Self {
+        Self { pool, bounds, rates: Rates::default(), token, refused: AtomicU64::new(0), restarted: Mutex::new(None) }
+    }
+
+    /// Answers a hello.
+    pub(super) fn greet(&self, hello: &LinkHello<'_>) -> LinkGreeting {
+        if hello.wire != WIRE_VERSION {
+            return LinkGreeting::Refused(format!(
+                "the signer speaks version {WIRE_VERSION} of the link, the front {}; install the same release for both",
+                hello.wire
+            ));
+        }
+        if hello.issuer != self.bounds.issuer {
+            return LinkGreeting::Refused(format!(
+                "the signer signs for \"{}\", the front serves \"{}\"; set the same issuer for both",
+                self.bounds.issuer, hello.issuer
+            ));
+        }
+        LinkGreeting::Welcome(LinkWelcome {
+            wire: WIRE_VERSION,
+            sessions: self.token.sessions,
+            module: self.token.module.clone(),
+            token: self.token.token.clone(),
+            boot_id: self.token.boot_id,
+        })
+    }
+
+    /// Serves one request; its reply goes to the outbox, now or from a worker.
+    pub(super) fn serve(&self, request: &LinkRequest<'_>, outbox: &Outbox) {
+        let id = request.id;
+        let done = match request.op {
+            LinkOp::Sign { payload } => self.sign(id, payload, outbox),
+            LinkOp::Probe { kid } => self.probe(id, kid, outbox),
+            LinkOp::Keys => Ok(Some(LinkResult::Keys(self.pool.ring().link_keys()))),
+            LinkOp::Reinitialise => self.reinitialise().map(Some),
+            LinkOp::Stats => Ok(Some(LinkResult::Stats(self.stats()))),
+        };
+        let result = match done {
+            Ok(None) => return,
+            Ok(Some(result)) => result,
+            Err(refusal) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                LinkResult::Refused(refusal)
+            }
+        };
+        outbox.reply(&LinkReply { id, result });
+    }
+
+    fn sign(&self, id: u64, payload: &[u8], outbox: &Outbox) -> Result<Option<LinkResult>, LinkRefusal> {
+        let ring = self.pool.ring();
+        let position = guard::judge(payload, &ring, &self.bounds, Moment::now())?;
+        let kid = ring.get(position).map(|key| key.kid.as_str()).ok_or(LinkRefusal::Internal)?;
+        self.rates.spend(kid, &self.bounds)?;
+        let outbox = outbox.clone();
+        let answer = move |outcome: Result<_, _>| {
+            let result = outcome.map_or_else(LinkResult::Refused, |sig| LinkResult::Signed { sig });
+            outbox.reply(&LinkReply { id, result });
+        };
+        self.pool.sign(ring, position, payload.to_vec(), Box::new(answer));
+        Ok(None)
+    }
+
+    /// Signs a prefix that no payload starts with and 32 bytes that the front did not choose: of no use to anybody but
+    /// as proof that the key works.
+    fn probe(&self, id: u64, kid: &str, outbox: &Outbox) -> Result<Option<LinkResult>, LinkRefusal> {
+        let ring = self.pool.ring();
+        let position = ring.position(kid).ok_or(LinkRefusal::UnknownKid)?;
+        let key = ring.get(position).filter(|key| key.usable()).ok_or(LinkRefusal::UnknownKid)?;
+        if key.role == KeyRole::Seal {
+            return Err(LinkRefusal::PurposeDenied);
+        }
+        let mut challenge = [0; 32];
+        getrandom::fill(&mut challenge).map_err(|_| LinkRefusal::Internal)?;
+        let message = [PROBE_PREFIX, &challenge].concat();
+        let outbox = outbox.clone();
+        let answer = move |outcome: Result<_, _>| {
+            let result = outcome.map_or_else(LinkResult::Refused, |sig| LinkResult::Probed { challenge, sig });
+            outbox.reply(&LinkReply { id, result });
+        };
+        self.pool.sign(ring, position, message, Box::new(answer));
+        Ok(None)
+    }
+
+    /// Blocks the connection's reader, and no other's; what is queued meanwhile waits in the pool.
+    fn reinitialise(&self) -> Result<LinkResult, LinkRefusal> {
+        let mut restarted = self.restarted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = *restarted {
+            std::thread::sleep(RESTART_INTERVAL.saturating_sub(last.elapsed()));
+        }
+        let outcome = self.pool.reinitialise();
+        *restarted = Some(Instant::now());
+        let ring = outcome?;
+        tracing::info!(keys = ring.keys().len(), "the module was started afresh");
+        Ok(LinkResult::Reinitialised(ring.link_keys()))
+    }
+
+    fn stats(&self) -> LinkStats {
+        let counts = self.pool.counts();
+        let used = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
+            usage.user_time().num_microseconds().saturating_add(usage.system_time().num_microseconds())
+        });
+        LinkStats {
+            signatures: counts.signatures,
+            refused: self.refused.load(Ordering::Relaxed),
+            queued: counts.queued,
+            stuck: counts.stuck,
+            rss_kib: resident_kib(),
+            cpu_us: u64::try_from(used).unwrap_or(0),
+        }
+    }
+}
+
+/// `VmRSS` (proc_pid_status(5)); where the sandbox hides /proc, the peak, which the kernel tells without it.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let now =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    now.or_else(|| u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()).unwrap_or(0)
+}

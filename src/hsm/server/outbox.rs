@@ -1,0 +1,166 @@
+//! Replies on their way out, from any thread.
+//!
+//! Whoever has a reply writes it, if the socket takes it: no hop to another thread. While the HSM is quick and more replies
+//! are on their way, a few are written together, since each write wakes the front. What the socket does not take stays here, and a writer thread waits for the peer; a peer that does not read for [`WRITE_DEADLINE`], or leaves more
+//! than [`MAX_PENDING`] unread, is cut off. So a stuck front can't hold up a worker.
+
+use crate::wire;
+use crate::wire::link::{LinkGreeting, LinkReply};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::net::SendFlags;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Requests of one connection that have no reply yet. The reader reads no further at this number.
+pub(super) const MAX_IN_FLIGHT: usize = 1024;
+/// Bytes that may wait for the peer: two of the largest replies.
+const MAX_PENDING: usize = 2 << 20;
+/// Replies that are written together. Each write costs both processes a wake-up, some 20 us of the 140 us that SoftHSM
+/// needs for a signature.
+const TOGETHER: usize = 8;
+/// Replies wait for each other only while they come this close together. Should the module hang just then, the watchdog's
+/// answer to the late request takes the waiting ones along.
+const QUICK: Duration = Duration::from_millis(1);
+/// How long a peer may leave replies unread.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+struct Out {
+    pending: Vec<u8>,
+    in_flight: usize,
+    /// Replies in `pending` that wait for the next one.
+    held: usize,
+    last_reply: Option<Instant>,
+    closed: bool,
+}
+
+struct Inner {
+    socket: UnixStream,
+    out: Mutex<Out>,
+    /// There is something for the writer thread, or the end.
+    blocked: Condvar,
+    /// A reply left, or the end.
+    room: Condvar,
+}
+
+/// The way out of a connection.
+#[derive(Clone)]
+pub(super) struct Outbox(Arc<Inner>);
+
+impl Outbox {
+    /// Starts the writer thread.
+    pub(super) fn start(socket: UnixStream) -> std::io::Result<Self> {
+        let out = Out { pending: Vec::new(), in_flight: 0, held: 0, last_reply: None, closed: false };
+        let made =
+            Self(Arc::new(Inner { socket, out: Mutex::new(out), blocked: Condvar::new(), room: Condvar::new() }));
+        let own = made.clone();
+        std::thread::Builder::new().name("link-writer".to_owned()).spawn(move || own.write_what_waits())?;
+        Ok(made)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Out> {
+        self.0.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a request in. `false` if the peer leaves its replies unread for too long, or the connection is closed.
+    pub(super) fn begin(&self) -> bool {
+        let deadline = Instant::now() + WRITE_DEADLINE;
+        let mut out = self.lock();
+        loop {
+            if out.closed {
+                return false;
+            }
+            if out.in_flight < MAX_IN_FLIGHT && out.pending.len() < MAX_PENDING / 2 {
+                out.in_flight += 1;
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            out = self.0.room.wait_timeout(out, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Sends the reply of a request that was counted in.
+    pub(super) fn reply(&self, reply: &LinkReply) {
+        let mut out = self.lock();
+        out.in_flight = out.in_flight.saturating_sub(1);
+        let encoded = wire::encode_frame(reply, &mut out.pending);
+        let now = Instant::now();
+        let quick = out.last_reply.replace(now).is_some_and(|last| now.duration_since(last) < QUICK);
+        if encoded.is_ok() && quick && out.in_flight > 0 && out.held + 1 < TOGETHER && !out.closed {
+            out.held += 1;
+            return;
+        }
+        out.held = 0;
+        self.push(out, encoded.is_ok());
+    }
+
+    /// Sends the greeting.
+    pub(super) fn greet(&self, greeting: &LinkGreeting) {
+        let mut out = self.lock();
+        let encoded = wire::encode_frame(greeting, &mut out.pending);
+        self.push(out, encoded.is_ok());
+    }
+
+    fn push(&self, mut out: MutexGuard<'_, Out>, encoded: bool) {
+        let fine = encoded && out.pending.len() <= MAX_PENDING && !out.closed && self.send(&mut out).is_ok();
+        let rest = !out.pending.is_empty();
+        drop(out);
+        if !fine {
+            self.close();
+        } else if rest {
+            self.0.blocked.notify_one();
+        }
+        self.0.room.notify_one();
+    }
+
+    /// Writes what the socket takes now. The socket itself blocks, for its reader; these writes do not.
+    fn send(&self, out: &mut Out) -> Result<(), rustix::io::Errno> {
+        while !out.pending.is_empty() {
+            match rustix::net::send(&self.0.socket, &out.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => drop(out.pending.drain(..sent.min(out.pending.len()))),
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_what_waits(&self) {
+        let limit = PollTimeout::try_from(WRITE_DEADLINE).unwrap_or(PollTimeout::MAX);
+        loop {
+            {
+                let mut out = self.lock();
+                while out.pending.is_empty() && !out.closed {
+                    out = self.0.blocked.wait(out).unwrap_or_else(PoisonError::into_inner);
+                }
+                if out.closed {
+                    return;
+                }
+            }
+            let mut polled = [PollFd::new(self.0.socket.as_fd(), PollFlags::POLLOUT)];
+            let writable = matches!(poll(&mut polled, limit), Ok(1..) | Err(Errno::EINTR));
+            let sent = writable && self.send(&mut self.lock()).is_ok();
+            self.0.room.notify_one();
+            if !sent {
+                self.close();
+                return;
+            }
+        }
+    }
+
+    /// Ends the connection; its reader and writer notice.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        // The peer may be gone already.
+        self.0.socket.shutdown(Shutdown::Both).unwrap_or_default();
+        self.0.blocked.notify_all();
+        self.0.room.notify_all();
+    }
+}
