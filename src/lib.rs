@@ -30,3 +30,6 @@ pub mod verify;
 
 #[cfg(feature = "daemon")]
 pub mod hsm;
+
+#[cfg(feature = "daemon")]
+pub mod signer;

@@ -1,0 +1,225 @@
+//! The task that owns the connection to the signer.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
+use crate::wire::frame::{Split, split};
+use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkWelcome};
+use crate::wire::{HEADER, MAX_FRAME, WIRE_VERSION, decode, encode_frame};
+
+/// Calls taken from the inbox before they are written with one `write`.
+const WRITE_BATCH: usize = 64;
+/// Room for one read.
+const READ: usize = 16 << 10;
+/// The first wait before connecting again; doubled up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// The deadline here lies this much behind the signer's own, so that its more precise answer comes first.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Keeps a link for as long as somebody holds the handle.
+pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, report: watch::Sender<LinkStatus>) {
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let why = match greet(&config).await {
+            Ok((stream, welcome)) => {
+                backoff = BACKOFF_MIN;
+                report.send_replace(LinkStatus::Up(welcome));
+                match Link::new(stream, config.op_timeout + GRACE).serve(&mut inbox).await {
+                    Some(why) => why,
+                    None => return,
+                }
+            }
+            Err(error) => format!("{}: {error}", config.socket.display()),
+        };
+        report.send_replace(LinkStatus::Down(why));
+        let pause = tokio::time::sleep(backoff);
+        tokio::pin!(pause);
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                call = inbox.recv() => match call {
+                    Some(call) => drop(call.answer.send(Err(SignerError::Unavailable))),
+                    None => return,
+                },
+            }
+        }
+    }
+}
+
+/// Connects, checks who is there, and exchanges greetings, all within the time of one operation.
+async fn greet(config: &LinkConfig) -> io::Result<(UnixStream, LinkWelcome)> {
+    tokio::time::timeout(config.op_timeout, connect(config))
+        .await
+        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the signer accepts no greeting")))
+}
+
+async fn connect(config: &LinkConfig) -> io::Result<(UnixStream, LinkWelcome)> {
+    let mut stream = UnixStream::connect(&config.socket).await?;
+    let uid = stream.peer_cred()?.uid();
+    if uid != config.signer_uid && uid != 0 {
+        return Err(io::Error::other(format!("uid {uid} listens there, not the signer's")));
+    }
+    let mut hello = Vec::new();
+    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: &config.issuer }, &mut hello).map_err(io::Error::other)?;
+    stream.write_all(&hello).await?;
+    let mut header = [0; HEADER];
+    stream.read_exact(&mut header).await?;
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        return Err(io::Error::other("the greeting is not one of a signer"));
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    match decode::<LinkGreeting>(&body).map_err(io::Error::other)? {
+        LinkGreeting::Welcome(welcome) => Ok((stream, welcome)),
+        LinkGreeting::Refused(why) => Err(io::Error::other(format!("the signer refuses this front: {why}"))),
+    }
+}
+
+struct Pending {
+    call: Call,
+    until: Instant,
+}
+
+struct Link {
+    stream: UnixStream,
+    pending: HashMap<u64, Pending>,
+    next_id: u64,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    patience: Duration,
+    heard: Instant,
+}
+
+impl Link {
+    fn new(stream: UnixStream, patience: Duration) -> Self {
+        Self {
+            stream,
+            pending: HashMap::new(),
+            next_id: 1,
+            input: Vec::new(),
+            output: Vec::new(),
+            patience,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Serves calls until the link breaks (why) or nobody is left to call (none). What is under way is answered.
+    async fn serve(mut self, inbox: &mut mpsc::Receiver<Call>) -> Option<String> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut calls = Vec::with_capacity(WRITE_BATCH);
+        let why = loop {
+            let step = tokio::select! {
+                n = inbox.recv_many(&mut calls, WRITE_BATCH) => {
+                    if n == 0 { break None; }
+                    self.take(&mut calls);
+                    self.flush()
+                }
+                ready = self.stream.readable() => ready.and_then(|()| self.receive()),
+                ready = self.stream.writable(), if !self.output.is_empty() => ready.and_then(|()| self.flush()),
+                now = tick.tick() => self.expire(now),
+            };
+            if let Err(error) = step {
+                break Some(format!("the link to the signer broke: {error}"));
+            }
+        };
+        for (_, pending) in self.pending.drain() {
+            drop(pending.call.answer.send(Err(SignerError::Unavailable)));
+        }
+        why
+    }
+
+    fn take(&mut self, calls: &mut Vec<Call>) {
+        let until = Instant::now() + self.patience;
+        if self.pending.is_empty() {
+            self.heard = Instant::now();
+        }
+        for call in calls.drain(..) {
+            let op = match &call.ask {
+                Ask::Sign(payload) => LinkOp::Sign { payload },
+                Ask::Probe(kid) => LinkOp::Probe { kid },
+                Ask::Keys => LinkOp::Keys,
+                Ask::Reinitialise => LinkOp::Reinitialise,
+                Ask::Stats => LinkOp::Stats,
+            };
+            let id = self.next_id;
+            self.next_id = self.next_id.wrapping_add(1);
+            match encode_frame(&LinkRequest { id, op }, &mut self.output) {
+                Ok(()) => drop(self.pending.insert(id, Pending { call, until })),
+                Err(_) => drop(call.answer.send(Err(SignerError::WrongAnswer))),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        while !self.output.is_empty() {
+            match self.stream.try_write(&self.output) {
+                Ok(n) => drop(self.output.drain(..n)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> io::Result<()> {
+        loop {
+            // Vec's BufMut would otherwise offer 64 bytes a read.
+            self.input.reserve(READ);
+            match self.stream.try_read_buf(&mut self.input) {
+                Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the signer closed it")),
+                Ok(_) => self.deliver()?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Answers every call whose reply has arrived whole.
+    fn deliver(&mut self) -> io::Result<()> {
+        self.heard = Instant::now();
+        let mut done = 0;
+        while let Some(rest) = self.input.get(done..) {
+            match split(rest).map_err(io::Error::other)? {
+                Split::Partial { .. } => break,
+                Split::Frame { body, used } => {
+                    let reply: LinkReply = decode(body).map_err(io::Error::other)?;
+                    // A reply without a call is one whose deadline has passed.
+                    if let Some(pending) = self.pending.remove(&reply.id) {
+                        drop(pending.call.answer.send(Ok(reply.result)));
+                    }
+                    done += used;
+                }
+            }
+        }
+        self.input.drain(..done);
+        Ok(())
+    }
+
+    /// Answers calls whose time is up; a link on which nothing moves any more is given up, so that a stopped signer is
+    /// noticed and a new one found.
+    fn expire(&mut self, now: Instant) -> io::Result<()> {
+        let late: Vec<u64> = self.pending.iter().filter(|(_, p)| p.until <= now).map(|(id, _)| *id).collect();
+        for id in &late {
+            if let Some(pending) = self.pending.remove(id) {
+                drop(pending.call.answer.send(Err(SignerError::Timeout)));
+            }
+        }
+        if !late.is_empty() && now.duration_since(self.heard) > self.patience {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "it no longer answers"));
+        }
+        Ok(())
+    }
+}
