@@ -33,3 +33,6 @@ pub mod hsm;
 
 #[cfg(feature = "daemon")]
 pub mod signer;
+
+#[cfg(feature = "daemon")]
+pub mod log;

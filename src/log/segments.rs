@@ -1,0 +1,286 @@
+//! Segment files: names, creation, and what a segment can be asked to do.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::dir::{PidLock, require_private_dir};
+use super::{Break, Head, LogError, MAX_SEGMENTS, Seal, scan};
+
+/// Auditors read through the group.
+const MODE: u32 = 0o640;
+
+/// The lock file, beside the segments.
+const LOCK: &str = "lock";
+
+/// How often a segment of one first sequence number may be started anew after torn beginnings.
+const MAX_RETRIES: u16 = 999;
+
+/// How segments are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentConfig {
+    /// A segment that has reached this many bytes is closed and the next one begun.
+    pub max_bytes: u64,
+}
+
+impl Default for SegmentConfig {
+    fn default() -> Self {
+        Self { max_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// One open segment. A trait, so that tests can make the disk fail.
+pub trait Media: Send {
+    /// Appends all of `bytes`; after an error any part of them may have been written.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Returns when everything appended is on stable storage (`fdatasync`).
+    fn sync(&mut self) -> io::Result<()>;
+    /// Cuts the segment back to `len` bytes.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+}
+
+/// Where new segments come from.
+pub trait Shelf: Send + 'static {
+    /// Creates the segment whose first line will have the sequence number `first`; returns its name.
+    fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)>;
+    /// Removes a segment in which nothing was ever stored.
+    fn discard(&mut self, name: &str) -> io::Result<()>;
+}
+
+/// What [`Segments::open`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The newest good line.
+    pub head: Head,
+    /// How many segment files there are.
+    pub segments: usize,
+    /// The break that has to be recorded before anything else, if the log ends torn.
+    pub gap: Option<Break>,
+}
+
+/// The segment that lines are appended to.
+pub(super) struct Current {
+    pub(super) name: String,
+    pub(super) media: Box<dyn Media>,
+    /// Its length up to the last durable line.
+    pub(super) good: u64,
+}
+
+/// An opened and locked directory of segments.
+pub struct Segments {
+    dir: PathBuf,
+    /// Held for as long as the segments are.
+    _lock: PidLock,
+    pub(super) config: SegmentConfig,
+    /// Taken by the commit thread.
+    pub(super) current: Option<Current>,
+}
+
+impl Segments {
+    /// Locks `dir`, checks the log in it and makes it ready for appending. Every line of the newest segment is checked,
+    /// and of earlier ones that each continues the one before it ([`super::verify`] checks every line).
+    ///
+    /// The directory must exist, belong to our effective uid and be writable by nobody else.
+    pub fn open<S: Seal>(dir: &Path, config: SegmentConfig) -> Result<(Self, Recovered), LogError> {
+        require_private_dir(dir)?;
+        let lock = PidLock::acquire(&dir.join(LOCK), dir)?;
+        let names = list(dir)?;
+        let found = scan::recover::<S>(dir, &names)?;
+        let current = match &found.append_to {
+            Some((name, good)) => Some(reopen(dir, name, *good)?),
+            None => None,
+        };
+        let recovered = Recovered { head: found.head, segments: names.len(), gap: found.gap };
+        Ok((Self { dir: dir.to_owned(), _lock: lock, config, current }, recovered))
+    }
+}
+
+impl Shelf for Segments {
+    fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)> {
+        for retry in 0..=MAX_RETRIES {
+            let name = Name { first, retry };
+            let opened = OpenOptions::new()
+                .append(true)
+                .create_new(true)
+                .mode(MODE)
+                .custom_flags(OFlag::O_NOFOLLOW.bits())
+                .open(self.dir.join(name.to_string()));
+            match opened {
+                Ok(file) => {
+                    // The umask may have taken bits away.
+                    file.set_permissions(Permissions::from_mode(MODE))?;
+                    sync_dir(&self.dir)?;
+                    return Ok((name.to_string(), Box::new(file)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other(format!("{MAX_RETRIES} torn segments start with record {first}")))
+    }
+
+    fn discard(&mut self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.dir.join(name))
+    }
+}
+
+impl Media for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+}
+
+/// Keeps nothing: for amnesia mode, where the chain lives as long as the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Volatile;
+
+impl Shelf for Volatile {
+    fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)> {
+        Ok((Name { first, retry: 0 }.to_string(), Box::new(Self)))
+    }
+
+    fn discard(&mut self, _name: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Media for Volatile {
+    fn append(&mut self, _bytes: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&mut self, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A segment's name: its first sequence number and, when earlier files of that number hold nothing but torn bytes, a
+/// running number, so that no file is ever renamed or written over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name {
+    pub(super) first: u64,
+    retry: u16,
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.retry {
+            0 => write!(f, "{:020}.jsonl", self.first),
+            // The r makes a plain listing show them in the order of the chain.
+            retry => write!(f, "{:020}.r{retry:03}.jsonl", self.first),
+        }
+    }
+}
+
+impl Name {
+    fn parse(text: &str) -> Option<Self> {
+        let stem = text.strip_suffix(".jsonl")?;
+        let (first, retry) = stem.split_once(".r").unwrap_or((stem, "000"));
+        let name = Self { first: first.parse().ok()?, retry: retry.parse().ok()? };
+        (name.to_string() == text).then_some(name)
+    }
+}
+
+/// The segments of a directory in order. A file of any other name is an error: it may be a segment that someone renamed.
+pub(super) fn list(dir: &Path) -> Result<Vec<Name>, LogError> {
+    let io_error = |source| LogError::Io { path: dir.to_owned(), doing: "list the directory", source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(io_error)? {
+        let text = entry.map_err(io_error)?.file_name();
+        if text == LOCK {
+            continue;
+        }
+        let name = text.to_str().and_then(Name::parse);
+        let stranger = || LogError::Stranger { path: dir.to_owned(), name: text.to_string_lossy().into_owned() };
+        names.push(name.ok_or_else(stranger)?);
+        if names.len() > MAX_SEGMENTS {
+            return Err(LogError::TooMany { path: dir.to_owned(), what: "too many segments", max: MAX_SEGMENTS });
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Opens the newest segment for appending. What is in it may have reached only the page cache before we were killed, so
+/// it is synced before anything builds on it.
+fn reopen(dir: &Path, name: &str, good: u64) -> Result<Current, LogError> {
+    let path = dir.join(name);
+    let io_error = |doing| {
+        let path = path.clone();
+        move |source| LogError::Io { path, doing, source }
+    };
+    let file = OpenOptions::new()
+        .append(true)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(&path)
+        .map_err(io_error("open for appending"))?;
+    file.sync_data().map_err(io_error("sync"))?;
+    Ok(Current { name: name.to_owned(), media: Box::new(file), good })
+}
+
+/// Makes a new name durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::super::testing::Plain;
+    use super::*;
+
+    #[test]
+    fn names_sort_as_they_were_written() {
+        let texts = ["00000000000000000005.jsonl", "00000000000000000005.r001.jsonl", "00000000000000000006.jsonl"];
+        assert!(texts.is_sorted());
+        let names: Vec<Name> = texts.iter().map(|text| Name::parse(text).unwrap()).collect();
+        assert!(names.is_sorted());
+        for text in ["5.jsonl", "00000000000000000005.jsonl.bak", "00000000000000000005.r000.jsonl", "x"] {
+            assert_eq!(Name::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn segments_are_readable_by_the_group_and_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut segments, found) = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
+        assert_eq!(found, Recovered { head: Head::GENESIS, segments: 0, gap: None });
+        let (name, mut media) = segments.create(1).unwrap();
+        media.append(b"x").unwrap();
+        assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.r001.jsonl");
+        assert_eq!(fs::metadata(dir.path().join(&name)).unwrap().mode() & 0o7777, MODE);
+    }
+
+    #[test]
+    fn a_file_that_is_no_segment_stops_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes.txt"), "x").unwrap();
+        let error = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).err().unwrap();
+        assert!(error.to_string().contains("notes.txt"), "{error}");
+    }
+
+    #[test]
+    fn two_openers_cannot_share_a_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
+        let error = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).err().unwrap();
+        assert!(error.to_string().contains("in use by pid"), "{error}");
+        drop(first);
+    }
+}
