@@ -36,3 +36,6 @@ pub mod signer;
 
 #[cfg(feature = "daemon")]
 pub mod log;
+
+#[cfg(feature = "daemon")]
+pub mod state;

@@ -1,0 +1,89 @@
+//! What must outlive the process: the key table, in an embedded store of one file.
+//!
+//! Readers take an immutable snapshot and never wait. One thread writes, several changes with one sync. A change names
+//! the sequence number of its audit record (L2: the record is durable first), and a ledger that is behind its state
+//! refuses to start.
+
+mod keys;
+mod rows;
+mod store;
+mod table;
+
+use std::path::PathBuf;
+
+pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
+pub use store::{Change, Mode, Snapshot, Store};
+pub use table::KeyTable;
+
+use crate::log::PlaceError;
+
+/// Why the state cannot be opened or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Operator: the file, its directory, its lock.
+    #[error("state: {0}")]
+    Place(#[from] PlaceError),
+    /// Operator: no file where one must be.
+    #[error(
+        "{path}: there is no state file, but there has been one (the ledger has records). Without it keys that still \
+         verify and key versions that were used would be forgotten: restore it from a backup"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Operator: written by a newer passportd.
+    #[error("{path}: has format {found}, this passportd knows {known}; use the passportd that wrote it")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The format found.
+        found: String,
+        /// The format known.
+        known: u32,
+    },
+    /// Host: what is in the file is not what was written.
+    #[error("{path}: is damaged ({what}); keep it for inspection and restore the newest backup in its place")]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+    /// Host: reading or writing failed.
+    #[error("{path}: {what}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        what: String,
+    },
+    /// Operator: the ledger was replaced by an older one, or lost its end.
+    #[error(
+        "the state was changed on the strength of audit record {state_seq}, but the ledger ends at record {head_seq}: \
+         the ledger was cut off or replaced by an older copy. Restore the ledger that belongs to this state"
+    )]
+    AheadOfLedger {
+        /// The newest audit record that the state knows.
+        state_seq: u64,
+        /// The ledger's newest record.
+        head_seq: u64,
+    },
+    /// The change is not allowed in the present state of the keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Us: too many changes are waiting.
+    #[error("too many state changes are waiting to be written; try again")]
+    Busy,
+    /// Host: the change is not durable. It may be found done after a restart; ask again before repeating it.
+    #[error("the state cannot be written: {0}")]
+    Unavailable(String),
+    /// Us: the daemon is stopping.
+    #[error("the state is closed")]
+    Closed,
+}
+
+#[cfg(test)]
+mod table_tests;
+#[cfg(test)]
+mod tests;

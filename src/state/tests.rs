@@ -1,0 +1,249 @@
+//! What the store survives.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use redb::StorageBackend;
+
+use super::store::Opener;
+use super::table_tests::{NOW, key, kid, now};
+use super::*;
+use crate::clock::Moment;
+
+fn rounds() -> usize {
+    std::env::var("PASSPORTD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.redb");
+    (dir, path)
+}
+
+fn open(path: &Path) -> Result<Store, StateError> {
+    Store::open(path, Mode::CreateIfMissing, now())
+}
+
+fn stage_and_activate(store: &Store, version: u32, seq: u64) {
+    store.commit_blocking(Change::keys(store.keys().stage(key("t", version), NOW).unwrap()), seq).unwrap();
+    store.commit_blocking(Change::keys(store.keys().activate(&kid(version), NOW).unwrap()), seq + 1).unwrap();
+}
+
+#[test]
+fn commits_survive_and_generations_grow_over_restarts() {
+    let (_dir, path) = place();
+    let store = open(&path).unwrap();
+    assert_eq!((store.generation(), store.keys().len()), (0, 0));
+    stage_and_activate(&store, 1, 10);
+    stage_and_activate(&store, 2, 12);
+    let before = store.snapshot();
+    assert_eq!((before.generation, before.audit_seq, before.created), (4, 13, NOW));
+    assert_eq!(before.keys.get(&kid(1)).unwrap().audit_seq, 13);
+    store.close();
+    assert!(matches!(store.commit_blocking(Change::default(), 14), Err(StateError::Closed)));
+    let store = Store::open(&path, Mode::Existing, Moment::from_unix(0)).unwrap();
+    assert_eq!(store.snapshot(), before);
+    store.check_against_ledger(13).unwrap();
+    let error = store.check_against_ledger(12).unwrap_err();
+    assert!(matches!(error, StateError::AheadOfLedger { state_seq: 13, head_seq: 12 }), "{error}");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_stale_change_is_refused_and_changes_nothing() {
+    let store = Store::memory(now()).unwrap();
+    stage_and_activate(&store, 1, 1);
+    let table = store.keys();
+    store.commit_blocking(Change::keys(table.stage(key("t", 2), NOW).unwrap()), 3).unwrap();
+    let error = store.commit_blocking(Change::keys(table.stage(key("t", 2), NOW).unwrap()), 4).unwrap_err();
+    assert!(matches!(error, StateError::Key(KeyError::Illegal { .. })), "{error}");
+    assert_eq!((store.snapshot().audit_seq, store.generation()), (3, 3));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let change = Change::keys(store.keys().activate(&kid(2), NOW).unwrap());
+    assert_eq!(runtime.block_on(store.commit(change, 5)).unwrap(), 4);
+}
+
+#[test]
+fn a_lost_state_is_not_replaced_by_an_empty_one() {
+    let (_dir, path) = place();
+    let error = Store::open(&path, Mode::Existing, now()).err().unwrap();
+    assert!(matches!(error, StateError::Missing { .. }), "{error}");
+    fs::write(&path, "").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(open(&path).is_err(), "an empty file is not a new one");
+}
+
+#[test]
+fn a_second_daemon_and_open_files_are_refused() {
+    let (dir, path) = place();
+    let store = open(&path).unwrap();
+    let error = open(&path).err().unwrap().to_string();
+    assert!(error.contains(&format!("state.redb: is in use by pid {}", std::process::id())), "{error}");
+    store.close();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let error = open(&path).err().unwrap().to_string();
+    assert!(error.contains("0640") && error.contains("chmod"), "{error}");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(open(&path), Err(StateError::Place(_))));
+}
+
+#[test]
+fn a_newer_format_is_left_alone() {
+    let (_dir, path) = place();
+    open(&path).unwrap().close();
+    let db = redb::Database::open(&path).unwrap();
+    rows::set_format(&db, b"2");
+    drop(db);
+    for _ in 0..2 {
+        let error = open(&path).err().unwrap();
+        assert!(matches!(&error, StateError::Format { found, known: 1, .. } if found == "2"), "{error}");
+    }
+}
+
+#[test]
+fn an_interrupted_creation_is_begun_again() {
+    let (dir, path) = place();
+    fs::write(dir.path().join("state.redb.new"), "half").unwrap();
+    let store = open(&path).unwrap();
+    stage_and_activate(&store, 1, 1);
+}
+
+/// redb's header: magic number, layout, two commit slots (docs/design.md of redb).
+const HEADER: usize = 320;
+
+/// A change of the file is noticed or harmless (much of the file is unused); what it
+/// never does is to change what is read, or to panic.
+#[test]
+fn altered_files_are_refused_or_read_right() {
+    let (_dir, path) = place();
+    let store = open(&path).unwrap();
+    (1..=5).for_each(|version| stage_and_activate(&store, version, u64::from(version) * 2));
+    let truth = store.snapshot();
+    store.close();
+    let whole = fs::read(&path).unwrap();
+    let used = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let (mut refused, total) = (0, rounds() * 10);
+    for at in 0..total {
+        let mut altered = whole.clone();
+        // Half of them in the header, where redb's commit slots are.
+        let span = if at % 2 == 0 { HEADER } else { used };
+        let byte = (at * span / total + at * 13) % span;
+        altered[byte] ^= 1 << (at / 2 % 8);
+        fs::write(&path, &altered).unwrap();
+        match Store::open(&path, Mode::Existing, now()) {
+            Ok(store) => {
+                assert_eq!(*store.snapshot(), *truth, "byte {byte}");
+                store.close();
+            }
+            Err(error) => {
+                if error.to_string().contains("assertion") {
+                    println!("{byte}: {error}");
+                }
+                assert!(error.to_string().contains("state.redb"), "byte {byte}: {error}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "none of {total} alterations was noticed");
+    for cut in (0..whole.len()).step_by(whole.len() / 20) {
+        fs::write(&path, &whole[..cut]).unwrap();
+        assert!(Store::open(&path, Mode::Existing, now()).is_err(), "cut at {cut}");
+    }
+}
+
+/// Bytes that outlive the database on them, and can be made to refuse writes.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
+
+impl Disk {
+    fn set_full(&self, full: bool) {
+        self.0.lock().unwrap().0 = full;
+    }
+
+    fn check(full: bool) -> io::Result<()> {
+        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.lock().unwrap().1.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let (state, offset) = (self.0.lock().unwrap(), usize::try_from(offset).unwrap());
+        out.copy_from_slice(state.1.get(offset..offset + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        Self::check(state.0)?;
+        state.1.resize(usize::try_from(len).unwrap(), 0);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Self::check(self.0.lock().unwrap().0)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        Self::check(state.0)?;
+        let offset = usize::try_from(offset).unwrap();
+        state.1[offset..offset + data.len()].copy_from_slice(data);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
+    let disk = Disk::default();
+    let backend = disk.clone();
+    let db = redb::Builder::new().create_with_backend(backend.clone()).unwrap();
+    rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0 })
+        .map_err(|e| e.at(Path::new("disk")))
+        .unwrap();
+    drop(db);
+    let opener: Opener = Box::new(move || redb::Builder::new().create_with_backend(backend.clone()));
+    let store = Store::start(PathBuf::from("disk"), opener, None).unwrap();
+    stage_and_activate(&store, 1, 1);
+    disk.set_full(true);
+    let change = Change::keys(store.keys().stage(key("t", 2), NOW).unwrap());
+    let error = store.commit_blocking(change.clone(), 3).unwrap_err();
+    assert!(matches!(error, StateError::Unavailable(_)), "{error}");
+    assert_eq!(store.snapshot().audit_seq, 2, "not visible");
+    assert!(store.trouble().is_some());
+    disk.set_full(false);
+    let end = Instant::now() + Duration::from_secs(20);
+    while store.trouble().is_some() {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    store.commit_blocking(change, 4).unwrap();
+    assert_eq!(store.keys().len(), 2);
+}
+
+#[test]
+fn many_changes_share_commits() {
+    let (_dir, path) = place();
+    let store = open(&path).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        for seq in 0..200 {
+            let store = store.clone();
+            tasks.spawn(async move { store.commit(Change::default(), seq).await.unwrap() });
+        }
+        while let Some(done) = tasks.join_next().await {
+            done.unwrap();
+        }
+    });
+    assert!(store.generation() < 200, "{}", store.generation());
+    assert_eq!(store.snapshot().audit_seq, 199);
+}
