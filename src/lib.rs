@@ -39,3 +39,6 @@ pub mod log;
 
 #[cfg(feature = "daemon")]
 pub mod state;
+
+#[cfg(feature = "daemon")]
+pub mod audit;

@@ -1,0 +1,306 @@
+//! The second sink: journald's native protocol (systemd's docs/JOURNAL_NATIVE_PROTOCOL.md), from a thread of its own.
+//!
+//! A stopped journald blocks a naive sender after 11 messages (measured), so sends do not block, are repeated a few
+//! times, then dropped and counted. Every value goes in the length-prefixed form, which no byte in it can leave.
+
+use std::io;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::entry::Entry;
+use crate::log::Head;
+use crate::passport::hex;
+
+/// Where journald listens.
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// Records that may wait for journald; more are dropped (the ledger has them).
+const MAX_QUEUED: usize = 4096;
+
+/// Pauses between attempts when journald's queue is full.
+const BACKOFF: [Duration; 4] =
+    [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(16), Duration::from_millis(64)];
+
+/// What became of the records.
+#[derive(Debug, Default)]
+pub struct JournaldStats {
+    sent: AtomicU64,
+    dropped: AtomicU64,
+    down: AtomicBool,
+}
+
+impl JournaldStats {
+    /// Records handed to journald; a sent datagram is no receipt.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Relaxed)
+    }
+
+    /// Records that journald did not get.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// Whether the newest record could be sent.
+    pub fn up(&self) -> bool {
+        !self.down.load(Relaxed)
+    }
+}
+
+/// The sending end. The thread ends when it is dropped and everything queued was tried.
+#[derive(Debug)]
+pub(super) struct Journald {
+    queue: SyncSender<(Entry, Head)>,
+    stats: Arc<JournaldStats>,
+}
+
+impl Journald {
+    /// Starts the thread; none if nothing is at `path`: the host has no journald.
+    pub(super) fn start(path: &Path) -> io::Result<Option<(Self, JoinHandle<()>)>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let stats = Arc::new(JournaldStats::default());
+        let (queue, inbox) = sync_channel(MAX_QUEUED);
+        let sender = Sender { socket, path: path.to_owned(), stats: Arc::clone(&stats), stalled: false };
+        let thread = thread::Builder::new().name("journald".to_owned()).spawn(move || sender.run(&inbox))?;
+        Ok(Some((Self { queue, stats }, thread)))
+    }
+
+    pub(super) fn stats(&self) -> Arc<JournaldStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Queues a record, or drops it if the queue is full.
+    pub(super) fn send(&self, entry: Entry, at: Head) {
+        if self.queue.try_send((entry, at)).is_err() {
+            self.stats.dropped.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+struct Sender {
+    socket: UnixDatagram,
+    path: PathBuf,
+    stats: Arc<JournaldStats>,
+    /// journald took nothing lately: one attempt for each record, so that a long queue is soon worked off at exit.
+    stalled: bool,
+}
+
+impl Sender {
+    fn run(mut self, inbox: &Receiver<(Entry, Head)>) {
+        while let Ok((entry, at)) = inbox.recv() {
+            let sent = self.send(&encode(&entry, &at));
+            self.stats.down.store(!sent, Relaxed);
+            let counter = if sent { &self.stats.sent } else { &self.stats.dropped };
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    fn send(&mut self, datagram: &[u8]) -> bool {
+        let pauses = if self.stalled { &[][..] } else { &BACKOFF[..] };
+        let mut pauses = pauses.iter();
+        loop {
+            // Addressed each time: a journald that came back is found by its path.
+            let full = match self.socket.send_to(datagram, &self.path) {
+                Ok(_) => {
+                    self.stalled = false;
+                    return true;
+                }
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            match pauses.next() {
+                Some(pause) if full => thread::sleep(*pause),
+                _ => {
+                    self.stalled |= full;
+                    return false;
+                }
+            }
+        }
+    }
+}
+
+/// One datagram.
+fn encode(entry: &Entry, at: &Head) -> Vec<u8> {
+    let texts = &entry.texts;
+    let mut out = Vec::with_capacity(1024);
+    field(&mut out, "MESSAGE", &message(entry));
+    field(&mut out, "MESSAGE_ID", entry.event.message_id());
+    field(&mut out, "PRIORITY", entry.event.priority().digit());
+    field(&mut out, "SYSLOG_IDENTIFIER", "passportd");
+    field(&mut out, "PASSPORT_SEQ", &at.seq.to_string());
+    field(&mut out, "PASSPORT_HASH", &hex::encode(&at.hash));
+    field(&mut out, "PASSPORT_EVENT", entry.event.name());
+    field(&mut out, "PASSPORT_OUTCOME", entry.outcome.name());
+    if let Some(id) = &entry.corr_id {
+        field(&mut out, "PASSPORT_CORR_ID", &hex::encode(id));
+    }
+    if let Some(peer) = &entry.peer {
+        field(&mut out, "PASSPORT_PEER_UID", &peer.uid.to_string());
+        field(&mut out, "PASSPORT_PEER_GID", &peer.gid.to_string());
+        field(&mut out, "PASSPORT_PEER_PID", &peer.pid.to_string());
+        field(&mut out, "PASSPORT_LISTENER", &peer.listener);
+    }
+    if let Some(exp) = entry.exp {
+        field(&mut out, "PASSPORT_EXP", &exp.to_string());
+    }
+    let optional = [
+        ("PASSPORT_SUB", &texts.sub),
+        ("PASSPORT_JTI", &texts.jti),
+        ("PASSPORT_KID", &texts.kid),
+        ("PASSPORT_TEMPLATE", &texts.template),
+        ("PASSPORT_ACTION", &texts.action),
+        ("PASSPORT_AUD", &texts.aud),
+        ("PASSPORT_REASON", &texts.reason),
+        ("PASSPORT_DETAIL", &texts.detail),
+    ];
+    for (name, text) in optional {
+        if let Some(text) = text {
+            field(&mut out, name, text);
+        }
+    }
+    out
+}
+
+/// `NAME\n`, the length as 64 bits little-endian, the value, `\n`.
+fn field(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(name.as_bytes());
+    out.push(b'\n');
+    out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_le_bytes());
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'\n');
+}
+
+/// The line that a person reads. Control characters are escaped: it is shown on terminals.
+fn message(entry: &Entry) -> String {
+    let texts = &entry.texts;
+    let mut line = format!("{}: {}", entry.event.name(), entry.outcome.name());
+    let shown = [
+        ("reason", &texts.reason),
+        ("action", &texts.action),
+        ("template", &texts.template),
+        ("sub", &texts.sub),
+        ("kid", &texts.kid),
+        ("jti", &texts.jti),
+        ("detail", &texts.detail),
+    ];
+    for (name, text) in shown {
+        if let Some(text) = text {
+            line.push_str(&format!(" {name}={}", text.escape_debug()));
+        }
+    }
+    if let Some(peer) = &entry.peer {
+        line.push_str(&format!(" uid={} pid={}", peer.uid, peer.pid));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Instant;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::audit::{Event, Outcome, Peer};
+    use crate::clock::Moment;
+
+    /// Decodes as journald does; both forms, since a forged field would be in the textual one.
+    fn decode(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
+        let mut fields = Vec::new();
+        while !bytes.is_empty() {
+            let end = bytes.iter().position(|b| *b == b'\n').unwrap();
+            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
+            if let Some(equals) = line.iter().position(|b| *b == b'=') {
+                fields.push((String::from_utf8(line[..equals].to_vec()).unwrap(), line[equals + 1..].to_vec()));
+                bytes = rest;
+                continue;
+            }
+            let len = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
+            fields.push((String::from_utf8(line.to_vec()).unwrap(), rest[8..8 + len].to_vec()));
+            assert_eq!(rest[8 + len], b'\n');
+            bytes = &rest[9 + len..];
+        }
+        fields
+    }
+
+    fn entry(text: &str) -> Entry {
+        let peer = Peer { uid: 1, gid: 2, pid: 3, listener: text.to_owned() };
+        let entry = Entry::new(Event::IssueRefused, Outcome::Refused, Moment::from_unix(0)).corr_id([1; 16]).peer(peer);
+        let entry = entry.subject(text).jti(text).kid(text).template(text).action(text).aud(text).exp(9);
+        entry.reason(text).detail(text)
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_can_forge_a_field(text in "([\\x00-\\x7f]|=|\n|PRIORITY=0\n|\nMESSAGE_ID\n){0,30}") {
+            let fields = decode(&encode(&entry(&text), &Head { seq: 7, hash: [0; 32] }));
+            let map: BTreeMap<_, _> = fields.iter().cloned().collect();
+            prop_assert_eq!(fields.len(), 22);
+            prop_assert_eq!(map.len(), 22, "no name twice");
+            prop_assert_eq!(&map["PASSPORT_SUB"], text.as_bytes());
+            prop_assert_eq!(&map["PASSPORT_LISTENER"], text.as_bytes());
+            prop_assert_eq!(&map["PRIORITY"], b"4");
+            prop_assert_eq!(&map["MESSAGE_ID"], Event::IssueRefused.message_id().as_bytes());
+            prop_assert!(!map["MESSAGE"].iter().any(u8::is_ascii_control));
+        }
+    }
+
+    fn wait_until(what: &str, done: impl Fn() -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < end, "{what}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_journald_that_comes_back_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        assert!(Journald::start(&path).unwrap().is_none(), "absent is off");
+        let server = UnixDatagram::bind(&path).unwrap();
+        let (journald, thread) = Journald::start(&path).unwrap().unwrap();
+        let stats = journald.stats();
+        journald.send(entry("one"), Head::GENESIS);
+        let mut buffer = vec![0; 65536];
+        let len = server.recv(&mut buffer).unwrap();
+        assert_eq!(decode(&buffer[..len]).len(), 22);
+        drop(server);
+        std::fs::remove_file(&path).unwrap();
+        journald.send(entry("two"), Head::GENESIS);
+        wait_until("dropped", || stats.dropped() == 1 && !stats.up());
+        let server = UnixDatagram::bind(&path).unwrap();
+        journald.send(entry("three"), Head::GENESIS);
+        server.recv(&mut buffer).unwrap();
+        wait_until("sent", || stats.sent() == 2 && stats.up());
+        drop(journald);
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn a_stopped_journald_blocks_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _never_read = UnixDatagram::bind(&path).unwrap();
+        let (journald, thread) = Journald::start(&path).unwrap().unwrap();
+        let stats = journald.stats();
+        let start = Instant::now();
+        let total = 2 * MAX_QUEUED as u64;
+        for _ in 0..total {
+            journald.send(entry("x"), Head::GENESIS);
+        }
+        assert!(start.elapsed() < Duration::from_secs(10));
+        drop(journald);
+        thread.join().unwrap();
+        assert_eq!(stats.sent() + stats.dropped(), total);
+        assert!(stats.dropped() > 0 && !stats.up());
+    }
+}

@@ -1,0 +1,248 @@
+//! Audit records: what is written before its effect leaves the process (L2), hash-chained in the ledger, and copied to
+//! journald.
+//!
+//! Order for every decision that changes or refuses something: build an [`Entry`], `record(entry).await?`, then answer.
+//! An error means that the operation fails as `audit_unavailable`.
+
+mod entry;
+mod event;
+mod journald;
+mod record;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
+pub use event::{Event, Priority};
+pub use journald::{JournaldStats, SOCKET as JOURNALD_SOCKET};
+
+/// Why a ledger does not verify.
+pub use crate::log::LogError as ChainError;
+/// What [`verify_chain`] found.
+pub use crate::log::Report as ChainReport;
+
+use crate::clock::Moment;
+use crate::log::{
+    self, Break, CommitError, Committer, Hash, Head, Link, LogError, Pace, Receipt, Recovered, Seal, SegmentConfig,
+    Segments,
+};
+use crate::metrics::Metrics;
+use journald::Journald;
+
+/// How the ledger is kept.
+#[derive(Clone, Debug)]
+pub struct AuditConfig {
+    /// The size of its files.
+    pub segment: SegmentConfig,
+    /// Queue, commit and retry bounds.
+    pub pace: Pace,
+    /// journald's socket ([`JOURNALD_SOCKET`]); none turns that sink off.
+    pub journald: Option<PathBuf>,
+    /// The clock for the records that the ledger makes itself (breaks): [`Moment::now`], or a test's.
+    pub now: fn() -> Moment,
+    /// Where durable records are counted.
+    pub metrics: Option<Arc<Metrics>>,
+}
+
+/// Why something could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// Operator or host: the ledger could not be opened.
+    #[error("audit ledger: {0}")]
+    Open(#[from] LogError),
+    /// Host or us: the record is not durable.
+    #[error("audit ledger: {0}")]
+    Commit(#[from] CommitError),
+    /// Host: the thread for journald.
+    #[error("cannot start the thread that writes to journald: {0}")]
+    Journald(std::io::Error),
+}
+
+/// What was found and started at open, for the log and the first record.
+#[derive(Debug)]
+pub struct Opened {
+    /// Where the ledger stood, before the break record that [`Recovered::gap`] asks for.
+    pub recovered: Recovered,
+    /// Whether records go to journald too; false if it is turned off or absent.
+    pub journald: bool,
+}
+
+/// The handle to the ledger; clones share it.
+#[derive(Clone)]
+pub struct Audit {
+    ledger: Committer<Entry>,
+    journald: Option<Arc<JournaldStats>>,
+    journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl Audit {
+    /// Opens the ledger in `dir`, which must exist and be ours alone, and starts its threads.
+    pub fn open(dir: &Path, config: &AuditConfig) -> Result<(Self, Opened), AuditError> {
+        let (segments, recovered) = Segments::open::<Chain>(dir, config.segment)?;
+        let copy = recovered.clone();
+        let audit = Self::start(config, |chain| Committer::start(segments, recovered, chain, config.pace))?;
+        let journald = audit.journald.is_some();
+        Ok((audit, Opened { recovered: copy, journald }))
+    }
+
+    /// A ledger that is kept nowhere, for amnesia mode: records are chained, numbered and sent to journald.
+    pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
+        Self::start(config, |chain| Committer::volatile(chain, config.pace))
+    }
+
+    fn start(
+        config: &AuditConfig,
+        ledger: impl FnOnce(Chain) -> Result<Committer<Entry>, LogError>,
+    ) -> Result<Self, AuditError> {
+        let started = match &config.journald {
+            Some(path) => Journald::start(path).map_err(AuditError::Journald)?,
+            None => None,
+        };
+        let (journald, thread) = started.unzip();
+        let stats = journald.as_ref().map(Journald::stats);
+        let ledger = ledger(Chain { journald, now: config.now, metrics: config.metrics.clone() })?;
+        Ok(Self { ledger, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
+    }
+
+    /// Records one entry; returns its sequence number once it is durable. Cancelling the future does not take the
+    /// entry back.
+    pub async fn record(&self, entry: Entry) -> Result<u64, AuditError> {
+        Ok(self.record_many(vec![entry]).await?.last)
+    }
+
+    /// Records up to [`log::MAX_GROUP`] entries in one piece: all are durable, or none is acknowledged.
+    pub async fn record_many(&self, entries: Vec<Entry>) -> Result<Receipt, AuditError> {
+        Ok(settle(self.ledger.submit(entries)?.await)?)
+    }
+
+    /// The same for threads outside the runtime (boot, shutdown). Blocks; panics inside an async context.
+    pub fn record_blocking(&self, entry: Entry) -> Result<u64, AuditError> {
+        Ok(settle(self.ledger.submit(vec![entry])?.blocking_recv())?.last)
+    }
+
+    /// The newest durable record: its sequence number and hash.
+    pub fn head(&self) -> (u64, Hash) {
+        let head = self.ledger.head();
+        (head.seq, head.hash)
+    }
+
+    /// Whether the newest commit was stored.
+    pub fn healthy(&self) -> bool {
+        self.ledger.trouble().is_none()
+    }
+
+    /// Why it was not, for readiness and status; none when healthy.
+    pub fn trouble(&self) -> Option<String> {
+        self.ledger.trouble()
+    }
+
+    /// How long the oldest record in work has been waiting; zero when nothing is.
+    pub fn lag(&self) -> Duration {
+        self.ledger.lag()
+    }
+
+    /// Records handed in and not yet settled.
+    pub fn queued(&self) -> usize {
+        self.ledger.queued()
+    }
+
+    /// Records made durable since the start.
+    #[cfg(test)]
+    pub(crate) fn recorded(&self) -> u64 {
+        self.ledger.stored()
+    }
+
+    /// Commits, each one sync, since the start.
+    pub fn commits(&self) -> u64 {
+        self.ledger.commits()
+    }
+
+    /// Records that could not be made durable since the start.
+    pub fn refused(&self) -> u64 {
+        self.ledger.refused()
+    }
+
+    /// Groups turned away because the queue was full.
+    pub fn busy(&self) -> u64 {
+        self.ledger.busy()
+    }
+
+    /// What became of the copies for journald; none when that sink is off.
+    pub fn journald(&self) -> Option<&JournaldStats> {
+        self.journald.as_deref()
+    }
+
+    /// Stores what has arrived and ends both threads. Blocks, for as long as the disk and journald's backoff take.
+    pub fn close(&self) {
+        self.ledger.close();
+        let thread = self.journald_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            drop(thread.join());
+        }
+    }
+}
+
+fn settle(answer: Result<Result<Receipt, CommitError>, oneshot::error::RecvError>) -> Result<Receipt, CommitError> {
+    answer.unwrap_or(Err(CommitError::Closed))
+}
+
+/// Checks every record of the ledger in `dir`. Memory does not grow with the ledger. While a daemon is writing to it, a
+/// torn end may be a write in progress: look again.
+///
+/// # Errors
+/// [`ChainError::Damaged`] names the first record that is altered, missing, repeated, out of order or torn.
+pub fn verify_chain(dir: &Path) -> Result<ChainReport, ChainError> {
+    log::verify::<Chain>(dir)
+}
+
+/// Makes records of entries, for the commit thread.
+struct Chain {
+    journald: Option<Journald>,
+    now: fn() -> Moment,
+    metrics: Option<Arc<Metrics>>,
+}
+
+impl Chain {
+    fn count(&self, event: Event) {
+        if let Some(metrics) = &self.metrics {
+            metrics.ledger_events.at(event.name()).inc();
+        }
+    }
+}
+
+impl Seal for Chain {
+    type Entry = Entry;
+
+    fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        record::write(entry, None, prev, out)
+    }
+
+    fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        record::write(&Entry::for_break(gap, (self.now)()), Some(gap), prev, out)
+    }
+
+    fn durable(&mut self, entry: Entry, at: Head) {
+        self.count(entry.event);
+        if let Some(journald) = &self.journald {
+            journald.send(entry, at);
+        }
+    }
+
+    fn durable_break(&mut self, gap: &Break, at: Head) {
+        self.count(Event::LedgerBreak);
+        if let Some(journald) = &self.journald {
+            journald.send(Entry::for_break(gap, (self.now)()), at);
+        }
+    }
+
+    fn read(line: &[u8]) -> Result<Link, String> {
+        record::read(line)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The ledger as its users see it.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use super::*;
+use crate::log::Fault;
+
+fn config() -> AuditConfig {
+    AuditConfig {
+        segment: SegmentConfig::default(),
+        pace: Pace::default(),
+        journald: None,
+        now: Moment::now,
+        metrics: None,
+    }
+}
+
+fn entry(sub: &str) -> Entry {
+    let entry = Entry::new(Event::PassportIssued, Outcome::Ok, Moment::from_unix(1_800_000_000));
+    entry.subject(sub).kid("ed25519/default/passport/v1")
+}
+
+/// A ledger of `count` records in one file, written in one group; returns the file's path.
+fn ledger(dir: &Path, count: usize) -> PathBuf {
+    let (audit, _) = Audit::open(dir, &config()).unwrap();
+    let entries = (0..count).map(|at| entry(&format!("sub {at}"))).collect();
+    let receiver = audit.ledger.submit(entries).unwrap();
+    receiver.blocking_recv().unwrap().unwrap();
+    audit.close();
+    dir.join("00000000000000000001.jsonl")
+}
+
+#[test]
+fn records_are_durable_when_acknowledged_and_chain_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, opened) = Audit::open(dir.path(), &config()).unwrap();
+    assert!(!opened.journald && opened.recovered.gap.is_none());
+    assert_eq!(audit.record_blocking(entry("a")).unwrap(), 1);
+    let text = fs::read_to_string(dir.path().join("00000000000000000001.jsonl")).unwrap();
+    assert!(text.contains(&format!(r#""prev":"{}""#, "0".repeat(64))), "{text}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let receipt = runtime.block_on(audit.record_many(vec![entry("b"), entry("c")])).unwrap();
+    assert_eq!((receipt.first, receipt.last), (2, 3));
+    assert_eq!(runtime.block_on(audit.record(entry("d"))).unwrap(), 4);
+    let head = audit.head();
+    audit.close();
+    drop(audit);
+    let (audit, opened) = Audit::open(dir.path(), &config()).unwrap();
+    assert_eq!((opened.recovered.head.seq, opened.recovered.head.hash), head);
+    assert!(audit.healthy());
+    assert_eq!(verify_chain(dir.path()).unwrap().records, 4, "while it is open");
+}
+
+#[test]
+fn every_flipped_bit_names_the_record_it_is_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = ledger(dir.path(), 200);
+    let whole = fs::read(&path).unwrap();
+    let rounds: usize = std::env::var("PASSPORTD_ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(10);
+    // A stride coprime to 8 and to the lines' length visits every bit position and every part of a record.
+    let bits = whole.len() * 8;
+    for at in 0..rounds * 20 {
+        let bit = (at * (bits / (rounds * 20)) + at * 7) % bits;
+        let mut altered = whole.clone();
+        altered[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &altered).unwrap();
+        let expected = whole[..bit / 8].iter().filter(|b| **b == b'\n').count() as u64 + 1;
+        match verify_chain(dir.path()) {
+            Err(ChainError::Damaged { seq, line, .. }) => assert_eq!((seq, line), (expected, expected), "bit {bit}"),
+            other => panic!("bit {bit}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_rewritten_record_is_found_by_the_next_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = ledger(dir.path(), 5);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // A forger who can compute hashes, but rewrites only one record.
+    let prev = record::read(lines[1].as_bytes()).unwrap().head;
+    let mut forged = Vec::new();
+    record::write(&entry("mallory"), None, &prev, &mut forged).unwrap();
+    lines[2] = String::from_utf8(forged).unwrap();
+    fs::write(&path, lines.join("\n") + "\n").unwrap();
+    match verify_chain(dir.path()) {
+        Err(ChainError::Damaged { seq: 4, fault: Fault::Unlinked, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_torn_end_is_an_error_until_the_daemon_has_recorded_the_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = ledger(dir.path(), 3);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+    let error = verify_chain(dir.path()).unwrap_err();
+    assert!(matches!(error, ChainError::Damaged { seq: 3, fault: Fault::Torn { .. }, .. }), "{error}");
+    let (audit, opened) = Audit::open(dir.path(), &config()).unwrap();
+    assert_eq!(audit.head().0, 3);
+    audit.close();
+    let report = verify_chain(dir.path()).unwrap();
+    assert_eq!((report.records, report.breaks), (3, vec![3]));
+    let torn = &opened.recovered.gap.unwrap().torn[0];
+    let line = fs::read_to_string(dir.path().join("00000000000000000003.jsonl")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((value["event"].as_str(), value["reason"].as_str()), (Some("ledger_break"), Some("torn_tail")));
+    assert_eq!(value["torn"][0]["bytes"].as_u64(), Some(torn.bytes));
+    assert_eq!(value["torn"][0]["segment"].as_str(), Some("00000000000000000001.jsonl"));
+}
+
+#[test]
+fn journald_gets_what_is_durable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let server = UnixDatagram::bind(&path).unwrap();
+    let audit = Audit::memory(&AuditConfig { journald: Some(path), ..config() }).unwrap();
+    assert_eq!(audit.record_blocking(entry("x\nPRIORITY=0")).unwrap(), 1);
+    let mut buffer = vec![0; 65536];
+    let len = server.recv(&mut buffer).unwrap();
+    let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+    assert!(text.contains(Event::PassportIssued.message_id()), "{text}");
+    audit.close();
+    assert_eq!(audit.journald().unwrap().sent(), 1);
+}
+
+#[test]
+fn many_waiting_producers_share_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (audit, _) = Audit::open(dir.path(), &config()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    runtime.block_on(async {
+        let mut tasks = Vec::new();
+        for task in 0..100 {
+            let audit = audit.clone();
+            tasks.push(tokio::spawn(async move {
+                for _ in 0..20 {
+                    audit.record(entry(&task.to_string())).await.unwrap();
+                }
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    audit.close();
+    assert_eq!((audit.recorded(), audit.queued(), audit.refused()), (2000, 0, 0));
+    assert!(audit.commits() < 1000, "{}", audit.commits());
+    assert_eq!(verify_chain(dir.path()).unwrap().records, 2000);
+}
