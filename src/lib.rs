@@ -42,3 +42,9 @@ pub mod state;
 
 #[cfg(feature = "daemon")]
 pub mod audit;
+
+#[cfg(feature = "daemon")]
+pub mod issue;
+
+#[cfg(feature = "daemon")]
+pub mod check;

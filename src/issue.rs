@@ -1,0 +1,243 @@
+//! Claims → signature, in three steps that a reader can follow in order: [`prepare`] decides and writes the payload,
+//! [`sign`] has it signed and checks the signature, [`record`] makes the audit record durable. Only what has passed all
+//! three leaves the process (law L2).
+
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+use uuid::{NoContext, Timestamp, Uuid};
+
+use crate::audit::{self, Audit, AuditError, Entry, Event, Outcome};
+use crate::clock::Moment;
+use crate::log::MAX_GROUP;
+use crate::passport::{Cap, Claims, ClaimsError, Kid};
+use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
+use crate::signer::{Signer, SignerError};
+use crate::verify::Keyring;
+use crate::wire::{IssueSpec, Issued};
+
+/// The epoch of every tenant until epochs can be bumped.
+const FIRST_EPOCH: u64 = 0;
+
+/// Why there is no passport.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The peer asked for what policy does not give it.
+    #[error("{}", .0.rule)]
+    Denied(Denial),
+    /// The peer's claims don't make a passport.
+    #[error(transparent)]
+    Claims(#[from] ClaimsError),
+    /// The peer's `ctx` is not a JSON object.
+    #[error("ctx is not a JSON object")]
+    Context,
+    /// No key signs for the template's tenant and purpose (the operator's to mend).
+    #[error("no key is active for tenant {tenant}, purpose {purpose}; see `passportctl status`")]
+    NoKey {
+        /// The template's tenant.
+        tenant: String,
+        /// Its purpose.
+        purpose: String,
+    },
+    /// The signer gave none.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The signer's signature does not verify: the HSM, or the signer, is faulty or hostile.
+    #[error("the signature of {kid} does not verify; it is not released")]
+    BadSignature {
+        /// The key's id.
+        kid: String,
+    },
+    /// An operator paused issuing while this was under way.
+    #[error("issuing was paused")]
+    Paused,
+    /// The record can't be made durable, so nothing is released.
+    #[error("the audit record can't be written: {0}")]
+    Audit(#[from] AuditError),
+    /// Another item of the same batch could not be recorded, and the records of a batch stand or fall together.
+    #[error("the audit records of the batch can't be written")]
+    Batch,
+}
+
+/// Whose request it is.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The peer, as audit records name it.
+    pub peer: audit::Peer,
+    /// The caller's correlation id.
+    pub corr_id: [u8; 16],
+}
+
+/// What issuing needs to know, all of one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// What the peer may do.
+    pub rights: &'a Rights,
+    /// The configured bounds.
+    pub bounds: Bounds<'a>,
+    /// The time.
+    pub now: Moment,
+    /// The largest payload, in bytes.
+    pub max_msg_bytes: usize,
+}
+
+/// A payload that is allowed and complete, and its record to be.
+#[derive(Debug)]
+pub struct Prepared {
+    kid: String,
+    payload: Vec<u8>,
+    entry: Entry,
+}
+
+impl Prepared {
+    /// The payload's size, in bytes.
+    pub fn size(&self) -> usize {
+        self.payload.len()
+    }
+}
+
+/// Decides whether the peer gets this passport, and writes what it says. `active` names the signing key of a tenant and
+/// purpose.
+///
+/// # Errors
+/// [`IssueError::Denied`], [`IssueError::Claims`], [`IssueError::Context`] or [`IssueError::NoKey`].
+pub fn prepare(
+    spec: &IssueSpec<'_>,
+    origin: &Origin,
+    ground: &Ground<'_>,
+    active: impl FnOnce(&str, &str) -> Option<Kid>,
+) -> Result<Prepared, IssueError> {
+    let iat = ground.now.unix();
+    let offset = spec.nbf.map(|nbf| u64::try_from(nbf.saturating_sub(iat)).unwrap_or(0));
+    let wish = IssueWish {
+        template: spec.template,
+        sub: spec.sub,
+        aud: &spec.aud,
+        scopes: &spec.scopes,
+        action: spec.action,
+        ttl_s: spec.ttl_s.map(u64::from),
+        nbf_offset_s: offset,
+    };
+    let terms = ground.rights.decide_issue(&wish, &ground.bounds).into_result().map_err(IssueError::Denied)?;
+    let kid = active(&terms.tenant, &terms.purpose)
+        .ok_or_else(|| IssueError::NoKey { tenant: terms.tenant.clone(), purpose: terms.purpose.clone() })?;
+    let ctx = spec.ctx.map(serde_json::from_str::<Map<String, Value>>).transpose().map_err(|_| IssueError::Context)?;
+    let claims = claims(terms, kid, ctx, ground);
+    let payload = claims.canonical(ground.max_msg_bytes)?;
+    let entry = entry(&claims, origin, ground.now);
+    Ok(Prepared { kid: claims.kid.to_string(), payload, entry })
+}
+
+fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Ground<'_>) -> Claims {
+    let iat = ground.now.unix();
+    let after = |seconds: u64| iat.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
+    Claims {
+        iss: ground.bounds.issuer.to_owned(),
+        sub: terms.sub,
+        aud: terms.aud,
+        iat,
+        exp: after(terms.ttl_s),
+        nbf: terms.nbf_offset_s.map(after),
+        jti: jti(ground.now),
+        scopes: terms.scopes,
+        nonce: None,
+        ctx,
+        kid,
+        epoch: FIRST_EPOCH,
+        cap: Cap { template: terms.template, action: terms.action, limit: None },
+        cnf_jkt: None,
+        par: None,
+    }
+}
+
+/// UUIDv7 (RFC 9562 §5.7): 48 bits of time, so that ids sort as they were issued, and 74 random ones.
+fn jti(now: Moment) -> String {
+    let micros = u64::try_from(now.micros()).unwrap_or(0);
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0).saturating_mul(1000);
+    Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos)).to_string()
+}
+
+fn entry(claims: &Claims, origin: &Origin, now: Moment) -> Entry {
+    let entry = Entry::new(Event::PassportIssued, Outcome::Ok, now)
+        .corr_id(origin.corr_id)
+        .peer(origin.peer.clone())
+        .subject(&claims.sub)
+        .jti(&claims.jti)
+        .kid(&claims.kid.to_string())
+        .template(&claims.cap.template)
+        .aud(&claims.aud.join(" "))
+        .exp(claims.exp);
+    match &claims.cap.action {
+        Some(action) => entry.action(action),
+        None => entry,
+    }
+}
+
+/// A signed passport without its record: it must not leave the process yet.
+#[derive(Debug)]
+pub struct Signed {
+    issued: Issued,
+    entry: Entry,
+}
+
+/// Has each payload signed by `until`, all under way at once as far as there is room, and checks every signature against the key
+/// that is known here: the signer checked it too, but the signer may be the one that is broken.
+pub async fn sign(
+    prepared: Vec<Result<Prepared, IssueError>>,
+    signer: &Signer,
+    keyring: &Keyring,
+    until: Instant,
+) -> Vec<Result<Signed, IssueError>> {
+    let mut waiting = Vec::with_capacity(prepared.len());
+    // Once there is no place or no signer, the rest is not asked for: each would wait as long.
+    let mut given_up = None;
+    for one in prepared {
+        waiting.push(match (one, given_up) {
+            (Ok(_), Some(error)) => Err(IssueError::Signer(error)),
+            (Ok(Prepared { kid, payload, entry }), None) => match signer.sign(payload.clone(), until).await {
+                Ok(signing) => Ok((kid, payload, entry, signing)),
+                Err(error) => {
+                    given_up = Some(error);
+                    Err(error.into())
+                }
+            },
+            (Err(error), _) => Err(error),
+        });
+    }
+    let mut signed = Vec::with_capacity(waiting.len());
+    for one in waiting {
+        signed.push(match one {
+            Ok((kid, msg, entry, signing)) => match signing.signature().await {
+                Ok(sig) if keyring.get(&kid).is_some_and(|key| key.verify(&msg, &sig)) => {
+                    Ok(Signed { issued: Issued::Envelope { kid, msg, sig }, entry })
+                }
+                Ok(_) => Err(IssueError::BadSignature { kid }),
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        });
+    }
+    signed
+}
+
+/// Makes the records durable, together; then, and only then, the passports may go.
+pub async fn record(signed: Vec<Result<Signed, IssueError>>, audit: &Audit) -> Vec<Result<Issued, IssueError>> {
+    let entries: Vec<_> = signed.iter().filter_map(|one| one.as_ref().ok()).map(|one| one.entry.clone()).collect();
+    let mut failure = None;
+    // One group for every batch that the default limits allow.
+    for group in entries.chunks(MAX_GROUP) {
+        if let Err(error) = audit.record_many(group.to_vec()).await {
+            failure = Some(error);
+            break;
+        }
+    }
+    let failed = failure.is_some();
+    signed
+        .into_iter()
+        .map(|one| match one {
+            Ok(_) if failed => Err(failure.take().map_or(IssueError::Batch, IssueError::Audit)),
+            Ok(signed) => Ok(signed.issued),
+            Err(error) => Err(error),
+        })
+        .collect()
+}
