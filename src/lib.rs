@@ -48,3 +48,6 @@ pub mod issue;
 
 #[cfg(feature = "daemon")]
 pub mod check;
+
+#[cfg(feature = "daemon")]
+pub mod ceremony;

@@ -1,0 +1,85 @@
+//! What this binary does when it is started again: a ceremony, a signer, or the raw measurement.
+
+use super::*;
+
+pub(crate) fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+pub(crate) fn config() -> ModuleConfig {
+    let dir = PathBuf::from(var("HSM_DIR").unwrap());
+    ModuleConfig {
+        module: var("HSM_MODULE").map_or_else(|| softhsm::module().unwrap(), PathBuf::from),
+        token: TokenChoice {
+            label: Some(var("HSM_LABEL").unwrap_or_else(|| LABEL.to_owned())),
+            ..TokenChoice::default()
+        },
+        sessions: var("HSM_SESSIONS").map_or(2, |n| n.parse().unwrap()),
+        op_timeout: Duration::from_secs(5),
+        queue: 256,
+        state_dir: dir.join("state"),
+        store: Some(dir.join("store")),
+        module_config: Some(dir.join("softhsm2.conf")),
+    }
+}
+
+pub(crate) fn bounds() -> Bounds {
+    let tenant = |rate: Option<u32>| TenantBounds {
+        purposes: BTreeSet::from(["auth".to_owned()]),
+        max_ttl_s: 3600,
+        rate_per_s: rate.map(|rate| rate.try_into().unwrap()),
+    };
+    Bounds {
+        issuer: ISSUER.to_owned(),
+        tenants: BTreeMap::from([("t1".to_owned(), tenant(None)), ("slow".to_owned(), tenant(Some(2)))]),
+        max_iat_drift_s: 60,
+    }
+}
+
+/// A line that the parent waits for.
+pub(crate) fn say(line: &str) {
+    println!("\n@{line}");
+    std::io::stdout().flush().unwrap();
+}
+
+pub(crate) fn run_role(role: &str) {
+    let pin = || match var("HSM_PIN") {
+        Some(pin) => Pin::take(&mut pin.into_bytes()).unwrap(),
+        None => Pin::from_file(&PathBuf::from(var("PIN_FILE").unwrap())).unwrap(),
+    };
+    let listen = || UnixListener::bind(var("SOCKET").unwrap()).unwrap();
+    match role {
+        "ceremony" => {
+            let listener = listen();
+            say("ready");
+            let (stream, _) = listener.accept().unwrap();
+            let allowed_uids = vec![var("ALLOWED").unwrap().parse().unwrap()];
+            let plan = CeremonyPlan { stream, module: config(), allowed_uids, bounds: Some(bounds()) };
+            if let Err(error) = run_ceremony(&plan) {
+                say(&format!("error {error}"));
+            }
+        }
+        "signer" => {
+            let plan = SignerPlan {
+                module: config(),
+                bounds: bounds(),
+                pin: pin(),
+                listener: listen(),
+                front_uid: var("ALLOWED").unwrap().parse().unwrap(),
+                ready: Box::new(|| say("ready")),
+                alive: Box::new(|| ()),
+                last_words: || (),
+            };
+            match run_signer(plan) {
+                Ok(reason) => say(&format!("ended {reason:?}")),
+                Err(error) => say(&format!("error {} {error}", error.refused_pin())),
+            }
+        }
+        "raw-rate" => {
+            let sessions = config().sessions;
+            let rate = raw_sign_rate(&config(), &pin(), sessions, Duration::from_secs(2)).unwrap();
+            say(&format!("rate {rate:.0}"));
+        }
+        other => panic!("no role {other}"),
+    }
+}
