@@ -51,3 +51,6 @@ pub mod check;
 
 #[cfg(feature = "daemon")]
 pub mod ceremony;
+
+#[cfg(feature = "daemon")]
+pub mod lifecycle;

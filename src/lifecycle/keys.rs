@@ -1,0 +1,222 @@
+//! Key changes: a key that a ceremony made is taken in, and a staged one starts to sign. Record first, then state, then
+//! effect.
+
+use std::sync::Arc;
+
+use super::{Author, Daemon};
+use crate::audit::{AuditError, Event, Outcome};
+use crate::clock::Moment;
+use crate::metrics::Cache;
+use crate::passport::{Kid, KidRef};
+use crate::signer::{Probe, SignerError};
+use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, Role, StateError};
+use crate::verify::{Keyring, KeyringError, PreparedKey};
+use crate::wire::link::{KeyRole, LinkKey, PROBE_PREFIX};
+
+/// Why a key did not change. Nothing has taken effect.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyChangeError {
+    /// The admin's: no such key in the HSM.
+    #[error("the signer sees no key {kid} in the HSM; run `passportctl hsm list`")]
+    NotThere {
+        /// The id.
+        kid: String,
+    },
+    /// The operator's or the HSM's: the signer will not use it.
+    #[error("the signer does not use {kid}: {problem}")]
+    Unusable {
+        /// The id.
+        kid: String,
+        /// The signer's reason.
+        problem: String,
+    },
+    /// The admin's: not a key id.
+    #[error("{kid} is not a key id: {why}")]
+    Name {
+        /// What was given.
+        kid: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The HSM's: the key does not do what it should.
+    #[error("the probe signature of {kid} does not verify against the public key that the signer names")]
+    Probe {
+        /// The id.
+        kid: String,
+    },
+    /// The key is not fit to verify with.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// No signer.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// The life cycle does not allow it.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It can't be put on record.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// It can't be made durable.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What [`Daemon::stage`] did.
+#[derive(Clone, Debug)]
+pub struct Staged {
+    /// The key's id.
+    pub kid: String,
+    /// Its public key; zeros for a seal key.
+    pub public: [u8; 32],
+}
+
+/// What [`Daemon::activate`] did.
+#[derive(Clone, Debug)]
+pub struct Activated {
+    /// The key that signs now.
+    pub kid: String,
+    /// The one before it.
+    pub retired: Option<String>,
+}
+
+/// The keys of `table` that verify passports.
+pub(super) fn keyring(table: &KeyTable) -> Result<Keyring, KeyringError> {
+    let keys: Vec<(Kid, [u8; 32])> =
+        table.published().filter_map(|record| Some((record.kid.parse::<Kid>().ok()?, record.public?))).collect();
+    Keyring::new(keys.iter().map(|(kid, public)| (kid, public)))
+}
+
+/// Whether the signer's proof holds for this public key.
+pub(super) fn proves(probe: &Probe, public: &[u8; 32]) -> bool {
+    let mut message = PROBE_PREFIX.to_vec();
+    message.extend_from_slice(&probe.challenge);
+    PreparedKey::new(public).is_ok_and(|key| key.verify(&message, &probe.sig))
+}
+
+impl Daemon {
+    /// The key that signs for a tenant and purpose.
+    pub fn active(&self, tenant: &str, purpose: &str) -> Option<Kid> {
+        let table = self.store.keys();
+        table.active(tenant, purpose).filter(|key| key.role == Role::Passport)?.kid.parse().ok()
+    }
+
+    /// Takes a new key into the key table: published, so that verifiers can fetch it, but not signing yet. A key that is
+    /// staged already is reported as it is.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn stage(&self, kid: &str, author: &Author) -> Result<Staged, KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        // A key of another process shows only after the module has started afresh, which stalls signing: not without need.
+        let known = self.signer.keys().await?.into_iter().find(|key| key.kid == kid && key.usable);
+        let key = match known {
+            None => self.signer.reinitialise().await?.into_iter().find(|key| key.kid == kid),
+            known => known,
+        };
+        let key = key.ok_or_else(|| KeyChangeError::NotThere { kid: kid.to_owned() })?;
+        if !key.usable {
+            return Err(KeyChangeError::Unusable { kid: kid.to_owned(), problem: key.problem });
+        }
+        if key.role != KeyRole::Seal && !proves(&self.signer.probe(kid).await?, &key.public) {
+            return Err(KeyChangeError::Probe { kid: kid.to_owned() });
+        }
+        let table = self.store.keys();
+        let staged = Staged { kid: kid.to_owned(), public: key.public };
+        if table.get(kid).is_some_and(|known| known.state == KeyState::Staged && known.public == public(&key)) {
+            self.publish(keyring(&table)?);
+            return Ok(staged);
+        }
+        let changed = table.stage(new_key(&key)?, Moment::now().unix())?;
+        self.commit(&table, changed, Event::KeyStaged, kid, None, author).await?;
+        Ok(staged)
+    }
+
+    /// Makes a staged key the one that signs for its tenant and purpose; the one before it retires, and goes on
+    /// verifying. An active key is reported as it is.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn activate(&self, kid: &str, author: &Author) -> Result<Activated, KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let table = self.store.keys();
+        if table.get(kid).is_some_and(|known| known.state == KeyState::Active) {
+            self.publish(keyring(&table)?);
+            return Ok(Activated { kid: kid.to_owned(), retired: None });
+        }
+        let changed = table.activate(kid, Moment::now().unix())?;
+        if let Some(KeyRecord { role: Role::Passport, public: Some(public), .. }) = table.get(kid)
+            && !proves(&self.signer.probe(kid).await?, public)
+        {
+            return Err(KeyChangeError::Probe { kid: kid.to_owned() });
+        }
+        let retired = changed.iter().find(|key| key.state == KeyState::Retired).map(|key| key.kid.clone());
+        self.commit(&table, changed, Event::KeyActivated, kid, retired.as_deref(), author).await?;
+        self.metrics.rotations.inc();
+        self.doubt_signer();
+        Ok(Activated { kid: kid.to_owned(), retired })
+    }
+
+    /// Record, state, effect. Should the state fail after the record, the record is followed by one that says so.
+    async fn commit(
+        &self,
+        table: &KeyTable,
+        changed: Vec<KeyRecord>,
+        event: Event,
+        kid: &str,
+        retired: Option<&str>,
+        author: &Author,
+    ) -> Result<(), KeyChangeError> {
+        let keyring = keyring(&table.apply(&changed)?)?;
+        let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
+        records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
+        let receipt = self.audit.record_many(records).await?;
+        if let Err(error) = self.store.commit(Change::keys(changed), receipt.last).await {
+            let failed =
+                author.entry(event, Outcome::Failed).kid(kid).reason("store_unavailable").detail(&error.to_string());
+            self.audit.record(failed).await?;
+            return Err(error.into());
+        }
+        self.publish(keyring);
+        Ok(())
+    }
+
+    fn publish(&self, keyring: Keyring) {
+        self.keyring.store(Arc::new(keyring));
+        self.count_keys();
+    }
+
+    pub(super) fn count_keys(&self) {
+        let table = self.store.keys();
+        for state in KeyState::ALL {
+            let count = i64::try_from(table.count(state)).unwrap_or(i64::MAX);
+            self.metrics.keys.at(state.name()).set(count);
+        }
+        let verifying = i64::try_from(self.keyring.load().len()).unwrap_or(i64::MAX);
+        self.metrics.cache_items.at(Cache::VerifyingKeys).set(verifying);
+        self.metrics.cache_items.at(Cache::Jwks).set(1);
+    }
+}
+
+fn public(key: &LinkKey) -> Option<[u8; 32]> {
+    (key.role != KeyRole::Seal).then_some(key.public)
+}
+
+fn new_key(key: &LinkKey) -> Result<NewKey, KeyChangeError> {
+    let bad = |why: String| KeyChangeError::Name { kid: key.kid.clone(), why };
+    // A seal key is named like the others but for the algorithm before the first slash.
+    let tail = key.kid.split_once('/').map(|(_, tail)| format!("ed25519/{tail}")).unwrap_or_default();
+    let named = KidRef::parse(&tail).map_err(|error| bad(error.to_string()))?;
+    Ok(NewKey {
+        kid: key.kid.clone(),
+        tenant: named.tenant().to_owned(),
+        purpose: named.purpose().to_owned(),
+        version: named.version().try_into().map_err(|_| bad("its version is out of range".to_owned()))?,
+        role: match key.role {
+            KeyRole::Passport => Role::Passport,
+            KeyRole::Audit => Role::Audit,
+            KeyRole::Seal => Role::Seal,
+        },
+        public: public(key),
+        created: Moment::now().unix(),
+    })
+}

@@ -1,0 +1,208 @@
+//! The front's life: what it holds, and every change of it. Keys are staged and activated here, configuration and policy
+//! swapped, issuing paused, the daemon drained. Requests only read.
+
+mod health;
+mod keys;
+mod reload;
+mod signer;
+mod status;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+pub use keys::{Activated, KeyChangeError, Staged};
+pub use reload::{ReloadError, Reloaded};
+pub use signer::watch_signer;
+
+use crate::audit::{Audit, AuditError, Entry, Event, Outcome, Peer};
+use crate::clock::Moment;
+use crate::config::{Loaded, Sources};
+use crate::metrics::Metrics;
+use crate::policy::{Overflow, Policy};
+use crate::sandbox::Applied;
+use crate::signer::Signer;
+use crate::state::Store;
+use crate::verify::{Keyring, KeyringError};
+
+/// Configuration and policy of one moment. A reload makes a new one.
+#[derive(Debug)]
+pub struct Live {
+    /// The configuration, and where it came from.
+    pub loaded: Loaded,
+    /// The rules and templates.
+    pub policy: Policy,
+    /// Grows with every reload, so that connections know when to look at their rights again.
+    pub generation: u64,
+}
+
+/// What the front holds.
+#[expect(missing_debug_implementations, reason = "the stores hold threads and channels that have nothing to show")]
+pub struct Daemon {
+    /// Configuration and policy.
+    pub live: ArcSwap<Live>,
+    /// The keys that verify.
+    pub keyring: ArcSwap<Keyring>,
+    /// Key table and state.
+    pub store: Store,
+    /// The ledger.
+    pub audit: Audit,
+    /// The signer process.
+    pub signer: Signer,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// What confines this process.
+    pub applied: Applied,
+    /// When it started.
+    pub started: Moment,
+    sources: Sources,
+    overflow: Overflow,
+    /// Issuing is paused, and why.
+    paused: Mutex<Option<String>>,
+    /// An admin had it drained.
+    drained: AtomicBool,
+    /// The process is about to end.
+    stopping: watch::Sender<bool>,
+    /// What the last look at the signer found.
+    hsm: ArcSwap<signer::Seen>,
+    /// Asks for another look.
+    look: Notify,
+    /// Changes of keys, configuration and policy happen one at a time.
+    changes: tokio::sync::Mutex<()>,
+}
+
+/// Whose change it is, for the record.
+#[derive(Clone, Debug)]
+pub struct Author {
+    /// The admin, or none for a signal.
+    pub peer: Option<Peer>,
+    /// The admin's correlation id.
+    pub corr_id: [u8; 16],
+}
+
+impl Author {
+    /// A change that came as a signal, or from the daemon itself.
+    pub const NOBODY: Self = Self { peer: None, corr_id: [0; 16] };
+
+    fn entry(&self, event: Event, outcome: Outcome) -> Entry {
+        let entry = Entry::new(event, outcome, Moment::now()).corr_id(self.corr_id);
+        match &self.peer {
+            Some(peer) => entry.peer(peer.clone()),
+            None => entry,
+        }
+    }
+}
+
+/// The parts that boot has opened.
+#[expect(missing_debug_implementations, reason = "as Daemon")]
+pub struct Parts {
+    /// Configuration and policy.
+    pub live: Live,
+    /// Where the configuration is read from again.
+    pub sources: Sources,
+    /// The ids that stand for strangers; the sandbox hides where the kernel says them.
+    pub overflow: Overflow,
+    /// Key table and state.
+    pub store: Store,
+    /// The ledger.
+    pub audit: Audit,
+    /// The signer process.
+    pub signer: Signer,
+    /// What Prometheus reads.
+    pub metrics: Arc<Metrics>,
+    /// What confines this process.
+    pub applied: Applied,
+}
+
+impl Daemon {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// [`KeyringError`] when a key of the store is not fit to verify with.
+    pub fn new(parts: Parts) -> Result<Self, KeyringError> {
+        let Parts { live, sources, overflow, store, audit, signer, metrics, applied } = parts;
+        metrics.set_policy(&live.policy.hash());
+        let keyring = keys::keyring(&store.keys())?;
+        let daemon = Self {
+            live: ArcSwap::from_pointee(live),
+            keyring: ArcSwap::from_pointee(keyring),
+            store,
+            audit,
+            signer,
+            metrics,
+            applied,
+            started: Moment::now(),
+            sources,
+            overflow,
+            paused: Mutex::new(None),
+            drained: AtomicBool::new(false),
+            stopping: watch::channel(false).0,
+            hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
+            look: Notify::new(),
+            changes: tokio::sync::Mutex::new(()),
+        };
+        daemon.count_keys();
+        Ok(daemon)
+    }
+
+    /// Why issuing is paused, if it is.
+    pub fn paused(&self) -> Option<String> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops issuing until [`Daemon::resume`]. Not kept over a restart.
+    ///
+    /// # Errors
+    /// [`AuditError`]: it can't be put on record, so nothing changes.
+    pub async fn pause(&self, reason: &str, author: &Author) -> Result<(), AuditError> {
+        let _one_at_a_time = self.changes.lock().await;
+        self.audit.record(author.entry(Event::IssuePaused, Outcome::Ok).detail(reason)).await?;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        Ok(())
+    }
+
+    /// Ends [`Daemon::pause`].
+    ///
+    /// # Errors
+    /// As [`Daemon::pause`].
+    pub async fn resume(&self, author: &Author) -> Result<(), AuditError> {
+        let _one_at_a_time = self.changes.lock().await;
+        self.audit.record(author.entry(Event::IssueResumed, Outcome::Ok)).await?;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(())
+    }
+
+    /// Whether new work is refused, for a while or for good.
+    pub fn draining(&self) -> bool {
+        self.drained.load(Ordering::Relaxed) || *self.stopping.borrow()
+    }
+
+    /// Refuses new work (`true`), or takes it again.
+    ///
+    /// # Errors
+    /// As [`Daemon::pause`].
+    pub async fn set_drained(&self, drained: bool, author: &Author) -> Result<(), AuditError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let event = if drained { Event::Drained } else { Event::Undrained };
+        self.audit.record(author.entry(event, Outcome::Ok)).await?;
+        self.drained.store(drained, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Turns true when the process is about to end.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stopping.subscribe()
+    }
+
+    /// Begins the end: no new work; what is under way is finished by whoever holds it.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Has the signer looked at again soon, because a request met a failure.
+    pub fn doubt_signer(&self) {
+        self.look.notify_one();
+    }
+}

@@ -1,0 +1,154 @@
+//! Keeping an eye on the signer: after every new link, now and then, and when a request met a failure, each key that
+//! signs passports must be there, be the one that is known, and give a real signature. Session info and random numbers prove
+//! nothing: a dead HSM still answers those (DESIGN §8).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::keys::proves;
+use super::{Author, Daemon};
+use crate::audit::{Event, Outcome};
+use crate::metrics::Dependency;
+use crate::signer::{LinkStatus, SignerError};
+use crate::state::{KeyState, Role};
+use crate::wire::link::LinkWelcome;
+
+/// Between looks when nothing happens.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Between looks while something is wrong.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The least pause before a look that a failed request asks for: requests fail by the thousand, and each look costs the
+/// HSM a signature a key.
+const DOUBT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the last look found.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// What the signer says of itself, while there is a link.
+    pub(super) welcome: Option<LinkWelcome>,
+    /// Why it can't be used; none when every key that signs passports gave a signature.
+    pub(super) trouble: Option<String>,
+    /// Whether some key signs passports at all.
+    pub(super) any_key: bool,
+}
+
+impl Seen {
+    pub(super) fn nothing() -> Self {
+        Self { welcome: None, trouble: Some("the signer has not been reached yet".to_owned()), any_key: false }
+    }
+}
+
+/// Looks until the daemon stops.
+pub async fn watch_signer(daemon: Arc<Daemon>) {
+    let mut status = daemon.signer.status();
+    let mut stopping = daemon.stopping();
+    let mut boot = None;
+    while !*stopping.borrow_and_update() {
+        let link = status.borrow_and_update().clone();
+        let seen = look(&daemon, link).await;
+        if let Some(id) = seen.welcome.as_ref().map(|welcome| welcome.boot_id)
+            && boot.replace(id).is_some_and(|before| before != id)
+        {
+            daemon.metrics.signer_restarts.inc();
+        }
+        let wait = if seen.trouble.is_none() { LOOK_EVERY } else { LOOK_AGAIN };
+        settle(&daemon, seen).await;
+        tokio::select! {
+            _ = status.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = doubted(&daemon) => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
+
+/// Doubts that come during the pause are kept for its end.
+async fn doubted(daemon: &Daemon) {
+    tokio::time::sleep(DOUBT_PAUSE).await;
+    daemon.look.notified().await;
+}
+
+async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
+    let welcome = match link {
+        LinkStatus::Down(why) => {
+            return Seen { welcome: None, trouble: Some(why), any_key: any_key(daemon) };
+        }
+        LinkStatus::Up(welcome) => Some(welcome),
+    };
+    let trouble = match examine(daemon).await {
+        Ok(()) => None,
+        Err(Trouble::Unknown) => daemon.hsm.load().trouble.clone(),
+        Err(Trouble::Known(why)) => Some(why),
+    };
+    Seen { welcome, trouble, any_key: any_key(daemon) }
+}
+
+fn any_key(daemon: &Daemon) -> bool {
+    daemon.store.keys().iter().any(|key| key.state == KeyState::Active && key.role == Role::Passport)
+}
+
+/// Why a key could not be seen to work.
+enum Trouble {
+    /// Load: requests took every place in front of the HSM. What was known before stands.
+    Unknown,
+    /// For the operator.
+    Known(String),
+}
+
+impl From<SignerError> for Trouble {
+    fn from(error: SignerError) -> Self {
+        if error == SignerError::Busy { Self::Unknown } else { Self::Known(error.to_string()) }
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(why: String) -> Self {
+        Self::Known(why)
+    }
+}
+
+/// Every key that signs passports: there, known, and able.
+async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
+    let there = daemon.signer.keys().await?;
+    let table = daemon.store.keys();
+    for key in table.iter().filter(|key| key.state == KeyState::Active && key.role == Role::Passport) {
+        let kid = &key.kid;
+        let found = there.iter().find(|found| found.kid == *kid).ok_or_else(|| format!("{kid} is not in the HSM"))?;
+        if !found.usable {
+            return Err(format!("{kid} can't be used: {}", found.problem).into());
+        }
+        if Some(found.public) != key.public {
+            return Err(format!("{kid} in the HSM is another key than the one on record").into());
+        }
+        let probe = daemon.signer.probe(kid).await?;
+        if !proves(&probe, &found.public) {
+            return Err(format!("the probe signature of {kid} does not verify").into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes what was seen known: to requests, metrics, the log and, when it changed, the ledger.
+async fn settle(daemon: &Daemon, seen: Seen) {
+    let before = daemon.hsm.load().trouble.clone();
+    daemon.metrics.dependency_up.at(Dependency::Kms).set(i64::from(seen.trouble.is_none()));
+    let now = seen.trouble.clone();
+    daemon.hsm.store(Arc::new(seen));
+    let (event, outcome) = match (&before, &now) {
+        (Some(_), None) => {
+            info!("the HSM signs");
+            (Event::SignerRecovered, Outcome::Ok)
+        }
+        (None, Some(why)) => {
+            warn!(%why, "the HSM does not sign");
+            (Event::SignerLost, Outcome::Failed)
+        }
+        _ => return,
+    };
+    let entry = Author::NOBODY.entry(event, outcome).detail(now.as_deref().unwrap_or_default());
+    if let Err(error) = daemon.audit.record(entry).await {
+        warn!(%error, "the signer's change is not on record");
+    }
+}

@@ -1,0 +1,162 @@
+//! What an operator wants to see, as JSON documents.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::Daemon;
+use crate::clock::Moment;
+use crate::config::Origin;
+use crate::metrics::Socket;
+use crate::passport::hex;
+use crate::wire::WIRE_VERSION;
+
+/// The longest that Status waits for the signer's counts.
+const STATS_WAIT: Duration = Duration::from_millis(500);
+
+impl Daemon {
+    /// Everything, for `Status`.
+    pub async fn status(&self) -> Value {
+        let live = self.live.load_full();
+        let hsm = self.hsm.load_full();
+        let stats = tokio::time::timeout(STATS_WAIT, self.signer.stats()).await.ok().and_then(Result::ok);
+        let (seq, hash) = self.audit.head();
+        let welcome = hsm.welcome.as_ref();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "wire": WIRE_VERSION,
+            "issuer": live.loaded.config.passport.issuer,
+            "mode": "hsm",
+            "started": self.started.unix(),
+            "uptime_s": Moment::now().unix() - self.started.unix(),
+            "phase": if self.draining() { "draining" } else { "serving" },
+            "issue_paused": self.paused(),
+            "health": self.health(),
+            "policy": {
+                "hash": hex::encode(&live.policy.hash()),
+                "dir": live.loaded.config.policy.dir,
+                "peers": live.policy.rules().count(),
+                "templates": live.policy.templates().count(),
+            },
+            "config": { "source": self.source(), "hash": hex::encode(&live.loaded.hash), "warnings": live.loaded.warnings },
+            "keys": self.key_list(),
+            "signer": {
+                "up": hsm.trouble.is_none(),
+                "why": hsm.trouble,
+                "module": welcome.map(|welcome| &welcome.module),
+                "token": welcome.map(|welcome| &welcome.token),
+                "sessions": welcome.map(|welcome| welcome.sessions),
+                "signatures": stats.map(|stats| stats.signatures),
+                "refused": stats.map(|stats| stats.refused),
+                "queued": stats.map(|stats| stats.queued),
+                "stuck": stats.map(|stats| stats.stuck),
+            },
+            "audit": {
+                "seq": seq,
+                "hash": hex::encode(&hash),
+                "healthy": self.audit.healthy(),
+                "trouble": self.audit.trouble(),
+                "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
+            },
+            "connections": {
+                "services": self.metrics.connections.at(Socket::Service).get(),
+                "admins": self.metrics.connections.at(Socket::Admin).get(),
+            },
+            "sandbox": self.sandbox(),
+            "processes": {
+                "front": own_process(),
+                "signer": stats.map(|stats| json!({ "rss_kib": stats.rss_kib, "cpu_us": stats.cpu_us })),
+            },
+        })
+    }
+
+    /// A plain statement, for `Attest`: what runs, under which configuration and policy, with which keys.
+    pub fn attest(&self) -> Value {
+        let live = self.live.load_full();
+        let (seq, hash) = self.audit.head();
+        json!({
+            "type": "passportd/attestation/v1",
+            "signed": false,
+            "at": Moment::now().unix(),
+            "version": env!("CARGO_PKG_VERSION"),
+            "wire": WIRE_VERSION,
+            "issuer": live.loaded.config.passport.issuer,
+            "mode": "hsm",
+            "config_hash": hex::encode(&live.loaded.hash),
+            "policy_hash": hex::encode(&live.policy.hash()),
+            "jwks_etag": hex::encode(self.keyring.load().etag()),
+            "keys": self.key_list(),
+            "audit_head": { "seq": seq, "hash": hex::encode(&hash) },
+            "sandbox": self.sandbox(),
+        })
+    }
+
+    fn health(&self) -> Value {
+        let health = self.report().to_health(true);
+        let conditions =
+            health.conditions.iter().map(|one| json!({ "name": one.name, "ok": one.ok, "detail": one.detail }));
+        json!({
+            "issue_ready": health.issue_ready,
+            "verify_ready": health.verify_ready,
+            "conditions": conditions.collect::<Vec<_>>(),
+        })
+    }
+
+    fn key_list(&self) -> Vec<Value> {
+        let table = self.store.keys();
+        let keys = table.iter().map(|key| {
+            json!({
+                "kid": key.kid,
+                "role": key.role,
+                "state": key.state.name(),
+                "public": key.public.as_ref().map(|public| hex::encode(public)),
+                "created": key.created,
+                "staged_at": key.staged_at,
+                "activated_at": key.activated_at,
+                "retired_at": key.retired_at,
+            })
+        });
+        keys.collect()
+    }
+
+    /// Where the configuration was read from, without the line.
+    fn source(&self) -> Option<String> {
+        // The issuer has no default, so it tells where the whole came from.
+        match self.live.load().loaded.origins.get("passport.issuer")? {
+            Origin::File { path, .. } => Some(path.display().to_string()),
+            other => Some(other.to_string()),
+        }
+    }
+
+    fn sandbox(&self) -> Value {
+        let applied = &self.applied;
+        json!({
+            "role": applied.role,
+            "uid": applied.identity.uid,
+            "gid": applied.identity.gid,
+            "capabilities_empty": applied.bounding_empty,
+            "no_new_privs": applied.no_new_privs,
+            "dumpable": applied.dumpable,
+            "landlock": format!("{:?}, ABI {}", applied.landlock.level, applied.landlock.abi).to_lowercase(),
+            "notes": applied.notes,
+        })
+    }
+}
+
+/// Resident memory and CPU time of this process.
+fn own_process() -> Value {
+    let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF);
+    let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
+    json!({
+        "pid": std::process::id(),
+        "rss_kib": resident_kib(),
+        "cpu_us": usage.map(|usage| micros(usage.user_time()) + micros(usage.system_time())).ok(),
+    })
+}
+
+/// `VmRSS` of `/proc/self/status`.
+fn resident_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").trim().parse().ok()
+}
