@@ -54,3 +54,6 @@ pub mod ceremony;
 
 #[cfg(feature = "daemon")]
 pub mod lifecycle;
+
+#[cfg(feature = "daemon")]
+pub mod service;

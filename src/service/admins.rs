@@ -1,0 +1,204 @@
+//! The admin socket.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::error;
+
+use super::shares::Place;
+use super::{Client, Done, Later, Refused, Speaker, problems};
+use crate::audit::{AuditError, Entry, Event, Outcome};
+use crate::clock::Moment;
+use crate::lifecycle::{Author, Daemon};
+use crate::metrics::{Answer, Op, Socket};
+use crate::policy::{Operation, Peer, Rights};
+use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, decode, encode_frame, peek_id};
+
+/// The longest reason of `PauseIssue`, in bytes.
+const MAX_REASON: usize = 256;
+
+/// Speaks with one admin.
+#[expect(missing_debug_implementations, reason = "as Daemon")]
+pub struct Admin {
+    client: Arc<Client>,
+}
+
+impl Admin {
+    /// For a peer that has its place.
+    pub fn new(daemon: Arc<Daemon>, peer: Peer, place: Arc<Place>) -> Self {
+        daemon.metrics.connections.at(Socket::Admin).inc();
+        Self { client: Arc::new(Client::new(daemon, peer, place)) }
+    }
+}
+
+impl Client {
+    /// The whole of the admin socket, from request to reply.
+    async fn administer(&self, rights: &Rights, corr_id: [u8; 16], op: Asked) -> Result<AdminOk, Problem> {
+        let daemon = &self.daemon;
+        let author = Author { peer: Some(self.on_record()), corr_id };
+        match op {
+            Asked::WhoAmI => Ok(AdminOk::WhoAmI(self.identity(rights))),
+            Asked::Status => {
+                self.permit(rights, Operation::Status, &author)?;
+                Ok(AdminOk::Status(daemon.status().await.to_string()))
+            }
+            Asked::Health => {
+                self.permit(rights, Operation::Health, &author)?;
+                Ok(AdminOk::Health(daemon.report().to_health(true)))
+            }
+            Asked::Attest => {
+                self.permit(rights, Operation::Attest, &author)?;
+                Ok(AdminOk::Attest(daemon.attest().to_string()))
+            }
+            Asked::Stage(kid) => {
+                self.permit(rights, Operation::Stage, &author)?;
+                let staged = daemon.stage(&kid, &author).await.map_err(|error| problems::of_key_change(&error))?;
+                Ok(AdminOk::Staged { kid: staged.kid, public: staged.public })
+            }
+            Asked::Activate(kid) => {
+                self.permit(rights, Operation::Activate, &author)?;
+                let active = daemon.activate(&kid, &author).await.map_err(|error| problems::of_key_change(&error))?;
+                Ok(AdminOk::Activated { kid: active.kid, retired: active.retired })
+            }
+            Asked::PauseIssue(reason) => {
+                self.permit(rights, Operation::PauseIssue, &author)?;
+                if reason.len() > MAX_REASON {
+                    return Err(Problem::too_large("the reason's length", MAX_REASON));
+                }
+                daemon.pause(&reason, &author).await.map_err(|error| unrecorded(&error))?;
+                Ok(AdminOk::Done)
+            }
+            Asked::ResumeIssue => {
+                self.permit(rights, Operation::ResumeIssue, &author)?;
+                daemon.resume(&author).await.map_err(|error| unrecorded(&error))?;
+                Ok(AdminOk::Done)
+            }
+            Asked::Reload => {
+                self.permit(rights, Operation::Reload, &author)?;
+                let done = daemon.reload(&author).await.map_err(|error| problems::of_reload(&error))?;
+                Ok(AdminOk::Reloaded {
+                    old_policy: done.old_policy,
+                    new_policy: done.new_policy,
+                    changed: done.changed,
+                    needs_restart: done.needs_restart,
+                })
+            }
+            Asked::Drain | Asked::Undrain => {
+                self.permit(rights, Operation::Drain, &author)?;
+                let drain = matches!(op, Asked::Drain);
+                daemon.set_drained(drain, &author).await.map_err(|error| unrecorded(&error))?;
+                Ok(AdminOk::Done)
+            }
+        }
+    }
+
+    /// Whether policy lets this admin do it; a refusal goes on record.
+    fn permit(&self, rights: &Rights, operation: Operation, author: &Author) -> Result<(), Problem> {
+        let Err(denial) = rights.decide(operation).into_result() else { return Ok(()) };
+        if self.place.share().refusal_on_record() {
+            let entry = Entry::new(Event::RequestRefused, Outcome::Refused, Moment::now())
+                .corr_id(author.corr_id)
+                .peer(self.on_record())
+                .action(&operation.to_string())
+                .reason(denial.code.code())
+                .detail(&denial.rule);
+            let audit = self.daemon.audit.clone();
+            tokio::spawn(async move {
+                if let Err(error) = audit.record(entry).await {
+                    error!(%error, "a refusal is not on record");
+                }
+            });
+        }
+        Err(problems::of_denial(&denial))
+    }
+}
+
+fn unrecorded(error: &AuditError) -> Problem {
+    Problem::saying(Code::AuditUnavailable, error.to_string())
+}
+
+/// [`AdminOp`], owned, since admin work outlives the buffer that it came in.
+enum Asked {
+    WhoAmI,
+    Status,
+    Health,
+    Attest,
+    Stage(String),
+    Activate(String),
+    PauseIssue(String),
+    ResumeIssue,
+    Reload,
+    Drain,
+    Undrain,
+}
+
+impl From<AdminOp<'_>> for Asked {
+    fn from(op: AdminOp<'_>) -> Self {
+        match op {
+            AdminOp::WhoAmI => Self::WhoAmI,
+            AdminOp::Status => Self::Status,
+            AdminOp::Health => Self::Health,
+            AdminOp::Attest => Self::Attest,
+            AdminOp::Stage { kid } => Self::Stage(kid.to_owned()),
+            AdminOp::Activate { kid } => Self::Activate(kid.to_owned()),
+            AdminOp::PauseIssue { reason } => Self::PauseIssue(reason.to_owned()),
+            AdminOp::ResumeIssue => Self::ResumeIssue,
+            AdminOp::Reload => Self::Reload,
+            AdminOp::Drain => Self::Drain,
+            AdminOp::Undrain => Self::Undrain,
+        }
+    }
+}
+
+fn reply(daemon: &Daemon, id: u64, op: Op, result: Result<AdminOk, Problem>, started: Instant, out: &mut Vec<u8>) {
+    let answer = match &result {
+        Ok(_) => Answer::OK,
+        Err(problem) => Answer::problem(problem.code),
+    };
+    let mut reply = AdminReply { id, result };
+    if let Err(error) = encode_frame(&reply, out) {
+        reply.result = Err(problems::of_wire(error));
+        if let Err(error) = encode_frame(&reply, out) {
+            error!(%error, "a problem does not fit a frame");
+        }
+    }
+    daemon.metrics.answered(op, answer, started.elapsed());
+}
+
+impl Speaker for Admin {
+    fn greet(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+        // Admins get in while the daemon drains: somebody has to be able to end it.
+        self.client.greet(body, false, out)
+    }
+
+    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Option<Later> {
+        let started = Instant::now();
+        let request: AdminRequest<'_> = match decode(body) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse(peek_id(body), problems::of_wire(error), out);
+                return None;
+            }
+        };
+        let (id, corr_id, op) = (request.id, request.corr_id, Op::admin(&request.op));
+        let asked = Asked::from(request.op);
+        let client = Arc::clone(&self.client);
+        Some(Box::pin(async move {
+            let rights = client.rights(&client.daemon.live.load());
+            let result = client.administer(&rights, corr_id, asked).await;
+            let mut frame = Vec::new();
+            reply(&client.daemon, id, op, result, started, &mut frame);
+            Done { frame, lease: None }
+        }))
+    }
+
+    fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
+        reply(&self.client.daemon, id, Op::Unreadable, Err(problem), Instant::now(), out);
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.client.daemon.metrics.connections.at(Socket::Admin).dec();
+    }
+}

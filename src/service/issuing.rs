@@ -1,0 +1,159 @@
+//! Issue and IssueBatch. What policy decides is decided in place; the signature and the record are awaited elsewhere.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::problems;
+use super::services::{Service, Turn, reply};
+use super::shares::Lease;
+use super::{Done, Later};
+use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
+use crate::lifecycle::Daemon;
+use crate::metrics::{Act, Alg, Blocked, Outcome};
+use crate::policy::{Bounds, Operation};
+use crate::service::gate::Inside;
+use crate::signer::SignerError;
+use crate::wire::{Code, IssueSpec, Issued, MAX_FRAME, Problem, ServiceOk};
+
+/// What a passport adds to a reply beside its payload: kid, signature, lengths and tags.
+const ENVELOPE_BYTES: usize = 208;
+
+/// What one request may take, in timeouts of the HSM: a batch waits for its places one after the other, and clients do not
+/// wait for ever.
+const REQUEST_TIMEOUTS: u32 = 2;
+
+/// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
+struct Batch {
+    prepared: Vec<Result<Prepared, IssueError>>,
+    _inside: (Inside, Inside),
+    until: Instant,
+    lease: Option<Lease>,
+}
+
+impl Service {
+    pub(super) fn issue(&self, turn: &Turn, spec: IssueSpec<'_>) -> Result<Later, Problem> {
+        let batch = self.begin(turn, &[spec])?;
+        let (daemon, turn) = (Arc::clone(self.daemon()), turn.owned());
+        Ok(Box::pin(async move {
+            let (mut results, lease) = finish(&daemon, batch).await;
+            let result = results.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal)));
+            done(&daemon, &turn, result.map(ServiceOk::Issued), lease)
+        }))
+    }
+
+    pub(super) fn issue_batch(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Later, Problem> {
+        let batch = self.begin(turn, specs)?;
+        let (daemon, turn) = (Arc::clone(self.daemon()), turn.owned());
+        Ok(Box::pin(async move {
+            let (results, lease) = finish(&daemon, batch).await;
+            done(&daemon, &turn, Ok(ServiceOk::IssuedBatch(results)), lease)
+        }))
+    }
+
+    /// Everything that needs no waiting: may anything be issued now, may this peer have these, is there room?
+    fn begin(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Batch, Problem> {
+        self.may_issue()?;
+        let config = &turn.live.loaded.config;
+        let inside =
+            self.enter(&self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
+        let origin = Origin { peer: self.client.on_record(), corr_id: turn.corr_id };
+        let ground = Ground {
+            rights: &turn.rights,
+            bounds: Bounds {
+                issuer: &config.passport.issuer,
+                default_ttl_s: config.passport.default_ttl_s,
+                max_ttl_s: config.passport.max_ttl_s,
+                require_aud: config.security.require_aud,
+            },
+            now: turn.now,
+            max_msg_bytes: config.limits.max_msg_bytes,
+        };
+        let active = |tenant: &str, purpose: &str| self.daemon().active(tenant, purpose);
+        let prepared: Vec<_> = specs.iter().map(|spec| prepare(spec, &origin, &ground, active)).collect();
+        for error in prepared.iter().filter_map(|one| one.as_ref().err()) {
+            if let IssueError::Denied(denial) = error {
+                self.refused(turn, Operation::Issue, denial);
+            }
+        }
+        let size: usize = prepared.iter().map(|one| one.as_ref().map_or(0, Prepared::size) + ENVELOPE_BYTES).sum();
+        if size > MAX_FRAME {
+            return Err(Problem::too_large("max_frame", MAX_FRAME));
+        }
+        let lease = self.client.place.lease(size).ok_or_else(|| Problem::new(Code::Busy))?;
+        let patience = Duration::from_millis(config.hsm.op_timeout_ms) * REQUEST_TIMEOUTS;
+        Ok(Batch { prepared, _inside: inside, until: turn.started + patience, lease: Some(lease) })
+    }
+
+    fn may_issue(&self) -> Result<(), Problem> {
+        let blocked = |why, code| {
+            self.daemon().metrics.issuance_blocked.at(why).inc();
+            Err(Problem::new(code))
+        };
+        if self.daemon().draining() {
+            return blocked(Blocked::Draining, Code::Draining);
+        }
+        if self.daemon().paused().is_some() {
+            return blocked(Blocked::Paused, Code::Paused);
+        }
+        Ok(())
+    }
+}
+
+/// Sign, record, release: in this order, and nothing is released whose record is not durable.
+async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>, Option<Lease>) {
+    let started = Instant::now();
+    let keyring = daemon.keyring.load_full();
+    let mut signed = sign(batch.prepared, &daemon.signer, &keyring, batch.until).await;
+    if daemon.paused().is_some() {
+        // Paused while this was under way: what is not on record yet is not released.
+        signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
+    }
+    daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
+    let recorded = record(signed, &daemon.audit).await;
+    let results = recorded.into_iter().map(|one| {
+        count(daemon, &one);
+        one.map_err(|error| problems::of_issue(&error))
+    });
+    (results.collect(), batch.lease)
+}
+
+fn count(daemon: &Daemon, one: &Result<Issued, IssueError>) {
+    let metrics = &daemon.metrics;
+    let outcome = match one {
+        Ok(_) => Outcome::Ok,
+        Err(IssueError::Denied(_) | IssueError::Claims(_) | IssueError::Context) => Outcome::Refused,
+        Err(error) => {
+            if let Some(why) = blocked(error) {
+                metrics.issuance_blocked.at(why).inc();
+            }
+            if matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
+                daemon.doubt_signer();
+            }
+            Outcome::Error
+        }
+    };
+    metrics.ops.at((Act::Issue, outcome, Alg::Ed25519)).inc();
+}
+
+fn blocked(error: &IssueError) -> Option<Blocked> {
+    match error {
+        IssueError::NoKey { .. } => Some(Blocked::NotReady),
+        IssueError::Signer(SignerError::Timeout) => Some(Blocked::HsmTimeout),
+        IssueError::Signer(SignerError::Unavailable) | IssueError::BadSignature { .. } => Some(Blocked::HsmUnavailable),
+        IssueError::Audit(_) | IssueError::Batch => Some(Blocked::AuditUnavailable),
+        _ => None,
+    }
+}
+
+fn done(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
+    let mut frame = Vec::new();
+    reply(daemon, turn, result, &mut frame);
+    Done { frame, lease }
+}
+
+impl Turn {
+    /// For work that outlives the turn.
+    fn owned(&self) -> Self {
+        Self { live: Arc::clone(&self.live), rights: Arc::clone(&self.rights), ..*self }
+    }
+}

@@ -1,0 +1,108 @@
+//! The one place that turns errors into what a client may know. Internals stay here; the log and the ledger have them.
+
+use tracing::error;
+
+use super::shares::OverRate;
+use crate::issue::IssueError;
+use crate::lifecycle::{KeyChangeError, ReloadError};
+use crate::passport::ClaimsError;
+use crate::policy::{Denial, DenyCode};
+use crate::signer::SignerError;
+use crate::wire::link::LinkRefusal;
+use crate::wire::{Code, MAX_FRAME, Problem, WireError};
+
+/// When to come back after the HSM failed, in milliseconds.
+const HSM_RETRY_MS: u32 = 500;
+
+/// A request that can't be read.
+pub(super) fn of_wire(error: WireError) -> Problem {
+    match error {
+        WireError::Version(_) => Problem::new(Code::UnsupportedVersion),
+        WireError::Reply { .. } | WireError::Oversize { .. } => Problem::too_large("max_frame", MAX_FRAME),
+        WireError::Empty | WireError::Malformed | WireError::NotCanonical => Problem::new(Code::Malformed),
+    }
+}
+
+/// A refusal by policy: the code and its static text, never the rule.
+pub(super) fn of_denial(denial: &Denial) -> Problem {
+    Problem::saying(code_of_denial(denial.code), denial.code.client_text())
+}
+
+pub(super) const fn code_of_denial(code: DenyCode) -> Code {
+    match code {
+        DenyCode::NoPeerPolicy => Code::NoPeerPolicy,
+        DenyCode::OpDenied => Code::OpDenied,
+        DenyCode::ScopeDenied => Code::ScopeDenied,
+        DenyCode::BadAud => Code::BadAud,
+        DenyCode::Malformed => Code::Malformed,
+    }
+}
+
+/// More than the peer's rate allows.
+pub(super) fn of_rate(over: OverRate) -> Problem {
+    match over {
+        OverRate::Wait { millis } => Problem::new(Code::RateLimited).after_ms(millis),
+        OverRate::Never { per_second } => Problem::too_large("the rate of this peer, in items a second,", per_second),
+    }
+}
+
+/// Why there is no passport.
+pub(super) fn of_issue(error: &IssueError) -> Problem {
+    match error {
+        IssueError::Denied(denial) => of_denial(denial),
+        IssueError::Claims(ClaimsError::TooLarge { max, .. }) => Problem::too_large("limits.max_msg_bytes", *max),
+        IssueError::Claims(error) => Problem::saying(Code::Malformed, error.to_string()),
+        IssueError::Context => Problem::saying(Code::Malformed, "ctx must be one JSON object"),
+        IssueError::Paused => Problem::new(Code::Paused),
+        IssueError::NoKey { .. } => Problem::new(Code::NotReady),
+        IssueError::Signer(error) => of_signer(*error),
+        IssueError::BadSignature { .. } => {
+            error!(%error, "a signature was refused");
+            Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
+        }
+        IssueError::Audit(_) | IssueError::Batch => Problem::new(Code::AuditUnavailable).after_ms(HSM_RETRY_MS),
+    }
+}
+
+/// Why the signer gave no signature.
+pub(super) fn of_signer(error: SignerError) -> Problem {
+    match error {
+        SignerError::Unavailable => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
+        SignerError::Timeout => Problem::new(Code::HsmTimeout),
+        SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited) => {
+            Problem::new(Code::Busy).after_ms(HSM_RETRY_MS / 10)
+        }
+        SignerError::Refused(LinkRefusal::BadSignature) => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
+        SignerError::Refused(refusal) => {
+            error!(?refusal, "the signer's bounds and this daemon's policy or configuration disagree");
+            Problem::saying(Code::OpDenied, "the signer's bounds do not allow this passport; tell the operator")
+        }
+        SignerError::WrongAnswer => Problem::new(Code::Internal),
+    }
+}
+
+/// Why a key did not change. Admins are told all of it.
+pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
+    let code = match error {
+        KeyChangeError::NotThere { .. } => Code::UnknownKid,
+        KeyChangeError::Name { .. } => Code::Malformed,
+        KeyChangeError::Key(_) => Code::OpDenied,
+        KeyChangeError::Signer(error) => return of_signer(*error),
+        KeyChangeError::Unusable { .. } | KeyChangeError::Probe { .. } | KeyChangeError::Keyring(_) => {
+            Code::HsmUnavailable
+        }
+        KeyChangeError::Audit(_) => Code::AuditUnavailable,
+        KeyChangeError::State(_) => Code::StoreUnavailable,
+    };
+    Problem::saying(code, error.to_string())
+}
+
+/// Why nothing was reloaded. Admins are told all of it.
+pub(super) fn of_reload(error: &ReloadError) -> Problem {
+    let code = match error {
+        ReloadError::Config(_) | ReloadError::Policy(_) => Code::Malformed,
+        ReloadError::Audit(_) => Code::AuditUnavailable,
+        ReloadError::Interrupted => Code::Internal,
+    };
+    Problem::saying(code, error.to_string())
+}

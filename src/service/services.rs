@@ -1,0 +1,265 @@
+//! The service socket.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::error;
+
+use super::gate::{Gate, Inside};
+use super::shares::Place;
+use super::{Client, Later, Refused, SERVER, Speaker, problems};
+use crate::audit::{Entry, Event, Outcome};
+use crate::clock::Moment;
+use crate::lifecycle::{Daemon, Live};
+use crate::metrics::{Answer, Endpoint, Op, Socket};
+use crate::policy::{Denial, Operation, Peer, Rights};
+use crate::wire::{
+    Code, KeySet, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, decode, encode_frame,
+    peek_id,
+};
+
+/// What is under way on the service sockets, all connections together.
+#[derive(Clone, Debug, Default)]
+pub struct Gates {
+    pub(super) issue: Gate,
+    pub(super) verify: Gate,
+    pub(super) verify_batch: Gate,
+}
+
+/// Speaks with one service.
+#[expect(missing_debug_implementations, reason = "as Daemon")]
+pub struct Service {
+    pub(super) client: Client,
+    pub(super) gates: Gates,
+}
+
+/// One request's surroundings: configuration and rights of the moment in which it was taken up.
+pub(super) struct Turn {
+    pub(super) live: Arc<Live>,
+    pub(super) rights: Arc<Rights>,
+    pub(super) corr_id: [u8; 16],
+    pub(super) id: u64,
+    pub(super) op: Op,
+    pub(super) started: Instant,
+    /// One time for the whole request, so that a batch is judged as one.
+    pub(super) now: Moment,
+}
+
+impl Service {
+    /// For a peer that has its place.
+    pub fn new(daemon: Arc<Daemon>, peer: Peer, place: Arc<Place>, gates: Gates) -> Self {
+        daemon.metrics.connections.at(Socket::Service).inc();
+        Self { client: Client::new(daemon, peer, place), gates }
+    }
+
+    pub(super) fn daemon(&self) -> &Arc<Daemon> {
+        &self.client.daemon
+    }
+
+    /// The whole of the service socket, from request to reply.
+    async fn answer(&self, turn: &Turn, op: ServiceOp<'_>) -> Result<Given, Problem> {
+        match op {
+            ServiceOp::WhoAmI => {
+                self.spend(&turn.live, &turn.rights, 1)?;
+                Ok(Given::Now(ServiceOk::WhoAmI(self.client.identity(&turn.rights))))
+            }
+            ServiceOp::Ping => {
+                self.allow(turn, Operation::Ping, 1)?;
+                Ok(Given::Now(ServiceOk::Pong))
+            }
+            ServiceOp::Version => {
+                self.allow(turn, Operation::Version, 1)?;
+                Ok(Given::Now(ServiceOk::Version(version(&turn.live))))
+            }
+            ServiceOp::Health => {
+                self.allow(turn, Operation::Health, 1)?;
+                Ok(Given::Now(ServiceOk::Health(self.daemon().report().to_health(false))))
+            }
+            ServiceOp::Keys { if_etag } => {
+                self.allow(turn, Operation::Keys, 1)?;
+                Ok(Given::Now(self.keys(turn, if_etag)))
+            }
+            ServiceOp::Verify { want, passport } => {
+                self.allow(turn, Operation::Verify, 1)?;
+                self.verify(turn, &want, &passport).map(Given::Now)
+            }
+            ServiceOp::VerifyBatch { want, items } => {
+                self.fits(turn, items.len())?;
+                self.allow(turn, Operation::Verify, items.len())?;
+                self.verify_batch(turn, &want, &items).await.map(Given::Now)
+            }
+            ServiceOp::Introspect { want, passport } => {
+                self.allow(turn, Operation::Introspect, 1)?;
+                self.introspect(turn, &want, &passport).map(Given::Now)
+            }
+            ServiceOp::Issue(spec) => {
+                self.allow(turn, Operation::Issue, 1)?;
+                self.issue(turn, spec).map(Given::Later)
+            }
+            ServiceOp::IssueBatch(specs) => {
+                self.fits(turn, specs.len())?;
+                self.allow(turn, Operation::Issue, specs.len())?;
+                self.issue_batch(turn, &specs).map(Given::Later)
+            }
+        }
+    }
+
+    /// Whether policy and rate let this peer do it. A refusal goes on record, as many a second as its share allows.
+    fn allow(&self, turn: &Turn, operation: Operation, items: usize) -> Result<(), Problem> {
+        // The rate comes first: it bounds refusals too.
+        self.spend(&turn.live, &turn.rights, items)?;
+        turn.rights.decide(operation).into_result().map_err(|denial| {
+            self.refused(turn, operation, &denial);
+            problems::of_denial(&denial)
+        })?;
+        if operation == Operation::Issue
+            && let Some(rate) = turn.rights.share().issue_rps
+        {
+            self.client.place.share().take_issue(rate, items).map_err(problems::of_rate)?;
+        }
+        Ok(())
+    }
+
+    fn spend(&self, live: &Live, rights: &Rights, items: usize) -> Result<(), Problem> {
+        let rps = rights.share().rps.unwrap_or(live.loaded.config.limits.rps);
+        self.client.place.share().take(rps, items).map_err(problems::of_rate)
+    }
+
+    /// Enters a gate of all, unless this uid is inside half of it already.
+    pub(super) fn enter(&self, all: &Gate, own: &Gate, bound: usize) -> Result<(Inside, Inside), Problem> {
+        let own = own.enter(bound.div_ceil(2));
+        own.zip(all.enter(bound)).ok_or_else(|| Problem::new(Code::Busy))
+    }
+
+    fn fits(&self, turn: &Turn, items: usize) -> Result<(), Problem> {
+        let most = turn.live.loaded.config.limits.max_batch;
+        self.daemon().metrics.batch_len.observe(f64::from(u32::try_from(items).unwrap_or(u32::MAX)));
+        if items > most { Err(Problem::too_large("limits.max_batch", most)) } else { Ok(()) }
+    }
+
+    /// Puts a refusal on record without waiting for it: nothing is released that would need it.
+    pub(super) fn refused(&self, turn: &Turn, operation: Operation, denial: &Denial) {
+        if !self.client.place.share().refusal_on_record() {
+            return;
+        }
+        let event = if operation == Operation::Issue { Event::IssueRefused } else { Event::RequestRefused };
+        let entry = Entry::new(event, Outcome::Refused, Moment::now())
+            .corr_id(turn.corr_id)
+            .peer(self.client.on_record())
+            .action(&operation.to_string())
+            .reason(denial.code.code())
+            .detail(&denial.rule);
+        let audit = self.daemon().audit.clone();
+        tokio::spawn(async move {
+            if let Err(error) = audit.record(entry).await {
+                error!(%error, "a refusal is not on record");
+            }
+        });
+    }
+
+    fn keys(&self, turn: &Turn, if_etag: Option<[u8; 32]>) -> ServiceOk {
+        let keyring = self.daemon().keyring.load();
+        let metrics = &self.daemon().metrics;
+        let max_age_s = u32::try_from(turn.live.loaded.config.cache.jwks_ttl_s).unwrap_or(u32::MAX);
+        if if_etag.as_ref() == Some(keyring.etag()) {
+            metrics.jwks_hits.inc();
+            return ServiceOk::KeysNotModified { max_age_s };
+        }
+        metrics.jwks_misses.inc();
+        ServiceOk::Keys(KeySet { etag: *keyring.etag(), max_age_s, jwks: keyring.jwks().to_vec() })
+    }
+}
+
+/// An answer now, or work that will give one.
+pub(super) enum Given {
+    Now(ServiceOk),
+    Later(Later),
+}
+
+fn version(live: &Live) -> VersionInfo {
+    VersionInfo { server: SERVER.to_owned(), wire: WIRE_VERSION, issuer: live.loaded.config.passport.issuer.clone() }
+}
+
+/// Encodes a reply and counts it. A reply that does not fit a frame becomes the problem that says so.
+pub(super) fn reply(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Problem>, out: &mut Vec<u8>) {
+    let mut reply = Reply { id: turn.id, result };
+    if let Err(error) = encode_frame(&reply, out) {
+        reply.result = Err(problems::of_wire(error));
+        if let Err(error) = encode_frame(&reply, out) {
+            error!(%error, "a problem does not fit a frame");
+        }
+    }
+    let answer = match &reply.result {
+        Ok(_) => Answer::OK,
+        Err(problem) => {
+            daemon.metrics.failures.at(problem.code).inc();
+            if problem.code == Code::Busy {
+                daemon.metrics.busy.at(endpoint(turn.op)).inc();
+            }
+            Answer::problem(problem.code)
+        }
+    };
+    daemon.metrics.answered(turn.op, answer, turn.started.elapsed());
+}
+
+fn endpoint(op: Op) -> Endpoint {
+    match op {
+        Op::Issue | Op::IssueBatch => Endpoint::Issue,
+        Op::VerifyBatch => Endpoint::VerifyBatch,
+        Op::Verify | Op::Introspect => Endpoint::Verify,
+        _ => Endpoint::Admin,
+    }
+}
+
+impl Speaker for Service {
+    fn greet(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.client.greet(body, self.daemon().draining(), out)
+    }
+
+    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Option<Later> {
+        let daemon = self.daemon();
+        daemon.metrics.body_size.observe(f64::from(u32::try_from(body.len()).unwrap_or(u32::MAX)));
+        let request: Request<'_> = match decode(body) {
+            Ok(request) => request,
+            Err(error) => {
+                let live = daemon.live.load();
+                let spent = self.spend(&live, &self.client.rights(&live), 1);
+                self.refuse(peek_id(body), spent.err().unwrap_or_else(|| problems::of_wire(error)), out);
+                return None;
+            }
+        };
+        let live = daemon.live.load_full();
+        let rights = self.client.rights(&live);
+        let op = Op::service(&request.op);
+        let turn = Turn {
+            live,
+            rights,
+            corr_id: request.corr_id,
+            id: request.id,
+            op,
+            started: Instant::now(),
+            now: Moment::now(),
+        };
+        match self.answer(&turn, request.op).await {
+            Ok(Given::Later(later)) => return Some(later),
+            Ok(Given::Now(ok)) => reply(daemon, &turn, Ok(ok), out),
+            Err(problem) => reply(daemon, &turn, Err(problem), out),
+        }
+        None
+    }
+
+    fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
+        let metrics = &self.daemon().metrics;
+        metrics.failures.at(problem.code).inc();
+        metrics.answered(Op::Unreadable, Answer::problem(problem.code), std::time::Duration::ZERO);
+        if let Err(error) = encode_frame(&Reply { id, result: Err(problem) }, out) {
+            error!(%error, "a problem does not fit a frame");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.daemon().metrics.connections.at(Socket::Service).dec();
+    }
+}

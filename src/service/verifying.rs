@@ -1,0 +1,125 @@
+//! Verify, VerifyBatch and Introspect. They run in place, on the connection's own task: a hop to another thread costs
+//! more than most verdicts. A batch gives way to others between slices.
+
+use super::problems;
+use super::services::{Service, Turn};
+use crate::check::{Terms, check, introspect};
+use crate::metrics::{Act, Alg, Outcome};
+use crate::passport::Expect;
+use crate::policy::Operation;
+use crate::verify::Keyring;
+use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict, Want};
+
+impl Service {
+    pub(super) fn verify(&self, turn: &Turn, want: &Want<'_>, passport: &Passport<'_>) -> Result<ServiceOk, Problem> {
+        let bound = turn.live.loaded.config.limits.verify_concurrency;
+        let _inside = self.enter(&self.gates.verify, &self.client.place.share().verify, bound)?;
+        let audience = self.audience(turn, want, Operation::Verify)?;
+        let keyring = self.daemon().keyring.load();
+        let verdicts = self.judge(turn, want, audience, &keyring, std::slice::from_ref(passport));
+        verdicts.into_iter().next().map(ServiceOk::Verdict).ok_or_else(|| Problem::new(Code::Internal))
+    }
+
+    pub(super) async fn verify_batch(
+        &self,
+        turn: &Turn,
+        want: &Want<'_>,
+        items: &[Passport<'_>],
+    ) -> Result<ServiceOk, Problem> {
+        let config = &turn.live.loaded.config;
+        let bound = config.limits.verify_batch_concurrency;
+        let _inside = self.enter(&self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
+        let audience = self.audience(turn, want, Operation::Verify)?;
+        // One set of keys for the whole batch, so that its items are judged alike.
+        let keyring = self.daemon().keyring.load_full();
+        let slice = config.verify.target_batch.min(config.verify.max_batch);
+        let mut verdicts = Vec::with_capacity(items.len());
+        for part in items.chunks(slice) {
+            if !verdicts.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            verdicts.extend(self.judge(turn, want, audience, &keyring, part));
+        }
+        Ok(ServiceOk::Verdicts(verdicts))
+    }
+
+    pub(super) fn introspect(
+        &self,
+        turn: &Turn,
+        want: &Want<'_>,
+        passport: &Passport<'_>,
+    ) -> Result<ServiceOk, Problem> {
+        let bound = turn.live.loaded.config.limits.verify_concurrency;
+        let _inside = self.enter(&self.gates.verify, &self.client.place.share().verify, bound)?;
+        let audience = self.audience(turn, want, Operation::Introspect)?;
+        let keyring = self.daemon().keyring.load();
+        let audiences: Vec<&str> = audience.into_iter().collect();
+        let introspection = introspect(passport, &terms(turn, want, &audiences, &keyring));
+        let outcome = if introspection.active { Outcome::Ok } else { Outcome::Refused };
+        self.daemon().metrics.ops.at((Act::Introspect, outcome, Alg::Ed25519)).inc();
+        Ok(ServiceOk::Introspection(introspection))
+    }
+
+    /// As whom the peer verifies.
+    fn audience<'t>(&self, turn: &'t Turn, want: &Want<'_>, operation: Operation) -> Result<Option<&'t str>, Problem> {
+        let require_aud = turn.live.loaded.config.security.require_aud;
+        let decision = match operation {
+            Operation::Introspect => turn.rights.decide_introspect(want.aud, require_aud),
+            _ => turn.rights.decide_verify(want.aud, require_aud),
+        };
+        decision.into_result().map_err(|denial| {
+            self.refused(turn, operation, &denial);
+            problems::of_denial(&denial)
+        })
+    }
+
+    fn judge(
+        &self,
+        turn: &Turn,
+        want: &Want<'_>,
+        audience: Option<&str>,
+        keyring: &Keyring,
+        items: &[Passport<'_>],
+    ) -> Vec<Verdict> {
+        let audiences: Vec<&str> = audience.into_iter().collect();
+        let verdicts = check(items, &terms(turn, want, &audiences, keyring));
+        self.count(&verdicts);
+        verdicts
+    }
+
+    fn count(&self, verdicts: &[Verdict]) {
+        let metrics = &self.daemon().metrics;
+        let mut accepted = 0;
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Accepted(_) => accepted += 1,
+                Verdict::Refused(code) => {
+                    metrics.failures.at(*code).inc();
+                    let alg = if *code == Code::BadAlg { Alg::Other } else { Alg::Ed25519 };
+                    metrics.ops.at((Act::Verify, Outcome::Refused, alg)).inc();
+                    if *code == Code::UnknownKid {
+                        metrics.vk_misses.inc();
+                    }
+                }
+            }
+        }
+        metrics.vk_hits.inc_by(accepted);
+        metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
+    }
+}
+
+fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str], keyring: &'a Keyring) -> Terms<'a> {
+    let config = &turn.live.loaded.config;
+    Terms {
+        keyring,
+        expect: Expect {
+            issuer: &config.passport.issuer,
+            now: turn.now,
+            skew_s: u32::try_from(config.passport.clock_skew_s).unwrap_or(u32::MAX),
+            audiences,
+            require_aud: config.security.require_aud,
+            scopes: &want.scopes,
+        },
+        max_msg_bytes: config.limits.max_msg_bytes,
+    }
+}
