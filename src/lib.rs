@@ -57,3 +57,6 @@ pub mod lifecycle;
 
 #[cfg(feature = "daemon")]
 pub mod service;
+
+#[cfg(feature = "daemon")]
+pub mod server;

@@ -1,0 +1,252 @@
+//! The bytes of one connection that are not handled yet.
+//!
+//! Reading goes to a buffer that is borrowed from a pool while there is something to handle, so that idle connections
+//! hold none. Only a frame that is larger than one read gets memory of its own, taken from the budget first.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::UnixStream;
+
+use crate::service::shares::{Lease, Place};
+use crate::wire::frame::{Split, split};
+use crate::wire::{HEADER, WireError, peek_id};
+
+/// One read.
+const READ: usize = 64 << 10;
+
+/// Bytes of a frame from which the id of its request can be read: the header, the wire version, the longest varint.
+const PEEK: usize = HEADER + 1 + 9;
+
+/// Buffers kept for the next reads; more than this many tasks never handle input at once in practice, and any more are
+/// freed.
+const POOLED: usize = 64;
+
+static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+
+fn borrow() -> Vec<u8> {
+    let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    pooled.unwrap_or_else(|| vec![0; READ])
+}
+
+fn give_back(buffer: Vec<u8>) {
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    if buffer.len() == READ && pool.len() < POOLED {
+        pool.push(buffer);
+    }
+}
+
+/// What [`Input::next`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A complete frame: see [`Input::frame`].
+    Frame,
+    /// A frame for which there is no memory; it is being skipped.
+    Skip {
+        /// The id of its request, as far as it could be read.
+        id: u64,
+    },
+    /// Nothing complete.
+    Wait,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Input {
+    place: Arc<Place>,
+    /// Bytes `start..end` are unhandled. Empty while idle.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The body of the frame that was found last.
+    frame: (usize, usize),
+    /// Present while `buffer` is memory of this connection's own.
+    lease: Option<Lease>,
+    /// Bytes of a refused frame that are still to come.
+    skip: usize,
+    ended: bool,
+}
+
+impl Input {
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        let buffer = Vec::new();
+        Self { place, buffer, start: 0, end: 0, frame: (0, 0), lease: None, skip: 0, ended: false }
+    }
+
+    /// Whether the peer has closed its side.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether a frame has begun and is not complete.
+    pub(super) fn partial(&self) -> bool {
+        self.end > self.start || self.skip > 0
+    }
+
+    /// Reads once. `false` when nothing was there after all.
+    pub(super) fn read(&mut self, stream: &UnixStream) -> io::Result<bool> {
+        if self.buffer.is_empty() {
+            self.buffer = borrow();
+        }
+        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        match stream.try_read(room) {
+            Ok(0) => self.ended = true,
+            Ok(n) => self.end += n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.rest();
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// Finds the next complete frame. The bytes of the one before are gone after this.
+    pub(super) fn next(&mut self) -> Result<Step, WireError> {
+        if self.skip > 0 {
+            let n = self.skip.min(self.end - self.start);
+            self.start += n;
+            self.skip -= n;
+            if self.skip > 0 {
+                return Ok(Step::Wait);
+            }
+        }
+        let unhandled = self.buffer.get(self.start..self.end).unwrap_or_default();
+        match split(unhandled)? {
+            Split::Frame { body, used } => {
+                let body_start = self.start + used - body.len();
+                self.frame = (body_start, self.start + used);
+                self.start += used;
+                Ok(Step::Frame)
+            }
+            Split::Partial { .. } if unhandled.is_empty() => Ok(Step::Wait),
+            Split::Partial { need } => Ok(self.make_room(need)),
+        }
+    }
+
+    /// The body that [`Input::next`] found.
+    pub(super) fn frame(&self) -> &[u8] {
+        self.buffer.get(self.frame.0..self.frame.1).unwrap_or_default()
+    }
+
+    /// Moves a frame that has begun to memory of exactly its size, if the budget has it. If not, it is skipped as soon as
+    /// it is known whose request it is; the few bytes until then are beside the budget.
+    fn make_room(&mut self, need: usize) -> Step {
+        if self.lease.is_some() && self.start == 0 && self.buffer.len() >= need {
+            return Step::Wait;
+        }
+        let begun = self.buffer.get(self.start..self.end).unwrap_or_default();
+        let held = begun.len();
+        let lease = self.place.lease(need);
+        let size = if lease.is_some() { need } else { need.min(PEEK) };
+        if held >= size {
+            let id = peek_id(begun.get(HEADER..).unwrap_or_default());
+            self.skip = need - held;
+            self.start = self.end;
+            return Step::Skip { id };
+        }
+        let mut own = vec![0; size];
+        if let Some(start) = own.get_mut(..held) {
+            start.copy_from_slice(begun);
+        }
+        give_back(std::mem::replace(&mut self.buffer, own));
+        self.lease = lease;
+        (self.start, self.end) = (0, held);
+        Step::Wait
+    }
+
+    /// Gives the buffer back if everything in it is handled.
+    pub(super) fn rest(&mut self) {
+        if self.start == self.end {
+            give_back(std::mem::take(&mut self.buffer));
+            self.lease = None;
+            (self.start, self.end) = (0, 0);
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncWriteExt as _, Interest};
+
+    use super::*;
+    use crate::service::shares::{Bounds, Shares};
+    use crate::wire::{Request, ServiceOp, encode_frame};
+
+    fn input(bytes: usize) -> (Input, Arc<Shares>) {
+        let bounds = move || Bounds { connections: 8, connections_per_uid: 8, bytes, bytes_per_uid: bytes };
+        let shares = Shares::new(Box::new(bounds));
+        let place = Arc::new(shares.admit(1, crate::service::shares::OwnBounds::default()).unwrap());
+        (Input::new(place), shares)
+    }
+
+    fn ping(id: u64) -> Vec<u8> {
+        let mut frame = Vec::new();
+        encode_frame(&Request { id, corr_id: [0; 16], op: ServiceOp::Ping }, &mut frame).unwrap();
+        frame
+    }
+
+    /// What is found when `parts` arrive one after the other: the frames' ids, and the ids of those that were skipped.
+    async fn found(input: &mut Input, parts: &[&[u8]]) -> (Vec<u64>, Vec<u64>) {
+        let (mut far, near) = UnixStream::pair().unwrap();
+        let (mut frames, mut skipped) = (Vec::new(), Vec::new());
+        for part in parts {
+            far.write_all(part).await.unwrap();
+            let mut left = part.len();
+            while left > 0 {
+                near.ready(Interest::READABLE).await.unwrap();
+                let before = input.end;
+                assert!(input.read(&near).unwrap(), "bytes are there");
+                left -= input.end - before;
+                loop {
+                    match input.next().unwrap() {
+                        Step::Frame => frames.push(peek_id(input.frame())),
+                        Step::Skip { id } => skipped.push(id),
+                        Step::Wait => break,
+                    }
+                }
+                input.rest();
+            }
+        }
+        (frames, skipped)
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_found_wherever_it_was_cut() {
+        let frame = ping(7);
+        for cut in 1..frame.len() {
+            let (mut input, shares) = input(1 << 20);
+            let (head, tail) = frame.split_at(cut);
+            assert_eq!(found(&mut input, &[head, tail, &ping(8)]).await, (vec![7, 8], vec![]), "cut at {cut}");
+            assert_eq!(shares.bytes(), 0, "everything is given back");
+            assert!(input.buffer.is_empty() && !input.partial());
+        }
+    }
+
+    #[tokio::test]
+    async fn without_memory_a_frame_is_skipped_and_the_next_one_read_wherever_it_was_cut() {
+        let frame = ping(7);
+        for cut in 1..frame.len() {
+            let (mut input, shares) = input(0);
+            let (head, tail) = frame.split_at(cut);
+            let (frames, skipped) = found(&mut input, &[head, tail, &ping(8)]).await;
+            assert_eq!((frames, skipped), (vec![8], vec![7]), "cut at {cut}");
+            assert_eq!(shares.bytes(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_one_by_one_make_the_same_frames() {
+        let (mut input, shares) = input(1 << 20);
+        let stream: Vec<u8> = (1..20).flat_map(ping).collect();
+        let parts: Vec<&[u8]> = stream.chunks(1).collect();
+        assert_eq!(found(&mut input, &parts).await, ((1..20).collect(), vec![]));
+        assert_eq!(shares.bytes(), 0);
+    }
+}

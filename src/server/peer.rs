@@ -1,0 +1,45 @@
+//! Who is at the other end, by the kernel's word, frozen at connect: nothing that a client sends is asked.
+
+use std::os::fd::AsFd;
+
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
+use crate::policy::Peer;
+
+/// The peer of a connected Unix socket that came through `listener`.
+///
+/// # Errors
+/// The error of `SO_PEERCRED`; without it there is no peer.
+pub fn identify(socket: &impl AsFd, listener: &str) -> nix::Result<Peer> {
+    let credentials = getsockopt(socket, PeerCredentials)?;
+    Ok(Peer {
+        uid: credentials.uid(),
+        gid: credentials.gid(),
+        pid: credentials.pid(),
+        // Without them a rule by group fails closed.
+        groups: peergroups::peer_groups(socket).unwrap_or_default(),
+        listener: listener.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_pair_shows_this_process() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let peer = identify(&here, "main").unwrap();
+        assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(peer.gid, nix::unistd::getegid().as_raw());
+        assert_eq!(peer.pid, nix::unistd::getpid().as_raw());
+        let mut own: Vec<u32> = nix::unistd::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        let mut seen = peer.groups;
+        own.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, own);
+    }
+}
