@@ -60,3 +60,6 @@ pub mod service;
 
 #[cfg(feature = "daemon")]
 pub mod server;
+
+#[cfg(feature = "client")]
+pub mod client;
