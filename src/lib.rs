@@ -61,5 +61,17 @@ pub mod service;
 #[cfg(feature = "daemon")]
 pub mod server;
 
+#[cfg(feature = "daemon")]
+pub mod boot;
+
 #[cfg(feature = "client")]
 pub mod client;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+/// For tests of every room; shared with those of `tests/`.
+#[cfg(test)]
+mod skipped {
+    include!("../tests/support/skipped.rs");
+}

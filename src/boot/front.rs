@@ -1,0 +1,324 @@
+//! Starting and ending the front.
+
+use std::fs;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use super::house::{Admins, Services, admin_shares, service_shares};
+use super::hsm::tell_systemd;
+use super::{BootError, gid_of, is_root, logging, uid_after, uid_of_peer};
+use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
+use crate::clock::Moment;
+use crate::config::{Config, Journald, Loaded, Sources};
+use crate::lifecycle::{Author, Daemon, Live, Parts, watch_signer};
+use crate::log::{Pace, SegmentConfig};
+use crate::metrics::{Metrics, Mode, Socket, Words};
+use crate::policy::{Overflow, Policy, SystemNames};
+use crate::sandbox::{Plan, enter};
+use crate::server::listen::{Access, bind};
+use crate::server::{accept, metrics_port};
+use crate::service::Gates;
+use crate::signer::{LinkConfig, Signer};
+use crate::state::{self, KeyState, Store};
+
+/// The listener that is not one of a single service.
+const MAIN: &str = "main";
+/// The admins' listener.
+const ADMIN: &str = "admin";
+/// Descriptors beside those of services' connections: 48 for admins and the metrics port, the rest for files, listeners,
+/// the signer's link and the runtimes' own.
+const OTHER_FILES: u64 = 96;
+/// Between attempts to put the start on record.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+/// Between looks at whether the last connection has ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(5);
+
+/// What had to be opened before the sandbox.
+struct Opened {
+    services: Vec<(Arc<str>, UnixListener)>,
+    admin: UnixListener,
+    metrics: Option<TcpListener>,
+}
+
+/// The front, until it is told to end.
+///
+/// # Errors
+/// [`BootError`].
+pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Result<u8, BootError> {
+    // Every role reads the configuration; only this one says what is odd about it.
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let config = Arc::clone(&loaded.config);
+    let overflow = Overflow::read()?;
+    let policy = Policy::load(&config.policy.dir, &SystemNames, overflow)?;
+    let signer_uid = uid_of_peer(config.server.user.as_ref(), config.server.hsm_user.as_ref())?;
+    let most = raise_file_limit(config.server.max_connections);
+    let opened = open(&config)?;
+    make_private(&config)?;
+    let applied = enter(&plan(&config, &sources, parent))?;
+    logging::queue_from_now().map_err(BootError::Log)?;
+    info!(role = "front", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
+
+    let metrics = Arc::new(Metrics::new(Words { key_states: &KEY_STATES, ledger_events: &EVENTS })?);
+    metrics.set_mode(Mode::Hsm);
+    let (audit, store) = records(&config, &metrics)?;
+    let services =
+        Builder::new_multi_thread().thread_name("services").enable_all().build().map_err(BootError::Runtime)?;
+    let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
+    let live = Live { loaded, policy, generation: 1 };
+    let parts = Parts { live, sources, overflow, store, audit, signer, metrics, applied };
+    let daemon = Arc::new(Daemon::new(parts)?);
+    serve(&daemon, opened, &services, most)
+}
+
+const KEY_STATES: [&str; 5] = {
+    let [a, b, c, d, e] = KeyState::ALL;
+    [a.name(), b.name(), c.name(), d.name(), e.name()]
+};
+
+static EVENTS: LazyLock<Vec<&str>> = LazyLock::new(|| Event::ALL.iter().map(|event| event.name()).collect());
+
+fn link(config: &Config, signer_uid: u32) -> LinkConfig {
+    LinkConfig {
+        socket: config.hsm.socket.clone(),
+        issuer: config.passport.issuer.clone(),
+        signer_uid,
+        op_timeout: Duration::from_millis(config.hsm.op_timeout_ms),
+        max_in_flight: config.hsm.queue,
+    }
+}
+
+fn open(config: &Config) -> Result<Opened, BootError> {
+    let server = &config.server;
+    let group = |name: Option<&String>| name.map(|name| gid_of(name)).transpose();
+    let access = |mode, name| Ok::<_, BootError>(Access { mode, group: group(name)?, user: None });
+    let main = bind(&server.socket, access(server.socket_mode, server.socket_group.as_ref())?)?;
+    let admin = bind(&server.admin_socket, access(server.admin_socket_mode, server.admin_socket_group.as_ref())?)?;
+    let mut services = vec![(Arc::from(MAIN), main)];
+    for listener in &server.listeners {
+        let socket = bind(&listener.socket, access(listener.mode, listener.group.as_ref())?)?;
+        services.push((Arc::from(listener.name.as_str()), socket));
+    }
+    let metrics =
+        server.metrics_addr.map(|addr| TcpListener::bind(addr).map_err(|error| BootError::Metrics { addr, error }));
+    Ok(Opened { services, admin, metrics: metrics.transpose()? })
+}
+
+/// The directories of state and ledger, as ours alone, where they are missing and their parent is there.
+fn make_private(config: &Config) -> Result<(), BootError> {
+    let uid = uid_after(config.server.user.as_ref())?;
+    for dir in [config.state.path.parent().unwrap_or(Path::new("/")), &config.audit.dir] {
+        let fail = |what| {
+            let path = dir.display().to_string();
+            move |error| BootError::Place { path, what, error }
+        };
+        match fs::DirBuilder::new().mode(0o700).create(dir) {
+            Ok(()) if is_root() => chown(dir, Some(uid), None).map_err(fail("give it to the front's user"))?,
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("create it")(error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn plan(config: &Config, sources: &Sources, parent: Option<u32>) -> Plan {
+    // Names are resolved again at reload: /etc holds the user database and our own files, each replaced by renaming.
+    let mut read_only: Vec<PathBuf> = ["/etc", "/usr/lib", "/lib", "/proc/self"].iter().map(PathBuf::from).collect();
+    read_only.push(config.policy.dir.clone());
+    let by_environment = sources.environment.iter().find(|(name, _)| name == "PASSPORT_CONFIG_FILE");
+    let by_environment = by_environment.and_then(|(_, file)| std::path::absolute(file).ok());
+    let files = sources.argument.iter().chain(&by_environment);
+    // The directory, not the file: editors replace files by renaming.
+    read_only.extend(files.filter_map(|file| file.parent()).map(Path::to_owned));
+    let state = config.state.path.parent().map(Path::to_owned);
+    Plan {
+        role: "front",
+        user: config.server.user.clone(),
+        read_only: read_only.into_iter().filter(|path| path.exists()).collect(),
+        read_write: state.into_iter().chain([config.audit.dir.clone()]).collect(),
+        parent,
+        ..Plan::default()
+    }
+}
+
+/// Ledger, then state, then each held against the other.
+fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), BootError> {
+    let journald = match config.audit.journald {
+        Journald::Off => None,
+        Journald::Auto | Journald::On => Some(PathBuf::from(JOURNALD_SOCKET)),
+    };
+    let segment = SegmentConfig { max_bytes: config.audit.segment_bytes };
+    let pace = Pace::default();
+    let metrics = Some(Arc::clone(metrics));
+    let audit_config = AuditConfig { segment, pace, journald, now: Moment::now, metrics };
+    let (audit, opened) = Audit::open(&config.audit.dir, &audit_config)?;
+    if let Some(gap) = &opened.recovered.gap {
+        warn!(?gap, "the ledger was cut short; a break record says where");
+    }
+    if config.audit.journald == Journald::On && !opened.journald {
+        warn!("[audit] journald is on, and {JOURNALD_SOCKET} is not there");
+    }
+    let seq = opened.recovered.head.seq;
+    let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
+    let store = Store::open(&config.state.path, mode, Moment::now())?;
+    store.check_against_ledger(seq)?;
+    Ok((audit, store))
+}
+
+/// Serves until SIGTERM or SIGINT, then ends in order.
+fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) -> Result<u8, BootError> {
+    // A ledger that can't be written stops issuing, not verification: on a full disk the start is recorded later.
+    if let Err(error) = daemon.audit.record_blocking(started(daemon)) {
+        services.spawn(record_start(Arc::clone(daemon), error));
+    }
+    let (drained, until_drained) = watch::channel(false);
+    let admins = {
+        let daemon = Arc::clone(daemon);
+        let (admin, metrics) = (opened.admin, opened.metrics);
+        let serve = move || administer(&daemon, admin, metrics, until_drained);
+        thread::Builder::new().name("admins".to_owned()).spawn(serve)
+    };
+    let admins = admins.map_err(BootError::Runtime)?;
+    let served = services.block_on(receive(daemon, opened.services, most));
+    daemon.stop();
+    drained.send_replace(true);
+    if admins.join().is_err() {
+        error!("the admins' thread panicked");
+    }
+    served?;
+    let ended = Entry::new(Event::DaemonStopping, Outcome::Ok, Moment::now());
+    if let Err(error) = daemon.audit.record_blocking(ended) {
+        warn!(%error, "the end is not on record");
+    }
+    daemon.audit.close();
+    daemon.store.close();
+    Ok(0)
+}
+
+fn started(daemon: &Daemon) -> Entry {
+    Entry::new(Event::DaemonStarted, Outcome::Ok, daemon.started).detail(env!("CARGO_PKG_VERSION"))
+}
+
+/// Puts the start on record as soon as the ledger takes it.
+async fn record_start(daemon: Arc<Daemon>, mut why: AuditError) {
+    warn!(error = %why, "the start is not on record yet; nothing is issued");
+    loop {
+        tokio::time::sleep(RECORD_AGAIN).await;
+        match daemon.audit.record(started(&daemon)).await {
+            Ok(_) => return info!(was = %why, "the start is on record"),
+            Err(error) => why = error,
+        }
+    }
+}
+
+/// Services, on the runtime's threads.
+async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>, most: usize) -> Result<(), BootError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
+    let house = Arc::new(Services { daemon: Arc::clone(daemon), gates: Gates::default() });
+    let shares = service_shares(daemon, most);
+    for (name, listener) in listeners {
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
+        tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
+    }
+    tell_systemd(&[sd_notify::NotifyState::Ready]);
+    info!(ready = 1, "serving");
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            // On its own: it waits for a key change that is under way, and SIGTERM must not.
+            _ = hangup.recv() => {
+                tokio::spawn(reload(Arc::clone(daemon)));
+            }
+        }
+    }
+    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    daemon.stop();
+    let open = until_none(daemon, Socket::Service).await;
+    info!(open, "drained");
+    Ok(())
+}
+
+/// Waits until no connection is left, or the graceful time is over; how many are left then.
+async fn until_none(daemon: &Daemon, socket: Socket) -> i64 {
+    let patience = Duration::from_secs(daemon.live.load().loaded.config.server.graceful_shutdown_timeout_s);
+    let begun = Instant::now();
+    let open = daemon.metrics.connections.at(socket);
+    while open.get() > 0 && begun.elapsed() < patience {
+        tokio::time::sleep(DRAIN_LOOK).await;
+    }
+    open.get()
+}
+
+async fn reload(daemon: Arc<Daemon>) {
+    match daemon.reload(&Author::NOBODY).await {
+        Ok(reloaded) => info!(changed = ?reloaded.changed, needs_restart = ?reloaded.needs_restart, "reloaded"),
+        Err(error) => error!(%error, "not reloaded; what was in force stays so"),
+    }
+}
+
+/// Admins, the metrics port and the watch over the signer: one thread of their own, that services can't take up. Once the
+/// daemon stops, admins finish what is under way; the metrics port answers until the services have drained.
+fn administer(
+    daemon: &Arc<Daemon>,
+    listener: UnixListener,
+    metrics: Option<TcpListener>,
+    mut drained: watch::Receiver<bool>,
+) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return error!(%error, "no admins are served"),
+    };
+    runtime.block_on(async {
+        let listener = match tokio::net::UnixListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return error!(%error, "no admins are served"),
+        };
+        let house = Arc::new(Admins { daemon: Arc::clone(daemon) });
+        tokio::spawn(watch_signer(Arc::clone(daemon)));
+        if let Some(metrics) = metrics {
+            let reporter = Arc::clone(daemon);
+            let ready: metrics_port::Ready = Arc::new(move || reporter.report());
+            tokio::spawn(metrics_port::serve(metrics, Arc::clone(&daemon.metrics), ready, drained.clone()));
+        }
+        accept(listener, Arc::from(ADMIN), house, admin_shares(), daemon.stopping()).await;
+        until_none(daemon, Socket::Admin).await;
+        // An error says that the sender is gone, which it is only after the end.
+        drop(drained.wait_for(|drained| *drained).await);
+    });
+}
+
+/// Every connection takes a descriptor; the soft limit may be lower than the configuration needs. Returns how many
+/// connections of services the limit has room for: were they to take the last descriptors, the signer's link, the ledger
+/// and admins would go without.
+fn raise_file_limit(connections: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let wanted = u64::try_from(connections).unwrap_or(u64::MAX).saturating_add(OTHER_FILES);
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return connections };
+    let mut limit = soft;
+    if soft < wanted {
+        match setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard) {
+            Ok(()) => limit = wanted.min(hard),
+            Err(error) => warn!(%error, "can't raise the limit of open files"),
+        }
+    }
+    let room = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
+    if room < connections {
+        warn!(limit, wanted, "[server] max_connections is {room} here, by the limit of open files; raise LimitNOFILE=");
+    }
+    room.min(connections)
+}

@@ -1,0 +1,176 @@
+//! Starting the signer and a ceremony.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use tracing::info;
+
+use super::{BootError, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer};
+use crate::ceremony::{CeremonyPlan, run_ceremony};
+use crate::config::{Config, Hsm, SignerBounds};
+use crate::hsm::path::trusted;
+use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
+use crate::sandbox::{Plan, enter};
+use crate::secret::Pin;
+use crate::server::listen::{Access, bind};
+
+/// The credential that holds the PIN where systemd gives it (`LoadCredentialEncrypted=hsm-pin:…`).
+const CREDENTIAL: &str = "hsm-pin";
+
+/// What any PKCS#11 module needs to read beside its own files.
+const LIBRARIES: [&str; 4] = ["/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"];
+
+/// The signer, until it is told to end.
+///
+/// # Errors
+/// [`BootError`].
+pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootError> {
+    let hsm = &config.hsm;
+    let bounds = bounds(config, &SignerBounds::load(&hsm.bounds)?);
+    let module = module(hsm)?;
+    let pin = pin(hsm)?;
+    let front_uid = uid_of_peer(config.server.hsm_user.as_ref(), config.server.user.as_ref())?;
+    let listener = bind(&hsm.socket, link_access(config)?)?;
+    let applied = enter(&Plan {
+        role: "signer",
+        user: config.server.hsm_user.clone(),
+        read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        parent,
+        lock_memory: true,
+        ..Plan::default()
+    })?;
+    logging::queue_from_now().map_err(BootError::Log)?;
+    info!(role = "signer", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
+    run_signer(SignerPlan {
+        module,
+        bounds,
+        pin,
+        listener,
+        front_uid,
+        ready: Box::new(|| tell_systemd(&[sd_notify::NotifyState::Ready])),
+        alive: Box::new(|| tell_systemd(&[sd_notify::NotifyState::Watchdog])),
+        last_words: logging::flush,
+    })?;
+    Ok(0)
+}
+
+/// One ceremony, for the peer at the other end of standard input.
+///
+/// # Errors
+/// [`BootError`]; the peer has been told too.
+pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootError> {
+    let hsm = &config.hsm;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(BootError::NoStream)?;
+    let stream = UnixStream::from(stdin);
+    stream.peer_addr().map_err(BootError::NoStream)?;
+    let bounds = bounds(config, &SignerBounds::load(&hsm.bounds)?);
+    let module = module(hsm)?;
+    // Where signer and ceremony share a user of their own, that user is not an admin: a compromised signer knows the PIN.
+    let mut allowed_uids = vec![0];
+    if hsm_has_no_user_of_its_own(config) {
+        allowed_uids.push(nix::unistd::geteuid().as_raw());
+    }
+    let mut writable = vec![hsm.state_dir.clone()];
+    writable.extend(hsm.store.clone());
+    enter(&Plan {
+        role: "ceremony",
+        user: config.server.hsm_user.clone(),
+        read_only: readable(hsm, &module.module, &[]),
+        read_write: writable,
+        parent,
+        lock_memory: true,
+        ..Plan::default()
+    })?;
+    end_only_when_done()?;
+    logging::queue_from_now().map_err(BootError::Log)?;
+    run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
+    Ok(0)
+}
+
+fn hsm_has_no_user_of_its_own(config: &Config) -> bool {
+    config.server.hsm_user.is_none()
+}
+
+/// A ceremony is not to be interrupted by a Ctrl-C at `run` or by its end: SoftHSM lost its token in 106 of 200 kills
+/// during a login (DESIGN §8). It is short, and its waits are bounded.
+fn end_only_when_done() -> Result<(), BootError> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block().map_err(|errno| BootError::Signals(errno.into()))
+}
+
+/// The link's socket belongs to the signer; the front reaches it through its group. Where systemd starts the signer as its
+/// own user, that group is given away by the socket's directory, which is set-group-id (tmpfiles.d/passportd.conf).
+fn link_access(config: &Config) -> Result<Access, BootError> {
+    let server = &config.server;
+    let user = is_root().then(|| uid_after(server.hsm_user.as_ref())).transpose()?;
+    if user.is_none() && !is_user(server.hsm_user.as_ref()) {
+        return Ok(Access { mode: 0o600, user: None, group: None });
+    }
+    let group = server.user.as_deref().map(gid_of_user).transpose()?;
+    Ok(Access { mode: 0o660, user, group })
+}
+
+fn readable(hsm: &Hsm, module: &Path, more: &[PathBuf]) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = LIBRARIES.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
+    paths.push(module.to_owned());
+    paths.extend(hsm.store.clone());
+    paths.extend(hsm.module_config.clone());
+    paths.push("/proc/self".into());
+    paths.extend_from_slice(more);
+    paths
+}
+
+fn pin(hsm: &Hsm) -> Result<Pin, BootError> {
+    if let Some(path) = hsm.pin_path() {
+        return Ok(Pin::from_file(&path)?);
+    }
+    match std::env::var_os("CREDENTIALS_DIRECTORY") {
+        Some(directory) => Ok(Pin::from_credential(Path::new(&directory), CREDENTIAL)?),
+        None => Err(BootError::NoPin),
+    }
+}
+
+fn module(hsm: &Hsm) -> Result<ModuleConfig, BootError> {
+    let module = hsm.module_path().ok_or(BootError::NoModule)?.to_owned();
+    // It is checked again where it is loaded. Here because the sandbox would say no more than that it is not there.
+    trusted(&module)?;
+    Ok(ModuleConfig {
+        module,
+        token: TokenChoice {
+            label: hsm.uri.token.clone(),
+            serial: hsm.uri.serial.clone(),
+            manufacturer: hsm.uri.manufacturer.clone(),
+            model: hsm.uri.model.clone(),
+        },
+        sessions: hsm.sessions,
+        op_timeout: Duration::from_millis(hsm.op_timeout_ms),
+        queue: hsm.queue,
+        state_dir: hsm.state_dir.clone(),
+        store: hsm.store.clone(),
+        module_config: hsm.module_config.clone(),
+    })
+}
+
+fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
+    let seconds = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let tenant = |tenant: &crate::config::TenantBounds| TenantBounds {
+        purposes: tenant.purposes.iter().cloned().collect(),
+        max_ttl_s: seconds(tenant.max_ttl_s),
+        rate_per_s: tenant.rate_per_s.try_into().ok(),
+    };
+    Bounds {
+        issuer: config.passport.issuer.clone(),
+        tenants: file.tenants.iter().map(|one| (one.name.clone(), tenant(one))).collect(),
+        max_iat_drift_s: seconds(file.max_iat_drift_s),
+    }
+}
+
+/// Tells systemd, where it started us. A failure changes nothing that we could do better.
+pub(super) fn tell_systemd(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "can't notify systemd");
+    }
+}

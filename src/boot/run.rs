@@ -1,0 +1,214 @@
+//! `run`: the small, single-threaded parent that starts the other roles where systemd does not.
+//!
+//! It keeps front and signer running, each restarted with a growing pause; starts a ceremony for each connection to the
+//! ceremony socket; passes SIGHUP on to the front; and takes everybody along when it ends. It parses no byte of a stranger.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::{BootError, EXIT_CONFIG};
+use crate::config::Loaded;
+use crate::server::listen::{Access, bind};
+
+/// The first pause before a role is started again; doubled up to [`PAUSE_MAX`], and forgotten after [`CALM`].
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+const CALM: Duration = Duration::from_secs(10);
+/// What a role gets to end by itself, beyond the front's graceful time, before it is killed.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+/// What a ceremony gets to end: longer than a peer may take over its request.
+const CEREMONY_GRACE: Duration = Duration::from_secs(12);
+/// Ceremonies under way at once; further connections wait to be accepted. While one makes keys, another that would is
+/// told that it is busy.
+const CEREMONIES: usize = 2;
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`BootError`] when the ceremony socket can't be bound or signals can't be received. A role that can't be started is
+/// tried again.
+pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, BootError> {
+    let hsm = &loaded.config.hsm;
+    let access = Access { mode: 0o600, group: None, user: None };
+    let ceremonies = UnixListener::from_std(bind(&hsm.ceremony_socket, access)?).map_err(BootError::Signals)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
+    let mut house = House::new(config, hsm.module_config.clone())?;
+    let code = loop {
+        tokio::select! {
+            _ = terminate.recv() => break 0,
+            _ = interrupt.recv() => break 0,
+            _ = hangup.recv() => house.front.signal(Signal::SIGHUP),
+            Ok((stream, _)) = ceremonies.accept(), if house.ceremonies.len() < CEREMONIES => house.ceremony(stream),
+            // The front goes on: what is issued already is still verified, and readyz says what is wrong.
+            ended = house.signer.ended() => {
+                house.signer.fell(ended);
+            }
+            ended = house.front.ended() => if house.front.fell(ended) { break EXIT_CONFIG },
+            () = House::reap(&mut house.ceremonies) => {}
+        }
+    };
+    let grace = Duration::from_secs(loaded.config.server.graceful_shutdown_timeout_s) + LAST_GRACE;
+    let House { front, signer, ceremonies, .. } = &mut house;
+    let roles = async {
+        front.stop(grace).await;
+        signer.stop(LAST_GRACE).await;
+    };
+    tokio::join!(roles, end_all(ceremonies));
+    Ok(code)
+}
+
+/// What every role is started with.
+#[derive(Clone)]
+struct Origin {
+    program: PathBuf,
+    config: Option<PathBuf>,
+    module_config: Option<PathBuf>,
+}
+
+struct House {
+    origin: Origin,
+    signer: Kept,
+    front: Kept,
+    ceremonies: Vec<Child>,
+}
+
+impl House {
+    fn new(config: Option<PathBuf>, module_config: Option<PathBuf>) -> Result<Self, BootError> {
+        let program = std::env::current_exe().map_err(BootError::Program)?;
+        let origin = Origin { program, config, module_config };
+        let kept = |role| Kept {
+            role,
+            origin: origin.clone(),
+            child: None,
+            started: Instant::now(),
+            pause: PAUSE_MIN,
+            due: Some(Instant::now()),
+        };
+        let (signer, front) = (kept("signer"), kept("front"));
+        Ok(Self { origin, signer, front, ceremonies: Vec::new() })
+    }
+
+    fn ceremony(&mut self, stream: UnixStream) {
+        let fd = stream.into_std().and_then(|stream| stream.set_nonblocking(false).map(|()| OwnedFd::from(stream)));
+        let spawned = fd.and_then(|fd| command(&self.origin, "ceremony").stdin(fd).spawn());
+        match spawned {
+            Ok(child) => self.ceremonies.push(child),
+            Err(error) => error!(%error, "can't start a ceremony"),
+        }
+    }
+
+    /// Completes when a ceremony has ended; never while there is none.
+    async fn reap(ceremonies: &mut Vec<Child>) {
+        let Some(child) = ceremonies.first_mut() else { return std::future::pending().await };
+        let ended = child.wait().await;
+        ceremonies.remove(0);
+        info!(role = "ceremony", status = ?ended.ok().and_then(|status| status.code()), "ended");
+    }
+}
+
+/// Lets ceremonies come to their end: a kill while SoftHSM writes its token loses the token (DESIGN §8).
+async fn end_all(ceremonies: &mut [Child]) {
+    let all = async {
+        for ceremony in ceremonies {
+            drop(ceremony.wait().await);
+        }
+    };
+    if tokio::time::timeout(CEREMONY_GRACE, all).await.is_err() {
+        warn!("a ceremony did not end in time; killing it");
+    }
+}
+
+/// `hsm.module_config` reaches SoftHSM by its environment variable; only the roles that load the module look at it.
+fn command(origin: &Origin, role: &str) -> Command {
+    let mut command = Command::new(&origin.program);
+    if let Some(file) = &origin.module_config {
+        command.env("SOFTHSM2_CONF", file);
+    }
+    command.arg(role).arg("--parent").arg(std::process::id().to_string()).kill_on_drop(true);
+    if let Some(config) = &origin.config {
+        command.arg("--config").arg(config);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A role that is kept running.
+struct Kept {
+    role: &'static str,
+    origin: Origin,
+    child: Option<Child>,
+    started: Instant,
+    pause: Duration,
+    /// When it is started again; none: never, since only a person can help.
+    due: Option<Instant>,
+}
+
+impl Kept {
+    /// Starts the role when it is due, and completes when it has ended.
+    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
+        if self.child.is_none() {
+            match self.due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+            self.started = Instant::now();
+            self.child = Some(command(&self.origin, self.role).spawn()?);
+        }
+        match self.child.as_mut() {
+            Some(child) => child.wait().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Plans the next start. `true` if there is no point in one: the configuration is at fault.
+    fn fell(&mut self, ended: std::io::Result<ExitStatus>) -> bool {
+        self.child = None;
+        if let Ok(status) = &ended
+            && status.code() == Some(i32::from(EXIT_CONFIG))
+        {
+            error!(role = self.role, "ended for a reason that only a person can mend (see above); not started again");
+            self.due = None;
+            return true;
+        }
+        if self.started.elapsed() > CALM {
+            self.pause = PAUSE_MIN;
+        }
+        let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        warn!(role = self.role, how, pause_ms = self.pause.as_millis(), "ended; starting it again");
+        self.due = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        false
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok());
+        if let Some(pid) = pid
+            && let Err(error) = kill(Pid::from_raw(pid), signal)
+        {
+            warn!(role = self.role, %error, "can't pass the signal on");
+        }
+    }
+
+    async fn stop(&mut self, grace: Duration) {
+        self.signal(Signal::SIGTERM);
+        let Some(child) = self.child.as_mut() else { return };
+        if tokio::time::timeout(grace, child.wait()).await.is_err() {
+            warn!(role = self.role, "did not end in time; killing it");
+            if let Err(error) = child.kill().await {
+                warn!(role = self.role, %error, "can't kill it");
+            }
+        }
+    }
+}

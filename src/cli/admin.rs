@@ -1,0 +1,147 @@
+//! Commands on the admins' socket.
+
+use serde_json::{Value, json};
+
+use super::args::KeyCommand;
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::{service, status};
+use crate::client::{AdminClient, ClientError};
+use crate::passport::hex;
+use crate::wire::{AdminOk, AdminOp};
+
+pub(super) async fn status(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    let document = status_document(&context.admin().await?).await?;
+    if context.out.is_json() {
+        context.out.json(&document)?;
+    } else {
+        status::show(&mut context.out, &document)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// What the daemon says of itself.
+pub(super) async fn status_document(admin: &AdminClient) -> Result<Value, CliError> {
+    match admin.ask(AdminOp::Status).await? {
+        AdminOk::Status(text) => parsed(&text),
+        _ => Err(ClientError::WrongAnswer.into()),
+    }
+}
+
+pub(super) async fn attest(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    match context.admin().await?.ask(AdminOp::Attest).await? {
+        AdminOk::Attest(text) => {
+            let document = parsed(&text)?;
+            service::show(context, &document)
+        }
+        _ => Err(ClientError::WrongAnswer.into()),
+    }
+}
+
+fn parsed(text: &str) -> Result<Value, CliError> {
+    serde_json::from_str(text).map_err(|error| CliError::Answer(format!("it is not JSON: {error}")))
+}
+
+pub(super) async fn key(context: &mut Context<'_>, command: KeyCommand) -> Result<Exit, CliError> {
+    let admin = context.admin().await?;
+    let line = match command {
+        KeyCommand::Stage { kid } => stage(&admin, &kid).await?,
+        KeyCommand::Activate { kid } => activate(&admin, &kid).await?,
+    };
+    say(context, &line)
+}
+
+/// What happened, for people and for programs.
+pub(super) struct Said {
+    pub(super) text: String,
+    pub(super) json: Value,
+}
+
+pub(super) fn say(context: &mut Context<'_>, said: &Said) -> Result<Exit, CliError> {
+    if context.out.is_json() {
+        context.out.json(&said.json)?;
+    } else {
+        context.out.line(&said.text)?;
+    }
+    Ok(Exit::Ok)
+}
+
+pub(super) async fn stage(admin: &AdminClient, kid: &str) -> Result<Said, CliError> {
+    match admin.ask(AdminOp::Stage { kid }).await? {
+        AdminOk::Staged { kid, public } => {
+            // A seal key has no public part, which the wire shows as zeros.
+            let public = (public != [0; 32]).then(|| hex::encode(&public));
+            let text = match &public {
+                Some(public) => format!("staged {kid}: published, not signing yet; public key {public}"),
+                None => format!("staged {kid}: not in use yet"),
+            };
+            Ok(Said { text, json: json!({"staged": kid, "public": public}) })
+        }
+        _ => Err(ClientError::WrongAnswer.into()),
+    }
+}
+
+pub(super) async fn activate(admin: &AdminClient, kid: &str) -> Result<Said, CliError> {
+    match admin.ask(AdminOp::Activate { kid }).await? {
+        AdminOk::Activated { kid, retired } => {
+            let after = retired.as_deref().map_or_else(
+                || "no key had to retire".to_owned(),
+                |old| format!("{old} retires: it still verifies and no longer signs"),
+            );
+            Ok(Said { text: format!("activated {kid}: {after}"), json: json!({"activated": kid, "retired": retired}) })
+        }
+        _ => Err(ClientError::WrongAnswer.into()),
+    }
+}
+
+async fn done(context: &mut Context<'_>, op: AdminOp<'_>, text: &str) -> Result<Exit, CliError> {
+    match context.admin().await?.ask(op).await? {
+        AdminOk::Done => say(context, &Said { text: text.to_owned(), json: json!({"done": true}) }),
+        _ => Err(ClientError::WrongAnswer.into()),
+    }
+}
+
+pub(super) async fn pause(context: &mut Context<'_>, reason: &str) -> Result<Exit, CliError> {
+    done(context, AdminOp::PauseIssue { reason }, "issuing is paused; verification goes on").await
+}
+
+pub(super) async fn resume(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    done(context, AdminOp::ResumeIssue, "issuing goes on").await
+}
+
+pub(super) async fn drain(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    done(context, AdminOp::Drain, "draining: no new connections; what is under way is finished").await
+}
+
+pub(super) async fn undrain(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    done(context, AdminOp::Undrain, "taking connections again").await
+}
+
+pub(super) async fn reload(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    let AdminOk::Reloaded { old_policy, new_policy, changed, needs_restart } =
+        context.admin().await?.ask(AdminOp::Reload).await?
+    else {
+        return Err(ClientError::WrongAnswer.into());
+    };
+    if context.out.is_json() {
+        let (old, new) = (hex::encode(&old_policy), hex::encode(&new_policy));
+        let document =
+            json!({"old_policy": old, "new_policy": new, "changed": changed, "needs_restart": needs_restart});
+        return context.out.json(&document).map(|()| Exit::Ok);
+    }
+    let policy = if old_policy == new_policy {
+        format!("unchanged, {}", hex::encode(&new_policy))
+    } else {
+        format!("{} (before: {})", hex::encode(&new_policy), hex::encode(&old_policy))
+    };
+    let list = |keys: &[String]| if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+    context.out.pairs([
+        ("policy", policy),
+        ("settings now in force", list(&changed)),
+        ("settings that wait for a restart", list(&needs_restart)),
+    ])?;
+    if !needs_restart.is_empty() {
+        context.out.note("some changes take effect only after `systemctl restart passportd.target`");
+    }
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,239 @@
+//! Options of the commands for operators: keys, HSM, policy, configuration, smoke test and measurements.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use super::seconds;
+
+/// `key …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Publishes a key that a ceremony made; it does not sign yet
+    #[command(after_help = "Example:\n  passportctl key stage ed25519/demo/auth/v2")]
+    Stage {
+        /// The key's id
+        kid: String,
+    },
+    /// Lets a staged key sign; the one before it retires
+    #[command(after_help = "Example:\n  passportctl key activate ed25519/demo/auth/v2")]
+    Activate {
+        /// The key's id
+        kid: String,
+    },
+}
+
+/// `hsm …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HsmCommand {
+    /// Makes a tenant's first passport key and, if they are missing, the audit key and the seal key
+    #[command(after_help = "\
+Examples:
+  passportctl hsm init --tenant demo --purpose auth
+  passportctl hsm init --tenant demo --purpose auth --pin-file /root/hsm.pin
+
+The PIN is asked for on the terminal, or read from a file of mode 0400 or 0600; never from an argument or variable.")]
+    Init(HsmInit),
+    /// Makes the next version of a passport key and publishes it
+    #[command(after_help = "Example:\n  passportctl hsm rotate --tenant demo --purpose auth --activate")]
+    Rotate(HsmRotate),
+    /// The keys that the HSM holds
+    #[command(after_help = "Example:\n  passportctl hsm list --pin-file /root/hsm.pin")]
+    List(Pin),
+    /// Finds what is set up wrong: one line each, with its remedy
+    #[command(after_help = "Example:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
+    Doctor(Doctor),
+}
+
+/// Where the PIN comes from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Pin {
+    /// A file with the PIN, mode 0400 or 0600 [default: ask on the terminal]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: Option<PathBuf>,
+}
+
+/// `hsm doctor`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) pin: Pin,
+}
+
+/// `hsm init`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HsmInit {
+    /// The tenant: a-z, 0-9 and -, at most 32 characters
+    #[arg(long)]
+    pub(crate) tenant: String,
+    /// The purpose of its passports: a-z, 0-9 and -, at most 32 characters; `rotate` takes `audit` and `seal`, too
+    #[arg(long)]
+    pub(crate) purpose: String,
+    #[command(flatten)]
+    pub(crate) pin: Pin,
+}
+
+/// `hsm rotate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HsmRotate {
+    #[command(flatten)]
+    pub(crate) key: HsmInit,
+    /// Let the new key sign at once, instead of by `key activate` after verifiers have fetched it
+    #[arg(long)]
+    pub(crate) activate: bool,
+}
+
+/// `policy …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// Reads the policy as the daemon would, and names what is wrong
+    #[command(after_help = "Example:\n  passportctl policy check ./policy")]
+    Check {
+        /// Directories or files [default: the configuration's policy.dir]
+        #[arg(value_name = "DIR|FILE")]
+        paths: Vec<PathBuf>,
+    },
+    /// What the policy says to a peer that asks for an operation, and by which rule
+    #[command(after_help = "\
+Example:
+  passportctl policy explain --uid 1000 --op issue --template demo
+
+Exits 0 if it is allowed, 4 if it is denied.")]
+    Explain(Explain),
+}
+
+/// `policy explain`.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// The peer's user id
+    #[arg(long)]
+    pub(crate) uid: u32,
+    /// Its group id [default: the same number as its user id]
+    #[arg(long)]
+    pub(crate) gid: Option<u32>,
+    /// Its supplementary groups, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) groups: Vec<u32>,
+    /// The listener it comes through
+    #[arg(long, default_value = "main")]
+    pub(crate) listener: String,
+    /// The operation
+    #[arg(long)]
+    pub(crate) op: String,
+    /// The template, for operations that take one
+    #[arg(long)]
+    pub(crate) template: Option<String>,
+    /// Directory with the policy [default: the configuration's policy.dir]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `config …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Reads the configuration as the daemon would, and names everything that is wrong
+    #[command(after_help = "Example:\n  passportctl config check --config /etc/passportd/passportd.toml")]
+    Check,
+    /// Every setting, its value and where that comes from
+    #[command(
+        after_help = "Example:\n  passportctl config print --output json | jq '.[] | select(.origin != \"default\")'"
+    )]
+    Print,
+}
+
+const SMOKE: &str = "\
+Example:
+  passportctl smoke --template demo --metrics 127.0.0.1:9909
+
+Exits 1 if any step fails.";
+
+/// `smoke`.
+#[derive(Debug, Args)]
+#[command(after_help = SMOKE)]
+pub(crate) struct Smoke {
+    /// The template to issue by
+    #[arg(long, default_value = "demo")]
+    pub(crate) template: String,
+    /// The subject of the passports
+    #[arg(long, default_value = "smoke")]
+    pub(crate) sub: String,
+    /// The audience [default: the template's only one]
+    #[arg(long)]
+    pub(crate) aud: Option<String>,
+    /// The metrics port [default: the configuration's, or 127.0.0.1:9909]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+const BENCH: &str = "\
+Examples:
+  passportctl bench issue --connections 8 --in-flight 16 --seconds 10
+  passportctl bench verify --connections 2 --in-flight 4 --batch 256 --output json
+  passportctl bench verify --in-flight 1 --compare
+  passportctl bench echo --in-flight 1
+
+per_second counts passports; latencies are of requests. CPU and memory of the daemon's processes come from the admins'
+socket and are null where it can't be reached.";
+
+/// `bench`.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH)]
+pub(crate) struct Bench {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) what: BenchWhat,
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// The template to issue by
+    #[arg(long, default_value = "demo")]
+    pub(crate) template: String,
+    /// The subject of the passports
+    #[arg(long, default_value = "bench")]
+    pub(crate) sub: String,
+    /// The audience [default: the template's only one]
+    #[arg(long)]
+    pub(crate) aud: Option<String>,
+    /// With `verify`: rounds of echo and verify in turn, and how the two compare
+    #[arg(long)]
+    pub(crate) compare: bool,
+}
+
+/// What `bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchWhat {
+    /// Issuing passports.
+    Issue,
+    /// Verifying passports.
+    Verify,
+    /// A server of this program that only echoes: what the socket and this client cost.
+    Echo,
+}
+
+/// How much load.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Load {
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) connections: u16,
+    /// Requests that each connection keeps under way
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) in_flight: u16,
+    /// Passports in one request
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=8192))]
+    pub(crate) batch: u16,
+    /// How long to measure
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  passportctl completions bash > /etc/bash_completion.d/passportctl")]
+pub(crate) struct Completions {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}

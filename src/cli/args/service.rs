@@ -1,0 +1,105 @@
+//! Options of the commands that speak to the services' socket.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Most passports that `issue --count` asks for; more is a job for several calls.
+const MAX_COUNT: u64 = 100_000;
+
+const ISSUE: &str = "\
+Examples:
+  passportctl issue --template demo --sub alice
+  passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
+  echo '[{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}]' | passportctl issue --batch -
+
+A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx}.
+Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.";
+
+/// `issue`.
+#[derive(Debug, Args)]
+#[command(after_help = ISSUE)]
+pub(crate) struct Issue {
+    /// The template, which bounds what the passport may say
+    #[arg(long, required_unless_present = "batch")]
+    pub(crate) template: Option<String>,
+    /// Whom the passport is about
+    #[arg(long, required_unless_present = "batch")]
+    pub(crate) sub: Option<String>,
+    /// For whom it is; may be given several times [default: the template's only audience]
+    #[arg(long)]
+    pub(crate) aud: Vec<String>,
+    /// What it allows; may be given several times [default: the template's]
+    #[arg(long = "scope")]
+    pub(crate) scopes: Vec<String>,
+    /// Lifetime in seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) ttl: Option<u32>,
+    /// Not valid before this time, in seconds since 1970
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) nbf: Option<i64>,
+    /// The one action that it is for
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+    /// A JSON object of your own, signed along with the rest
+    #[arg(long, value_name = "JSON")]
+    pub(crate) ctx: Option<String>,
+    /// How many passports of this kind; more than one give a batch
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
+    pub(crate) count: u64,
+    /// Issue what the file lists (`-`: stdin)
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "count"]
+    )]
+    pub(crate) batch: Option<PathBuf>,
+}
+
+const VERIFY: &str = "\
+Examples:
+  passportctl issue --template demo --sub alice | passportctl verify --aud demo
+  passportctl verify --aud demo --scope read passport.json
+  passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo
+
+Reads one envelope {alg, kid, msg_b64, sig_b64}, or a batch: {\"items\":[...]} or a bare array of envelopes or of
+{\"passport\":{...}}. Exits 3 if any passport is refused.";
+
+/// `verify` and `introspect`.
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY)]
+pub(crate) struct Verify {
+    /// The audience to verify as [default: the only one that policy grants]
+    #[arg(long)]
+    pub(crate) aud: Option<String>,
+    /// A scope that must be there; may be given several times
+    #[arg(long = "scope")]
+    pub(crate) scopes: Vec<String>,
+    #[command(flatten)]
+    pub(crate) passports: Passports,
+}
+
+/// Where the passports are.
+#[derive(Debug, Args)]
+pub(crate) struct Passports {
+    /// The file with the passport or the batch
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+}
+
+const KEYS: &str = "\
+Examples:
+  passportctl keys > jwks.json
+  passportctl keys --output table
+  passportctl keys --etag \"$(b3sum --no-names jwks.json)\"
+
+Prints the exact bytes of the set, whose BLAKE3 is the ETag; {\"not_modified\":true,...} if the given one is current.";
+
+/// `keys`.
+#[derive(Debug, Args)]
+#[command(after_help = KEYS)]
+pub(crate) struct Keys {
+    /// The ETag of the set that you have
+    #[arg(long, value_name = "HEX", value_parser = crate::cli::text::etag)]
+    pub(crate) etag: Option<[u8; 32]>,
+}

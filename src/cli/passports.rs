@@ -1,0 +1,240 @@
+//! Issue, verify, introspect.
+
+use serde_json::{Value, json};
+
+use super::args::{Issue, Verify};
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::input::{self, Given, Slot};
+use super::text::{self, plain};
+use crate::client::{IssueRequest, Want};
+use crate::passport::OwnedEnvelope;
+use crate::wire::{Accepted, Introspection, Problem, Verdict};
+
+type Answers = Vec<Result<OwnedEnvelope, Problem>>;
+
+pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result<Exit, CliError> {
+    if let Some(path) = issue.batch.take() {
+        let (name, bytes) = context.read(&path)?;
+        let requests: Vec<IssueRequest> = input::batch(&name, &bytes)?;
+        let answers = context.client().await?.issue_batch(&requests).await?;
+        return issued(context, &answers);
+    }
+    let count = usize::try_from(issue.count).unwrap_or(usize::MAX);
+    let request = request(issue)?;
+    let client = context.client().await?;
+    if count > 1 {
+        let answers = client.issue_batch(&vec![request; count]).await?;
+        return issued(context, &answers);
+    }
+    let envelope = client.issue(&request).await?;
+    if !context.out.is_json_in_a_pipe() {
+        let claims = claims(&envelope.msg);
+        context.out.pairs(readable(&claims))?;
+    }
+    context.out.line(&envelope.to_json())?;
+    Ok(Exit::Ok)
+}
+
+fn request(issue: Issue) -> Result<IssueRequest, CliError> {
+    let ctx = issue.ctx.as_deref().map(serde_json::from_str).transpose();
+    let ctx = ctx.map_err(|error| CliError::Usage(format!("--ctx is not a JSON object: {error}")))?;
+    let Issue { template, sub, aud, scopes, ttl, nbf, action, .. } = issue;
+    let (template, sub) = (template.unwrap_or_default(), sub.unwrap_or_default());
+    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx })
+}
+
+/// Shows a batch; refused if any item is.
+fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError> {
+    let exit = if answers.iter().all(Result::is_ok) { Exit::Ok } else { Exit::Refused };
+    if context.out.is_json_in_a_pipe() {
+        let item = |answer: &Result<_, _>| match answer {
+            Ok(envelope) => json!({"passport": envelope}),
+            Err(problem) => json!({"problem": problem_json(problem)}),
+        };
+        let items: Vec<_> = answers.iter().map(item).collect();
+        return context.out.json(&json!({"items": items})).map(|()| exit);
+    }
+    let rows = answers.iter().enumerate().map(|(index, answer)| match answer {
+        Ok(envelope) => {
+            let claims = claims(&envelope.msg);
+            vec![index.to_string(), "issued".into(), member(&claims, "sub"), member(&claims, "jti"), expiry(&claims)]
+        }
+        Err(problem) => vec![index.to_string(), problem.code.to_string(), plain(&problem.message)],
+    });
+    context.out.table(&["item", "result", "sub", "jti", "exp"], rows)?;
+    Ok(exit)
+}
+
+pub(super) async fn verify(context: &mut Context<'_>, verify: Verify) -> Result<Exit, CliError> {
+    let (given, want) = (given(context, &verify)?, want(verify));
+    let slots = match given {
+        Given::One(Slot::Passport(passport)) => {
+            let verdict = context.client().await?.verify(&passport, &want).await?;
+            return one_verdict(context, &passport, &verdict);
+        }
+        Given::One(problem) => vec![problem],
+        Given::Batch(slots) => slots,
+    };
+    let passports: Vec<_> = slots.iter().filter_map(passport).cloned().collect();
+    let verdicts = context.client().await?.verify_batch(&passports, &want).await?;
+    let mut verdicts = verdicts.into_iter();
+    let mut judged = Vec::with_capacity(slots.len());
+    for slot in &slots {
+        judged.push(match slot {
+            Slot::Problem(problem) => Err(problem),
+            Slot::Passport(passport) => {
+                Ok((passport, verdicts.next().ok_or_else(|| CliError::Answer("a verdict is missing".to_owned()))?))
+            }
+        });
+    }
+    batch_verdicts(context, &judged)
+}
+
+fn given(context: &mut Context<'_>, verify: &Verify) -> Result<Given<Slot>, CliError> {
+    let (name, bytes) = context.read(&verify.passports.file)?;
+    input::passports(&name, &bytes)
+}
+
+fn want(verify: Verify) -> Want {
+    Want { aud: verify.aud, scopes: verify.scopes }
+}
+
+fn passport(slot: &Slot) -> Option<&OwnedEnvelope> {
+    match slot {
+        Slot::Passport(passport) => Some(passport),
+        Slot::Problem(_) => None,
+    }
+}
+
+fn one_verdict(context: &mut Context<'_>, passport: &OwnedEnvelope, verdict: &Verdict) -> Result<Exit, CliError> {
+    let exit = if matches!(verdict, Verdict::Accepted(_)) { Exit::Ok } else { Exit::NotValid };
+    if context.out.is_json() {
+        return context.out.json(&verdict_json(passport, verdict)).map(|()| exit);
+    }
+    match verdict {
+        Verdict::Accepted(_) => {
+            context.out.line("accepted")?;
+            context.out.pairs(readable(&claims(&passport.msg)))?;
+        }
+        Verdict::Refused(code) => context.out.line(&format!("refused: {code}: {}", code.meaning()))?,
+    }
+    Ok(exit)
+}
+
+type Judged<'a> = Result<(&'a OwnedEnvelope, Verdict), &'a Value>;
+
+fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Exit, CliError> {
+    let all = judged.iter().all(|one| matches!(one, Ok((_, Verdict::Accepted(_)))));
+    let exit = if all { Exit::Ok } else { Exit::NotValid };
+    if context.out.is_json() {
+        let item = |one: &Judged<'_>| match one {
+            Ok((passport, verdict)) => verdict_json(passport, verdict),
+            Err(problem) => json!({"problem": problem}),
+        };
+        let items: Vec<_> = judged.iter().map(item).collect();
+        return context.out.json(&json!({"items": items})).map(|()| exit);
+    }
+    let rows = judged.iter().enumerate().map(|(index, one)| match one {
+        Ok((passport, Verdict::Accepted(Accepted { exp }))) => {
+            let claims = claims(&passport.msg);
+            vec![index.to_string(), "accepted".into(), member(&claims, "sub"), text::time(*exp)]
+        }
+        Ok((_, Verdict::Refused(code))) => vec![index.to_string(), "refused".into(), code.to_string()],
+        Err(problem) => {
+            vec![index.to_string(), "problem".into(), problem.get("code").map(text::cell).unwrap_or_default()]
+        }
+    });
+    context.out.table(&["item", "verdict", "sub or reason", "exp"], rows)?;
+    Ok(exit)
+}
+
+/// Claims are shown only of an accepted passport: before that they are a stranger's words.
+fn verdict_json(passport: &OwnedEnvelope, verdict: &Verdict) -> Value {
+    match verdict {
+        Verdict::Accepted(Accepted { exp }) => {
+            json!({"verdict": "accepted", "exp": exp, "kid": passport.kid, "claims": claims(&passport.msg)})
+        }
+        Verdict::Refused(code) => json!({"verdict": "refused", "reason": code.name(), "meaning": code.meaning()}),
+    }
+}
+
+pub(super) async fn introspect(context: &mut Context<'_>, verify: Verify) -> Result<Exit, CliError> {
+    let (given, want) = (given(context, &verify)?, want(verify));
+    let (slots, single) = match given {
+        Given::One(slot) => (vec![slot], true),
+        Given::Batch(slots) => (slots, false),
+    };
+    let client = context.client().await?;
+    let (mut items, mut exit) = (Vec::with_capacity(slots.len()), Exit::Ok);
+    for slot in slots {
+        let item = match slot {
+            Slot::Passport(passport) => introspection_json(&client.introspect(&passport, &want).await?),
+            Slot::Problem(problem) => json!({"active": false, "problem": problem}),
+        };
+        if item.get("active") != Some(&Value::Bool(true)) {
+            exit = Exit::NotValid;
+        }
+        items.push(item);
+    }
+    let document = match items.pop() {
+        Some(one) if single => one,
+        last => {
+            items.extend(last);
+            json!({"items": items})
+        }
+    };
+    if context.out.is_json() {
+        context.out.json(&document)?;
+    } else {
+        context.out.pairs(readable(&document))?;
+    }
+    Ok(exit)
+}
+
+fn introspection_json(introspection: &Introspection) -> Value {
+    let Introspection { active, reason, claims: bytes } = introspection;
+    let mut document = json!({"active": active});
+    if let (Some(members), Some(code)) = (document.as_object_mut(), reason) {
+        members.insert("reason".to_owned(), code.name().into());
+    }
+    if let (Some(members), Some(bytes)) = (document.as_object_mut(), bytes) {
+        members.insert("claims".to_owned(), claims(bytes));
+    }
+    document
+}
+
+pub(super) fn problem_json(problem: &Problem) -> Value {
+    let mut document = json!({
+        "code": problem.code.name(), "message": problem.message, "retryable": problem.retryable,
+    });
+    if let (Some(members), Some(millis)) = (document.as_object_mut(), problem.retry_after_ms) {
+        members.insert("retry_after_ms".to_owned(), millis.into());
+    }
+    document
+}
+
+/// The payload as JSON; null if it is none, which only a daemon of another kind would send.
+pub(super) fn claims(msg: &[u8]) -> Value {
+    serde_json::from_slice(msg).unwrap_or_default()
+}
+
+fn member(claims: &Value, name: &str) -> String {
+    claims.get(name).map(text::cell).unwrap_or_default()
+}
+
+fn expiry(claims: &Value) -> String {
+    claims.get("exp").and_then(Value::as_i64).map(text::time).unwrap_or_default()
+}
+
+/// Claims by name, times readable.
+fn readable(claims: &Value) -> Vec<(String, String)> {
+    let mut pairs = text::leaves(claims);
+    for (key, value) in &mut pairs {
+        let name = key.rsplit('.').next().unwrap_or_default();
+        if let (true, Ok(seconds)) = (["iat", "nbf", "exp"].contains(&name), value.parse()) {
+            *value = text::time(seconds);
+        }
+    }
+    pairs
+}

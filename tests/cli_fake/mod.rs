@@ -1,0 +1,286 @@
+//! A daemon for the tests of `passportctl`: the real wire, real signatures and real verdicts in a few threads, with no
+//! HSM, no policy and no state. What it answers can be bent, so that the tool's own checks are tried.
+
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use passportd::check::{Terms, check, introspect};
+use passportd::clock::Moment;
+use passportd::passport::{Cap, Claims, Expect, Kid};
+use passportd::verify::Keyring;
+use passportd::wire::frame::{Split, split};
+use passportd::wire::{
+    AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, Health, Hello, Identity, IssueSpec, Issued,
+    KeySet, Limits, MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION,
+    Want, Welcome, decode, encode_frame,
+};
+
+pub(crate) const ISSUER: &str = "fake.example";
+pub(crate) const KID: &str = "ed25519/t1/auth/v1";
+const MAX_BATCH: u32 = 64;
+const MAX_MSG: usize = 1024;
+
+/// What the daemon is, shared by its threads.
+pub(crate) struct Fake {
+    dir: tempfile::TempDir,
+    state: Arc<State>,
+    pub(crate) metrics: std::net::SocketAddr,
+}
+
+struct State {
+    key: SigningKey,
+    keyring: Keyring,
+    issued: AtomicU64,
+    verified: AtomicU64,
+    /// Accepts whatever it is shown.
+    gullible: AtomicBool,
+    unready: AtomicBool,
+}
+
+impl Fake {
+    /// Serves `s.sock`, `a.sock` and a metrics port until the process ends.
+    pub(crate) fn start() -> Self {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let kid: Kid = KID.parse().unwrap();
+        let public = key.verifying_key().to_bytes();
+        let keyring = Keyring::new([(&kid, &public)].into_iter()).unwrap();
+        let state = State {
+            key,
+            keyring,
+            issued: AtomicU64::new(0),
+            verified: AtomicU64::new(0),
+            gullible: AtomicBool::new(false),
+            unready: AtomicBool::new(false),
+        };
+        let state = Arc::new(state);
+        let dir = tempfile::tempdir().unwrap();
+        serve(dir.path().join("s.sock"), Arc::clone(&state), service);
+        serve(dir.path().join("a.sock"), Arc::clone(&state), admin);
+        let metrics = metrics(Arc::clone(&state));
+        Self { dir, state, metrics }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// From now on it accepts whatever it is shown.
+    pub(crate) fn become_gullible(&self) {
+        self.state.gullible.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn become_unready(&self) {
+        self.state.unready.store(true, Ordering::SeqCst);
+    }
+}
+
+type Speaker = fn(&State, &[u8]) -> Vec<u8>;
+
+fn serve(path: PathBuf, state: Arc<State>, speak: Speaker) {
+    let listener = UnixListener::bind(path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (stream, state) = (stream.unwrap(), Arc::clone(&state));
+            std::thread::spawn(move || drop(connection(stream, &state, speak)));
+        }
+    });
+}
+
+fn connection(mut stream: UnixStream, state: &State, speak: Speaker) -> io::Result<()> {
+    let (mut buffer, mut greeted) = (Vec::new(), false);
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            return Ok(());
+        }
+        buffer.extend_from_slice(&chunk[..read]);
+        let mut replies = Vec::new();
+        while let Split::Frame { body, used } = split(&buffer).unwrap() {
+            if greeted {
+                replies.extend(speak(state, body));
+            } else {
+                decode::<Hello<'_>>(body).unwrap();
+                greeted = true;
+                encode_frame(&Greeting::Welcome(welcome()), &mut replies).unwrap();
+            }
+            buffer.drain(..used);
+        }
+        stream.write_all(&replies)?;
+    }
+}
+
+fn welcome() -> Welcome {
+    let limits = Limits {
+        max_frame: MAX_FRAME.try_into().unwrap(),
+        max_msg_bytes: MAX_MSG.try_into().unwrap(),
+        max_batch: MAX_BATCH,
+        max_in_flight: 128,
+    };
+    Welcome { wire: WIRE_VERSION, server: "fake/0".into(), issuer: ISSUER.into(), limits }
+}
+
+fn service(state: &State, body: &[u8]) -> Vec<u8> {
+    let Request { id, op, .. } = decode(body).unwrap();
+    let mut out = Vec::new();
+    encode_frame(&Reply { id, result: answer(state, op) }, &mut out).unwrap();
+    out
+}
+
+fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
+    Ok(match op {
+        ServiceOp::Ping => ServiceOk::Pong,
+        ServiceOp::Version => {
+            ServiceOk::Version(VersionInfo { server: "fake/0".into(), wire: WIRE_VERSION, issuer: ISSUER.into() })
+        }
+        ServiceOp::WhoAmI => ServiceOk::WhoAmI(identity()),
+        ServiceOp::Health => ServiceOk::Health(health(state)),
+        ServiceOp::Issue(spec) => ServiceOk::Issued(issue(state, &spec)?),
+        ServiceOp::IssueBatch(specs) => ServiceOk::IssuedBatch(specs.iter().map(|spec| issue(state, spec)).collect()),
+        ServiceOp::Verify { want, passport } => {
+            ServiceOk::Verdict(verdicts(state, &want, &[passport])?.into_iter().next().unwrap())
+        }
+        ServiceOp::VerifyBatch { want, items } => ServiceOk::Verdicts(verdicts(state, &want, &items)?),
+        ServiceOp::Introspect { want, passport } => {
+            ServiceOk::Introspection(with_terms(state, &want, |terms| introspect(&passport, terms)))
+        }
+        ServiceOp::Keys { if_etag } if if_etag.as_ref() == Some(state.keyring.etag()) => {
+            ServiceOk::KeysNotModified { max_age_s: 60 }
+        }
+        ServiceOp::Keys { .. } => {
+            let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
+            ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
+        }
+    })
+}
+
+fn identity() -> Identity {
+    let (rules, listener) = (vec!["web".into()], "main".into());
+    let (operations, templates) = (vec!["issue".into()], vec!["demo".into()]);
+    let (uid, gid, pid, groups) = (1000, 1000, 42, vec![4, 27]);
+    Identity { uid, gid, pid, groups, listener, rules, operations, templates, audiences: Vec::new() }
+}
+
+fn health(state: &State) -> Health {
+    let ready = !state.unready.load(Ordering::SeqCst);
+    let detail = if ready { "" } else { "the HSM does not answer" };
+    let conditions = vec![
+        Condition { name: "hsm".into(), ok: ready, detail: detail.into() },
+        Condition { name: "audit".into(), ok: true, detail: String::new() },
+    ];
+    Health { issue_ready: ready, verify_ready: true, conditions }
+}
+
+fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
+    if spec.template != "demo" {
+        return Err(Problem::saying(Code::OpDenied, "no rule grants this template"));
+    }
+    let iat = Moment::now().unix();
+    let number = state.issued.fetch_add(1, Ordering::SeqCst);
+    let claims = Claims {
+        iss: ISSUER.into(),
+        sub: spec.sub.into(),
+        aud: if spec.aud.is_empty() { vec!["demo".into()] } else { spec.aud.iter().map(ToString::to_string).collect() },
+        iat,
+        exp: iat + i64::from(spec.ttl_s.unwrap_or(600)),
+        nbf: spec.nbf,
+        jti: format!("jti-{number}"),
+        scopes: spec.scopes.iter().map(ToString::to_string).collect(),
+        nonce: None,
+        ctx: spec.ctx.map(|ctx| serde_json::from_str(ctx).unwrap()),
+        kid: KID.parse().unwrap(),
+        epoch: 0,
+        cap: Cap { template: "demo".into(), action: spec.action.map(Into::into), limit: None },
+        cnf_jkt: None,
+        par: None,
+    };
+    let msg = claims.canonical(MAX_MSG).unwrap();
+    let sig = state.key.sign(&msg).to_bytes();
+    Ok(Issued::Envelope { kid: KID.into(), msg, sig })
+}
+
+fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) -> T) -> T {
+    let audiences: Vec<_> = want.aud.into_iter().collect();
+    let (issuer, now) = (ISSUER, Moment::now());
+    let expect = Expect { issuer, now, skew_s: 0, audiences: &audiences, require_aud: true, scopes: &want.scopes };
+    ask(&Terms { keyring: &state.keyring, expect, max_msg_bytes: MAX_MSG })
+}
+
+fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Vec<passportd::wire::Verdict>, Problem> {
+    if items.len() > MAX_BATCH as usize {
+        return Err(Problem::too_large("limits.max_batch", MAX_BATCH as usize));
+    }
+    state.verified.fetch_add(items.len() as u64, Ordering::SeqCst);
+    if state.gullible.load(Ordering::SeqCst) {
+        let accepted = passportd::wire::Verdict::Accepted(passportd::wire::Accepted { exp: i64::MAX });
+        return Ok(vec![accepted; items.len()]);
+    }
+    Ok(with_terms(state, want, |terms| check(items, terms)))
+}
+
+fn admin(state: &State, body: &[u8]) -> Vec<u8> {
+    let AdminRequest { id, op, .. } = decode(body).unwrap();
+    let result = Ok(match op {
+        AdminOp::WhoAmI => AdminOk::WhoAmI(identity()),
+        AdminOp::Health => AdminOk::Health(health(state)),
+        AdminOp::Status => {
+            let processes = r#"{"front":{"pid":1,"rss_kib":2048,"cpu_us":7},"signer":{"rss_kib":1024,"cpu_us":9}}"#;
+            AdminOk::Status(format!(r#"{{"version":"0","keys":[{{"kid":"{KID}"}}],"processes":{processes}}}"#))
+        }
+        AdminOp::Attest => AdminOk::Attest(r#"{"type":"passportd/attestation/v1"}"#.into()),
+        AdminOp::Stage { kid } => AdminOk::Staged { kid: kid.into(), public: [1; 32] },
+        AdminOp::Activate { kid } => AdminOk::Activated { kid: kid.into(), retired: Some(KID.into()) },
+        AdminOp::Reload => AdminOk::Reloaded {
+            old_policy: [0; 32],
+            new_policy: [1; 32],
+            changed: vec!["limits.rps".into()],
+            needs_restart: vec!["server.socket".into()],
+        },
+        _ => AdminOk::Done,
+    });
+    let mut out = Vec::new();
+    encode_frame(&AdminReply { id, result }, &mut out).unwrap();
+    out
+}
+
+fn metrics(state: Arc<State>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            drop(stream.read(&mut [0; 1024]));
+            let (issued, verified) = (state.issued.load(Ordering::SeqCst), state.verified.load(Ordering::SeqCst));
+            let body = format!(
+                "passport_ops_total{{op=\"issue\",result=\"ok\"}} {issued}\npassport_ops_total{{op=\"verify\"}} {verified}\n"
+            );
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            drop(stream.write_all((head + &body).as_bytes()));
+        }
+    });
+    address
+}
+
+/// Serves one ceremony on `socket`: returns the request and PIN that arrive.
+pub(crate) fn ceremony(socket: &Path, answer: String) -> std::thread::JoinHandle<(String, String)> {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut frame = || {
+            let mut header = [0; 4];
+            stream.read_exact(&mut header).unwrap();
+            let mut body = vec![0; u32::from_be_bytes(header) as usize];
+            stream.read_exact(&mut body).unwrap();
+            String::from_utf8(body).unwrap()
+        };
+        let asked = (frame(), frame());
+        stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        asked
+    })
+}
