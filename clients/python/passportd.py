@@ -1,0 +1,1357 @@
+#!/usr/bin/env python3
+"""Client of passportd: issue and verify passports over a Unix socket.
+
+One file, Python 3.9 or later, nothing but the standard library. It is written from docs/WIRE.md and follows that file's
+sections: encoding, greeting, messages, what a client does.
+
+    from passportd import Client
+
+    with Client("/run/passportd/passportd.sock", name="billing/2.1") as client:
+        passport = client.issue("demo", "alice", aud=["api"], ttl_s=300)
+        verdict = client.verify(passport, aud="api", scopes=["read"])
+        if verdict.accepted:
+            ...
+
+A client may be shared by threads: their calls take turns. To have many requests under way at once, use `pipeline`.
+A call that loses its connection raises `Lost` and is not repeated by itself; the next call connects again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import dataclasses
+import enum
+import json
+import random
+import re
+import selectors
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NoReturn, Optional, Sequence, Tuple, Type, Union
+
+__version__ = "0.1.0"
+
+WIRE_VERSION = 1
+HEADER = 4
+MAX_FRAME = 1 << 20
+MAX_CLIENT = 64
+NO_CORR_ID = bytes(16)
+
+# Section 10: room in a frame for what is around the items of a batch, and around the msg of one issued passport.
+_FRAME_RESERVE = 4096
+_ITEM_RESERVE = 192
+_FIRST_PAUSE_S = 0.05
+_MAX_PAUSE_S = 0.8
+_READ = 64 << 10
+
+
+# Errors
+
+
+class PassportdError(Exception):
+    """Anything that this module raises."""
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether the same call may succeed when it is made again."""
+        return False
+
+
+class WireError(PassportdError):
+    """Bytes that are not of this wire, in either direction."""
+
+
+class Lost(PassportdError):
+    """The connection broke. Whether the requests under way took effect is not known."""
+
+    @property
+    def may_retry(self) -> bool:
+        return True
+
+
+class CannotConnect(Lost):
+    """Nobody serves the socket, or this user may not reach it. Nothing was sent."""
+
+
+class Timeout(PassportdError):
+    """No answer in time. Whether the request took effect is not known."""
+
+    @property
+    def may_retry(self) -> bool:
+        return True
+
+
+class Code(enum.Enum):
+    """A stable code. The order is the wire: append only."""
+
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_VERSION = "unsupported_version"
+    NO_PEER_POLICY = "no_peer_policy"
+    OP_DENIED = "op_denied"
+    SCOPE_DENIED = "scope_denied"
+    BAD_ALG = "bad_alg"
+    BAD_KID = "bad_kid"
+    UNKNOWN_KID = "unknown_kid"
+    BAD_AUD = "bad_aud"
+    EXPIRED = "expired"
+    NBF = "nbf"
+    VERIFY_FAILED = "verify_failed"
+    REVOKED = "revoked"
+    REPLAYED = "replayed"
+    LIMIT_EXCEEDED = "limit_exceeded"
+    POP_REQUIRED = "pop_required"
+    POP_INVALID = "pop_invalid"
+    NEEDS_DAEMON = "needs_daemon"
+    BUSY = "busy"
+    RATE_LIMITED = "rate_limited"
+    NOT_READY = "not_ready"
+    PAUSED = "paused"
+    DRAINING = "draining"
+    HSM_UNAVAILABLE = "hsm_unavailable"
+    HSM_TIMEOUT = "hsm_timeout"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    STORE_UNAVAILABLE = "store_unavailable"
+    CLOCK_SUSPECT = "clock_suspect"
+    APPROVAL_REQUIRED = "approval_required"
+    INTERNAL = "internal"
+
+
+class Problem(PassportdError):
+    """The daemon says that there is no answer, and why."""
+
+    def __init__(self, code: Code, message: str, retryable: bool = False, retry_after_ms: Optional[int] = None) -> None:
+        super().__init__(f"{code.value}: {message}")
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+        self.retry_after_ms = retry_after_ms
+
+    @property
+    def may_retry(self) -> bool:
+        return self.retryable
+
+
+# Encoding (section 3): each codec writes a value to a bytearray and reads it from a Reader.
+
+
+class Reader:
+    """A body that is being read. Whatever is not exactly right raises `WireError`."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that are still to be read."""
+        return len(self._body) - self._at
+
+    def take(self, n: int) -> bytes:
+        """The next `n` bytes."""
+        if n > self.left:
+            raise WireError(f"{n} bytes are announced at byte {self._at}, and {self.left} are there")
+        start, self._at = self._at, self._at + n
+        return self._body[start : self._at]
+
+    def varint(self, bits: int) -> int:
+        """An unsigned number of at most `bits` bits in its one spelling."""
+        first = self.take(1)[0]
+        if first <= 250:
+            return first
+        width, least = _WIDTHS.get(first, (0, 0))
+        if not width or width * 8 > bits:
+            raise WireError(f"byte {self._at - 1}: {first} does not start a number of {bits} bits")
+        value = int.from_bytes(self.take(width), "little")
+        if value < least:
+            raise WireError(f"byte {self._at - width - 1}: {value} is written in more bytes than it needs")
+        return value
+
+
+_WIDTHS = {251: (2, 251), 252: (4, 1 << 16), 253: (8, 1 << 32)}
+
+
+def _write_varint(out: bytearray, value: int) -> None:
+    if value <= 250:
+        out.append(value)
+        return
+    for marker, (width, _) in _WIDTHS.items():
+        if value < 1 << (8 * width):
+            out.append(marker)
+            out += value.to_bytes(width, "little")
+            return
+    raise WireError(f"{value} is more than 64 bits")
+
+
+class Codec:
+    """How one type is written and read."""
+
+    def write(self, out: bytearray, value: Any) -> None:
+        """Appends `value`."""
+        raise NotImplementedError
+
+    def read(self, reader: Reader) -> Any:
+        """The next value."""
+        raise NotImplementedError
+
+
+class _U8(Codec):
+    def write(self, out: bytearray, value: Any) -> None:
+        if not isinstance(value, int) or not 0 <= value <= 255:
+            raise WireError(f"{value!r} is no u8")
+        out.append(value)
+
+    def read(self, reader: Reader) -> int:
+        return reader.take(1)[0]
+
+
+class _Bool(Codec):
+    def write(self, out: bytearray, value: Any) -> None:
+        out.append(1 if value else 0)
+
+    def read(self, reader: Reader) -> bool:
+        byte = reader.take(1)[0]
+        if byte > 1:
+            raise WireError(f"{byte} is no bool")
+        return byte == 1
+
+
+class _Number(Codec):
+    def __init__(self, bits: int, signed: bool) -> None:
+        self._bits = bits
+        self._signed = signed
+
+    def write(self, out: bytearray, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise WireError(f"{value!r} is no integer")
+        raw = (value << 1 if value >= 0 else (-value << 1) - 1) if self._signed else value
+        if not 0 <= raw < 1 << self._bits:
+            raise WireError(f"{value} does not fit {'i' if self._signed else 'u'}{self._bits}")
+        _write_varint(out, raw)
+
+    def read(self, reader: Reader) -> int:
+        raw = reader.varint(self._bits)
+        if not self._signed:
+            return raw
+        return -((raw + 1) >> 1) if raw & 1 else raw >> 1
+
+
+class _Bytes(Codec):
+    def write(self, out: bytearray, value: Any) -> None:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise WireError(f"{type(value).__name__} is no bytes")
+        _write_varint(out, len(value))
+        out += value
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.take(reader.varint(64))
+
+
+class _Str(Codec):
+    def write(self, out: bytearray, value: Any) -> None:
+        if not isinstance(value, str):
+            raise WireError(f"{type(value).__name__} is no str")
+        try:
+            BYTES.write(out, value.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise WireError(f"{value!r} can't be written in UTF-8") from error
+
+    def read(self, reader: Reader) -> str:
+        try:
+            return reader.take(reader.varint(64)).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise WireError("text that is not UTF-8") from error
+
+
+class Array(Codec):
+    """So many raw bytes."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def write(self, out: bytearray, value: Any) -> None:
+        if not isinstance(value, (bytes, bytearray)) or len(value) != self._n:
+            raise WireError(f"these must be {self._n} bytes: {value!r}")
+        out += value
+
+    def read(self, reader: Reader) -> bytes:
+        return reader.take(self._n)
+
+
+class ListOf(Codec):
+    """Items of one type."""
+
+    def __init__(self, of: Codec) -> None:
+        self._of = of
+
+    def write(self, out: bytearray, value: Any) -> None:
+        if isinstance(value, (str, bytes)):
+            raise WireError(f"a list is needed, not {value!r}")
+        _write_varint(out, len(value))
+        for item in value:
+            self._of.write(out, item)
+
+    def read(self, reader: Reader) -> Tuple[Any, ...]:
+        n = reader.varint(64)
+        if n > reader.left:  # Every item takes a byte at least.
+            raise WireError(f"{n} items are announced, and {reader.left} bytes are there")
+        return tuple(self._of.read(reader) for _ in range(n))
+
+
+class OptionOf(Codec):
+    """A value or None."""
+
+    def __init__(self, of: Codec) -> None:
+        self._of = of
+
+    def write(self, out: bytearray, value: Any) -> None:
+        BOOL.write(out, value is not None)
+        if value is not None:
+            self._of.write(out, value)
+
+    def read(self, reader: Reader) -> Any:
+        return self._of.read(reader) if BOOL.read(reader) else None
+
+
+class Struct(Codec):
+    """Named fields of a class, in order; the class is made from them in that order."""
+
+    def __init__(self, cls: Type[Any], **fields: Codec) -> None:
+        self.cls = cls
+        self._fields = fields
+
+    def write(self, out: bytearray, value: Any) -> None:
+        if type(value) is not self.cls:
+            raise WireError(f"{self.cls.__qualname__} is needed, not {value!r}")
+        for name, codec in self._fields.items():
+            codec.write(out, getattr(value, name))
+
+    def read(self, reader: Reader) -> Any:
+        return self.cls(*[codec.read(reader) for codec in self._fields.values()])
+
+
+class EnumOf(Codec):
+    """One of several structs, by tag. Results are such, too: the Ok type first, then `Problem`."""
+
+    def __init__(self, *variants: Struct) -> None:
+        self._variants = variants
+        self._tags = {variant.cls: tag for tag, variant in enumerate(variants)}
+
+    def write(self, out: bytearray, value: Any) -> None:
+        tag = self._tags.get(type(value))
+        if tag is None:
+            raise WireError(f"{value!r} is none of {', '.join(cls.__qualname__ for cls in self._tags)}")
+        _write_varint(out, tag)
+        self._variants[tag].write(out, value)
+
+    def read(self, reader: Reader) -> Any:
+        tag = reader.varint(32)
+        if tag >= len(self._variants):
+            raise WireError(f"tag {tag} is not known")
+        return self._variants[tag].read(reader)
+
+
+class ResultOf(Codec):
+    """What `ok` reads and writes, or a `Problem`."""
+
+    def __init__(self, ok: Codec) -> None:
+        self._ok = ok
+
+    def write(self, out: bytearray, value: Any) -> None:
+        is_problem = isinstance(value, Problem)
+        _write_varint(out, 1 if is_problem else 0)
+        (PROBLEM if is_problem else self._ok).write(out, value)
+
+    def read(self, reader: Reader) -> Any:
+        tag = reader.varint(32)
+        if tag > 1:
+            raise WireError(f"tag {tag} is no result")
+        return (self._ok, PROBLEM)[tag].read(reader)
+
+
+class _CodeCodec(Codec):
+    _all = tuple(Code)
+
+    def write(self, out: bytearray, value: Any) -> None:
+        _write_varint(out, self._all.index(value))
+
+    def read(self, reader: Reader) -> Code:
+        tag = reader.varint(32)
+        if tag >= len(self._all):
+            raise WireError(f"code {tag} is not known")
+        return self._all[tag]
+
+
+U8, BOOL, STR, BYTES = _U8(), _Bool(), _Str(), _Bytes()
+U32, U64 = _Number(32, signed=False), _Number(64, signed=False)
+I32, I64 = _Number(32, signed=True), _Number(64, signed=True)
+CODE = _CodeCodec()
+PROBLEM = Struct(Problem, code=CODE, message=STR, retryable=BOOL, retry_after_ms=OptionOf(U32))
+
+
+def encode_frame(codec: Codec, value: Any) -> bytes:
+    """`value` as a whole frame."""
+    body = bytearray([WIRE_VERSION])
+    codec.write(body, value)
+    if len(body) > MAX_FRAME:
+        raise WireError(f"the message takes {len(body)} bytes; max_frame is {MAX_FRAME}")
+    return len(body).to_bytes(HEADER, "big") + bytes(body)
+
+
+def decode_body(codec: Codec, body: bytes) -> Any:
+    """The one value that `body` holds, and nothing else."""
+    reader = Reader(body)
+    version = reader.take(1)[0]
+    if version != WIRE_VERSION:
+        raise WireError(f"wire version {version}; this is {WIRE_VERSION}")
+    value = codec.read(reader)
+    if reader.left:
+        raise WireError(f"{reader.left} bytes are left over")
+    return value
+
+
+def split_frame(buffer: Union[bytes, bytearray]) -> Optional[bytes]:
+    """The body of the first frame in `buffer`, if it is there in full. The frame is `HEADER` bytes longer."""
+    if len(buffer) < HEADER:
+        return None
+    n = int.from_bytes(buffer[:HEADER], "big")
+    if n > MAX_FRAME:
+        raise WireError(f"a frame of {n} bytes; max_frame is {MAX_FRAME}")
+    return bytes(buffer[HEADER : HEADER + n]) if len(buffer) >= HEADER + n else None
+
+
+# Messages (sections 4, 7 and 8)
+
+
+@dataclass(frozen=True)
+class Hello:
+    """What a client says first."""
+
+    wire: int
+    client: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The bounds of requests."""
+
+    max_frame: int
+    max_msg_bytes: int
+    max_batch: int
+    max_in_flight: int
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What the daemon says of itself."""
+
+    wire: int
+    server: str
+    issuer: str
+    limits: Limits
+
+
+@dataclass(frozen=True)
+class IssueSpec:
+    """What a passport is to say, within its template. `ctx` is the text of a JSON object."""
+
+    template: str
+    sub: str
+    aud: Sequence[str] = ()
+    scopes: Sequence[str] = ()
+    ttl_s: Optional[int] = None
+    nbf: Optional[int] = None
+    action: Optional[str] = None
+    ctx: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a passport must be good for. No `aud`: the only one that this peer may verify as."""
+
+    aud: Optional[str] = None
+    scopes: Sequence[str] = ()
+
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def _from_base64url(member: str, text: Any) -> bytes:
+    """Unpadded, without white space and with zero spare bits; anything else is refused."""
+    if isinstance(text, str) and _BASE64URL.fullmatch(text):
+        try:
+            raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        except binascii.Error:
+            raw = b""
+        if _to_base64url(raw) == text:
+            return raw
+    raise ValueError(f"{member} is not base64url without padding")
+
+
+def _to_base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def _no_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member is there twice")
+    return members
+
+
+@dataclass(frozen=True)
+class Passport:
+    """A passport in its envelope. `msg` are the exact signed bytes: canonical JSON."""
+
+    alg: str
+    kid: str
+    msg: bytes
+    sig: bytes
+
+    @property
+    def claims(self) -> Dict[str, Any]:
+        """What the passport says. **Nothing is verified by reading this.**"""
+        claims = json.loads(self.msg)
+        if not isinstance(claims, dict):
+            raise ValueError("the claims are not an object")
+        return claims
+
+    def to_dict(self) -> Dict[str, str]:
+        """The members of the JSON form."""
+        return {
+            "alg": self.alg,
+            "kid": self.kid,
+            "msg_b64": _to_base64url(self.msg),
+            "sig_b64": _to_base64url(self.sig),
+        }
+
+    def to_json(self) -> str:
+        """The JSON form on one line (section 11)."""
+        return json.dumps(self.to_dict(), separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, members: Any) -> Passport:
+        """From the members of the JSON form; raises ValueError."""
+        if not isinstance(members, dict) or set(members) != {"alg", "kid", "msg_b64", "sig_b64"}:
+            raise ValueError("an envelope has exactly the members alg, kid, msg_b64, sig_b64")
+        if not isinstance(members["alg"], str) or not isinstance(members["kid"], str):
+            raise ValueError("alg and kid are texts")
+        msg, sig = (_from_base64url(name, members[name]) for name in ("msg_b64", "sig_b64"))
+        return cls(members["alg"], members["kid"], msg, sig)
+
+    @classmethod
+    def from_json(cls, text: Union[str, bytes]) -> Passport:
+        """From the JSON form; raises ValueError."""
+        return cls.from_dict(json.loads(text, object_pairs_hook=_no_doubles))
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A passport as it leaves the daemon; its algorithm is Ed25519."""
+
+    kid: str
+    msg: bytes
+    sig: bytes
+
+    def passport(self) -> Passport:
+        """The same as an envelope."""
+        return Passport("Ed25519", self.kid, self.msg, self.sig)
+
+
+class Verdict:
+    """Accepted, or Refused with its reason."""
+
+    accepted = False
+
+
+@dataclass(frozen=True)
+class Accepted(Verdict):
+    """Good for what was wanted, until `exp` (seconds since 1970, exclusive)."""
+
+    exp: int
+    accepted = True
+
+
+@dataclass(frozen=True)
+class Refused(Verdict):
+    """Not good."""
+
+    reason: Code
+
+
+@dataclass(frozen=True)
+class VersionInfo:
+    """What is running."""
+
+    server: str
+    wire: int
+    issuer: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom the daemon takes this process for. No rules: it may do nothing."""
+
+    uid: int
+    gid: int
+    pid: int
+    groups: Sequence[int]
+    listener: str
+    rules: Sequence[str]
+    operations: Sequence[str]
+    templates: Sequence[str]
+    audiences: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One condition of `Health`. `detail` is empty on the service socket."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Health:
+    """Which conditions hold."""
+
+    issue_ready: bool
+    verify_ready: bool
+    conditions: Sequence[Condition]
+
+
+@dataclass(frozen=True)
+class Introspection:
+    """Whether `verify` would accept it now, and its exact claims if the signature is authentic."""
+
+    active: bool
+    reason: Optional[Code]
+    claims: Optional[bytes]
+
+
+@dataclass(frozen=True)
+class KeySet:
+    """A JSON Web Key Set. It may be used for `max_age_s` seconds; then ask with its `etag`."""
+
+    etag: bytes
+    max_age_s: int
+    jwks: bytes
+
+
+@dataclass(frozen=True)
+class NotModified:
+    """The set that was asked with is current, for `max_age_s` seconds more."""
+
+    max_age_s: int
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A key that is published and does not sign yet."""
+
+    kid: str
+    public: bytes
+
+
+@dataclass(frozen=True)
+class Activated:
+    """The key that signs now, and the one that it followed."""
+
+    kid: str
+    retired: Optional[str]
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What a reload changed."""
+
+    old_policy: bytes
+    new_policy: bytes
+    changed: Sequence[str]
+    needs_restart: Sequence[str]
+
+
+def _variant(name: str, **fields: Any) -> Any:
+    """A dataclass for one variant; its qualified name says whose."""
+    cls = dataclasses.make_dataclass(name.split(".")[-1], list(fields.items()), frozen=True)
+    cls.__qualname__, cls.__module__ = name, __name__
+    return cls
+
+
+class ServiceOp:
+    """The operations of the service socket, for `Client.ask` and `Client.pipeline`."""
+
+    Ping = _variant("ServiceOp.Ping")
+    Version = _variant("ServiceOp.Version")
+    WhoAmI = _variant("ServiceOp.WhoAmI")
+    Health = _variant("ServiceOp.Health")
+    Issue = _variant("ServiceOp.Issue", spec=IssueSpec)
+    IssueBatch = _variant("ServiceOp.IssueBatch", specs=Sequence[IssueSpec])
+    Verify = _variant("ServiceOp.Verify", want=Want, passport=Passport)
+    VerifyBatch = _variant("ServiceOp.VerifyBatch", want=Want, items=Sequence[Passport])
+    Introspect = _variant("ServiceOp.Introspect", want=Want, passport=Passport)
+    Keys = _variant("ServiceOp.Keys", if_etag=Optional[bytes])
+
+
+class ServiceOk:
+    """The answers of the service socket that have no class of their own."""
+
+    Pong = _variant("ServiceOk.Pong")
+    Version = _variant("ServiceOk.Version", value=VersionInfo)
+    WhoAmI = _variant("ServiceOk.WhoAmI", value=Identity)
+    Health = _variant("ServiceOk.Health", value=Health)
+    Issued = _variant("ServiceOk.Issued", value=Issued)
+    IssuedBatch = _variant("ServiceOk.IssuedBatch", value=Sequence[Union[Issued, Problem]])
+    Verdict = _variant("ServiceOk.Verdict", value=Verdict)
+    Verdicts = _variant("ServiceOk.Verdicts", value=Sequence[Verdict])
+    Introspection = _variant("ServiceOk.Introspection", value=Introspection)
+    Keys = _variant("ServiceOk.Keys", value=KeySet)
+    KeysNotModified = _variant("ServiceOk.KeysNotModified", value=NotModified)
+
+
+class AdminOp:
+    """The operations of the admin socket."""
+
+    WhoAmI = _variant("AdminOp.WhoAmI")
+    Status = _variant("AdminOp.Status")
+    Health = _variant("AdminOp.Health")
+    Attest = _variant("AdminOp.Attest")
+    Stage = _variant("AdminOp.Stage", kid=str)
+    Activate = _variant("AdminOp.Activate", kid=str)
+    PauseIssue = _variant("AdminOp.PauseIssue", reason=str)
+    ResumeIssue = _variant("AdminOp.ResumeIssue")
+    Reload = _variant("AdminOp.Reload")
+    Drain = _variant("AdminOp.Drain")
+    Undrain = _variant("AdminOp.Undrain")
+
+
+class AdminOk:
+    """The answers of the admin socket."""
+
+    WhoAmI = _variant("AdminOk.WhoAmI", value=Identity)
+    Status = _variant("AdminOk.Status", value=str)
+    Health = _variant("AdminOk.Health", value=Health)
+    Attest = _variant("AdminOk.Attest", value=str)
+    Staged = _variant("AdminOk.Staged", value=Staged)
+    Activated = _variant("AdminOk.Activated", value=Activated)
+    Reloaded = _variant("AdminOk.Reloaded", value=Reloaded)
+    Done = _variant("AdminOk.Done")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request of either socket."""
+
+    id: int
+    corr_id: bytes
+    op: Any
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply of either socket: an answer, or a `Problem`."""
+
+    id: int
+    result: Any
+
+
+_STRINGS = ListOf(STR)
+_LIMITS = Struct(Limits, max_frame=U32, max_msg_bytes=U32, max_batch=U32, max_in_flight=U32)
+_WELCOME = Struct(Welcome, wire=U8, server=STR, issuer=STR, limits=_LIMITS)
+HELLO = Struct(Hello, wire=U8, client=STR)
+GREETING = EnumOf(_WELCOME, PROBLEM)
+
+_SPEC = Struct(
+    IssueSpec,
+    template=STR,
+    sub=STR,
+    aud=_STRINGS,
+    scopes=_STRINGS,
+    ttl_s=OptionOf(U32),
+    nbf=OptionOf(I64),
+    action=OptionOf(STR),
+    ctx=OptionOf(STR),
+)
+_WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS)
+_PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES))
+REQUEST = Struct(
+    Request,
+    id=U64,
+    corr_id=Array(16),
+    op=EnumOf(
+        Struct(ServiceOp.Ping),
+        Struct(ServiceOp.Version),
+        Struct(ServiceOp.WhoAmI),
+        Struct(ServiceOp.Health),
+        Struct(ServiceOp.Issue, spec=_SPEC),
+        Struct(ServiceOp.IssueBatch, specs=ListOf(_SPEC)),
+        Struct(ServiceOp.Verify, want=_WANT, passport=_PASSPORT),
+        Struct(ServiceOp.VerifyBatch, want=_WANT, items=ListOf(_PASSPORT)),
+        Struct(ServiceOp.Introspect, want=_WANT, passport=_PASSPORT),
+        Struct(ServiceOp.Keys, if_etag=OptionOf(Array(32))),
+    ),
+)
+
+_IDENTITY = Struct(
+    Identity,
+    uid=U32,
+    gid=U32,
+    pid=I32,
+    groups=ListOf(U32),
+    listener=STR,
+    rules=_STRINGS,
+    operations=_STRINGS,
+    templates=_STRINGS,
+    audiences=_STRINGS,
+)
+_HEALTH = Struct(
+    Health, issue_ready=BOOL, verify_ready=BOOL, conditions=ListOf(Struct(Condition, name=STR, ok=BOOL, detail=STR))
+)
+_ISSUED = EnumOf(Struct(Issued, kid=STR, msg=BYTES, sig=Array(64)))
+_VERDICT = EnumOf(Struct(Accepted, exp=I64), Struct(Refused, reason=CODE))
+_INTROSPECTION = Struct(Introspection, active=BOOL, reason=OptionOf(CODE), claims=OptionOf(BYTES))
+REPLY = Struct(
+    Reply,
+    id=U64,
+    result=ResultOf(
+        EnumOf(
+            Struct(ServiceOk.Pong),
+            Struct(ServiceOk.Version, value=Struct(VersionInfo, server=STR, wire=U8, issuer=STR)),
+            Struct(ServiceOk.WhoAmI, value=_IDENTITY),
+            Struct(ServiceOk.Health, value=_HEALTH),
+            Struct(ServiceOk.Issued, value=_ISSUED),
+            Struct(ServiceOk.IssuedBatch, value=ListOf(ResultOf(_ISSUED))),
+            Struct(ServiceOk.Verdict, value=_VERDICT),
+            Struct(ServiceOk.Verdicts, value=ListOf(_VERDICT)),
+            Struct(ServiceOk.Introspection, value=_INTROSPECTION),
+            Struct(ServiceOk.Keys, value=Struct(KeySet, etag=Array(32), max_age_s=U32, jwks=BYTES)),
+            Struct(ServiceOk.KeysNotModified, value=Struct(NotModified, max_age_s=U32)),
+        )
+    ),
+)
+
+ADMIN_REQUEST = Struct(
+    Request,
+    id=U64,
+    corr_id=Array(16),
+    op=EnumOf(
+        Struct(AdminOp.WhoAmI),
+        Struct(AdminOp.Status),
+        Struct(AdminOp.Health),
+        Struct(AdminOp.Attest),
+        Struct(AdminOp.Stage, kid=STR),
+        Struct(AdminOp.Activate, kid=STR),
+        Struct(AdminOp.PauseIssue, reason=STR),
+        Struct(AdminOp.ResumeIssue),
+        Struct(AdminOp.Reload),
+        Struct(AdminOp.Drain),
+        Struct(AdminOp.Undrain),
+    ),
+)
+_RELOADED = Struct(
+    Reloaded, old_policy=Array(32), new_policy=Array(32), changed=_STRINGS, needs_restart=_STRINGS
+)
+ADMIN_REPLY = Struct(
+    Reply,
+    id=U64,
+    result=ResultOf(
+        EnumOf(
+            Struct(AdminOk.WhoAmI, value=_IDENTITY),
+            Struct(AdminOk.Status, value=STR),
+            Struct(AdminOk.Health, value=_HEALTH),
+            Struct(AdminOk.Attest, value=STR),
+            Struct(AdminOk.Staged, value=Struct(Staged, kid=STR, public=Array(32))),
+            Struct(AdminOk.Activated, value=Struct(Activated, kid=STR, retired=OptionOf(STR))),
+            Struct(AdminOk.Reloaded, value=_RELOADED),
+            Struct(AdminOk.Done),
+        )
+    ),
+)
+
+
+# What a client does (section 10)
+
+
+class _Connection:
+    """A greeted connection. It writes and reads at once: the daemon does not read while nobody takes its replies."""
+
+    def __init__(self, path: str, name: str, deadline: float) -> None:
+        self._inbox = bytearray()
+        self._outbox = bytearray()
+        self._ended = False
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._selector = selectors.DefaultSelector()
+        try:
+            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            self._socket.connect(path)
+            self._socket.setblocking(False)
+            self._selector.register(self._socket, selectors.EVENT_READ)
+            self.welcome = self._greet(name, deadline)
+        except socket.timeout as error:
+            self.close()
+            raise Timeout(f"no connection to {path} in time") from error
+        except OSError as error:
+            self.close()
+            why = error.strerror or error
+            raise CannotConnect(f"{path}: {why}; is passportd running, and may this user reach it?") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _greet(self, name: str, deadline: float) -> Welcome:
+        self.send(encode_frame(HELLO, Hello(WIRE_VERSION, name)))
+        # A peer for whom there is no place is told so before its Hello is read: read even if the write fails.
+        body = self.receive(deadline)
+        greeting = decode_body(GREETING, body)
+        if isinstance(greeting, Problem):
+            raise greeting
+        if greeting.wire != WIRE_VERSION:
+            raise WireError(f"the daemon speaks wire version {greeting.wire}; this client speaks {WIRE_VERSION}")
+        return greeting
+
+    def close(self) -> None:
+        self._selector.close()
+        self._socket.close()
+
+    @property
+    def settled(self) -> bool:
+        """Whether no frame is half written."""
+        return not self._outbox
+
+    def alive(self) -> bool:
+        """Takes what has come meanwhile; false when the daemon has closed the connection, as it does with idle ones."""
+        self._pump(write=False)
+        return not self._ended
+
+    def send(self, frame: bytes) -> None:
+        """Queues a frame. It leaves with the next `receive`."""
+        self._outbox += frame
+
+    def receive(self, deadline: float) -> bytes:
+        """The next body; writes what is queued meanwhile."""
+        while True:
+            body = split_frame(self._inbox)
+            if body is not None:
+                del self._inbox[: HEADER + len(body)]
+                return body
+            if self._ended:
+                raise Lost("the daemon closed the connection")
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Timeout("no answer in time")
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outbox else 0)
+            self._selector.modify(self._socket, events)
+            if self._selector.select(left):
+                self._pump(write=True)
+
+    def _pump(self, write: bool) -> None:
+        """Writes and reads what the socket takes and has now."""
+        try:
+            while write and self._outbox:
+                del self._outbox[: self._socket.send(self._outbox[:_READ])]
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            # What the daemon said before it left is still to be read.
+            self._outbox.clear()
+        try:
+            while not self._ended:
+                part = self._socket.recv(_READ)
+                self._inbox += part
+                self._ended = not part
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self._ended = True
+
+
+class _Caller:
+    """Calls over one connection, which is made when it is needed, and made again when it was lost."""
+
+    _request: Codec
+    _reply: Codec
+
+    def __init__(self, path: str, timeout: float = 10.0, name: str = f"passportd.py/{__version__}") -> None:
+        """`timeout`: seconds for one call, connecting included. `name`: for the daemon's log, 64 bytes at most."""
+        if len(name.encode("utf-8")) > MAX_CLIENT:
+            raise ValueError(f"name is longer than {MAX_CLIENT} bytes")
+        self._path = path
+        self._timeout = timeout
+        self._name = name
+        self._lock = threading.Lock()
+        self._connection: Optional[_Connection] = None
+        self._failures = 0
+        self._next_id = 1
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection. A later call makes a new one."""
+        with self._lock:
+            self._drop()
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the daemon said of itself at the last connect; connects if need be."""
+        with self._lock:
+            return self._connect(time.monotonic() + self._timeout).welcome
+
+    def pipeline(self, ops: Sequence[Any], corr_id: bytes = NO_CORR_ID) -> List[Any]:
+        """Sends all `ops` without waiting, and returns an answer or a `Problem` (not raised) for each, in their order,
+        in whatever order the daemon answered. `corr_id` (16 bytes) joins them with the caller's own records."""
+        deadline = time.monotonic() + self._timeout
+        with self._lock:
+            connection = self._connect(deadline)
+            ids = range(self._next_id, self._next_id + len(ops))
+            frames = [encode_frame(self._request, Request(id_, corr_id, op)) for id_, op in zip(ids, ops)]
+            self._next_id += len(ops)
+            return self._exchange(connection, ids, frames, deadline)
+
+    def ask(self, op: Any, corr_id: bytes = NO_CORR_ID) -> Any:
+        """Sends one operation and returns its answer; raises `Problem`."""
+        answer = self.pipeline([op], corr_id)[0]
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    def _exchange(self, connection: _Connection, ids: range, frames: List[bytes], deadline: float) -> List[Any]:
+        answers: Dict[int, Any] = {}
+        try:
+            for frame in frames:
+                connection.send(frame)
+            while len(answers) < len(ids):
+                reply = decode_body(self._reply, connection.receive(deadline))
+                if reply.id in ids:
+                    answers[reply.id] = reply.result
+                elif reply.id == 0:
+                    # The daemon could not read an id of ours: nobody can tell whose answer this is.
+                    raise reply.result if isinstance(reply.result, Problem) else WireError("a reply without an id")
+                # Any other id is of a call that was given up.
+        except Timeout:
+            if not connection.settled:
+                self._drop()
+            raise
+        except BaseException:
+            self._drop()
+            self._failures = max(self._failures, 1)
+            raise
+        return [answers[id_] for id_ in ids]
+
+    def _connect(self, deadline: float) -> _Connection:
+        if self._connection is not None and self._connection.alive():
+            return self._connection
+        self._drop()
+        if self._failures:
+            # Half to all of a doubling pause, so that the clients of a restarted daemon do not come in step.
+            pause = min(_FIRST_PAUSE_S * 2 ** min(self._failures - 1, 8), _MAX_PAUSE_S)
+            time.sleep(min(random.uniform(pause / 2, pause), max(deadline - time.monotonic(), 0)))
+        try:
+            self._connection = _Connection(self._path, self._name, deadline)
+        except PassportdError:
+            self._failures += 1
+            raise
+        self._failures = 0
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _expect(self, op: Any, *kinds: Any) -> Any:
+        answer = self.ask(op)
+        if not isinstance(answer, kinds):
+            _wrong(answer)
+        return getattr(answer, "value", None)
+
+
+def _wrong(answer: Any) -> NoReturn:
+    raise WireError(f"the answer is of the wrong kind: {type(answer).__qualname__}")
+
+
+class Client(_Caller):
+    """A client of the service socket."""
+
+    _request = REQUEST
+    _reply = REPLY
+
+    def ping(self) -> None:
+        """Is somebody there?"""
+        self._expect(ServiceOp.Ping(), ServiceOk.Pong)
+
+    def version(self) -> VersionInfo:
+        """What is running."""
+        return self._expect(ServiceOp.Version(), ServiceOk.Version)
+
+    def whoami(self) -> Identity:
+        """Whom the daemon takes this process for, and what it may do."""
+        return self._expect(ServiceOp.WhoAmI(), ServiceOk.WhoAmI)
+
+    def health(self) -> Health:
+        """Which conditions hold."""
+        return self._expect(ServiceOp.Health(), ServiceOk.Health)
+
+    def issue(
+        self,
+        template: str,
+        sub: str,
+        aud: Sequence[str] = (),
+        scopes: Sequence[str] = (),
+        ttl_s: Optional[int] = None,
+        nbf: Optional[int] = None,
+        action: Optional[str] = None,
+        ctx: Optional[Mapping[str, Any]] = None,
+    ) -> Passport:
+        """A passport. What is left out is as the template says; `ctx` is signed along, and must hold no floats."""
+        text = None if ctx is None else json.dumps(ctx, allow_nan=False)
+        spec = IssueSpec(template, sub, aud, scopes, ttl_s, nbf, action, text)
+        return self._expect(ServiceOp.Issue(spec), ServiceOk.Issued).passport()
+
+    def issue_batch(self, specs: Sequence[IssueSpec]) -> List[Union[Passport, Problem]]:
+        """A passport or a `Problem` (not raised) for each. Split by the daemon's limits; parts go one after another."""
+        answers: List[Union[Passport, Problem]] = []
+        sizes = [_spec_size(spec) for spec in specs]
+
+        def most(limits: Limits) -> int:
+            # The reply is the larger side: each item may come back with a msg of the largest size.
+            return min(_room(limits) // (limits.max_msg_bytes + _ITEM_RESERVE), limits.max_batch)
+
+        parts = self._in_parts(
+            sizes, most, lambda start, end: ServiceOp.IssueBatch(specs[start:end]), ServiceOk.IssuedBatch
+        )
+        for start, end, batch in parts:
+            if len(batch) != end - start:
+                raise WireError(f"{len(batch)} answers to {end - start} items")
+            answers += [one if isinstance(one, Problem) else one.passport() for one in batch]
+        return answers
+
+    def verify(self, passport: Passport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Verdict:
+        """`Accepted` or `Refused`; raises `Problem` when there is no verdict."""
+        return self._expect(ServiceOp.Verify(Want(aud, scopes), passport), ServiceOk.Verdict)
+
+    def verify_batch(
+        self, passports: Sequence[Passport], aud: Optional[str] = None, scopes: Sequence[str] = ()
+    ) -> List[Verdict]:
+        """A verdict for each, as if asked one by one. Split by the daemon's limits; parts go one after another."""
+        want = Want(aud, scopes)
+        verdicts: List[Verdict] = []
+        sizes = [_passport_size(one) for one in passports]
+        parts = self._in_parts(
+            sizes,
+            lambda limits: limits.max_batch,
+            lambda start, end: ServiceOp.VerifyBatch(want, passports[start:end]),
+            ServiceOk.Verdicts,
+        )
+        for start, end, batch in parts:
+            if len(batch) != end - start:
+                raise WireError(f"{len(batch)} verdicts on {end - start} items")
+            verdicts += batch
+        return verdicts
+
+    def _in_parts(
+        self, sizes: Sequence[int], most: Callable[[Limits], int], op: Callable[[int, int], Any], kind: Any
+    ) -> Iterator[Tuple[int, int, Any]]:
+        """Asks for part after part of a batch; gives each part's range and answer."""
+        at = 0
+        while at < len(sizes):
+            limits = self.welcome.limits
+            end = at + _part(sizes[at:], max(most(limits), 1), _room(limits))
+            try:
+                batch = self._expect(op(at, end), kind)
+            except Problem as problem:
+                # Section 9: a reload may have lowered the limits since this connection was made.
+                if problem.code is not Code.TOO_LARGE:
+                    raise
+                self.close()
+                if self.welcome.limits == limits:
+                    raise
+                continue
+            yield at, end, batch
+            at = end
+
+    def introspect(self, passport: Passport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Introspection:
+        """What `verify` would say now, and the claims, without accepting anything."""
+        return self._expect(ServiceOp.Introspect(Want(aud, scopes), passport), ServiceOk.Introspection)
+
+    def keys(self, if_etag: Optional[bytes] = None) -> Union[KeySet, NotModified]:
+        """The public keys, or `NotModified` when the set with the ETag `if_etag` is current."""
+        return self._expect(ServiceOp.Keys(if_etag), ServiceOk.Keys, ServiceOk.KeysNotModified)
+
+
+class AdminClient(_Caller):
+    """A client of the admin socket."""
+
+    _request = ADMIN_REQUEST
+    _reply = ADMIN_REPLY
+
+    def whoami(self) -> Identity:
+        """Whom the daemon takes this process for, and what it may do."""
+        return self._expect(AdminOp.WhoAmI(), AdminOk.WhoAmI)
+
+    def status(self) -> Dict[str, Any]:
+        """Everything that an operator wants to see."""
+        return json.loads(self._expect(AdminOp.Status(), AdminOk.Status))
+
+    def health(self) -> Health:
+        """The conditions, with their details."""
+        return self._expect(AdminOp.Health(), AdminOk.Health)
+
+    def attest(self) -> Dict[str, Any]:
+        """A statement of version, build, configuration, policy and keys."""
+        return json.loads(self._expect(AdminOp.Attest(), AdminOk.Attest))
+
+    def stage(self, kid: str) -> Staged:
+        """Publishes a key that a ceremony made; it does not sign yet."""
+        return self._expect(AdminOp.Stage(kid), AdminOk.Staged)
+
+    def activate(self, kid: str) -> Activated:
+        """Makes a staged key the signing one."""
+        return self._expect(AdminOp.Activate(kid), AdminOk.Activated)
+
+    def pause_issue(self, reason: str) -> None:
+        """Stops issuing; `reason` goes on record."""
+        self._expect(AdminOp.PauseIssue(reason), AdminOk.Done)
+
+    def resume_issue(self) -> None:
+        """Ends `pause_issue`."""
+        self._expect(AdminOp.ResumeIssue(), AdminOk.Done)
+
+    def reload(self) -> Reloaded:
+        """Reads configuration and policy again."""
+        return self._expect(AdminOp.Reload(), AdminOk.Reloaded)
+
+    def drain(self) -> None:
+        """Unready, no new connections; what is under way is finished."""
+        self._expect(AdminOp.Drain(), AdminOk.Done)
+
+    def undrain(self) -> None:
+        """Ends `drain`."""
+        self._expect(AdminOp.Undrain(), AdminOk.Done)
+
+
+def _passport_size(passport: Passport) -> int:
+    # A tag, and up to five bytes before each of four parts. A character is four bytes of UTF-8 at most.
+    return 4 * len(passport.alg) + 4 * len(passport.kid) + len(passport.msg) + len(passport.sig) + 21
+
+
+def _spec_size(spec: IssueSpec) -> int:
+    out = bytearray()
+    _SPEC.write(out, spec)
+    return len(out)
+
+
+def _room(limits: Limits) -> int:
+    return max(limits.max_frame - _FRAME_RESERVE, 0)
+
+
+def _part(sizes: Sequence[int], most: int, room: int) -> int:
+    """How many items from the first on fit a frame together: one at least, so that what is too large is refused by name."""
+    used = 0
+    for at, size in enumerate(sizes[:most]):
+        used += size
+        if at and used > room:
+            return at
+    return min(most, len(sizes))
+
+
+# Command line
+
+
+def _shown(value: Any) -> Any:
+    """An answer as JSON."""
+    if isinstance(value, Passport):
+        return value.to_dict()
+    if isinstance(value, Accepted):
+        return {"valid": True, "exp": value.exp}
+    if isinstance(value, Refused):
+        return {"valid": False, "reason": value.reason.value}
+    if isinstance(value, (list, tuple)):
+        return [_shown(one) for one in value]
+    return dataclasses.asdict(value)
+
+
+def _read_passports(text: str) -> Tuple[bool, List[Passport]]:
+    """One envelope, an array of them, or `{"items": […]}`; says whether it is a batch."""
+    document = json.loads(text, object_pairs_hook=_no_doubles)
+    if isinstance(document, dict) and set(document) == {"items"}:
+        document = document["items"]
+    if isinstance(document, list):
+        return True, [Passport.from_dict(one) for one in document]
+    return False, [Passport.from_dict(document)]
+
+
+def _verify(client: Client, options: argparse.Namespace) -> Tuple[Any, int]:
+    batch, passports = _read_passports(sys.stdin.read())
+    if batch:
+        verdicts = client.verify_batch(passports, options.aud, options.scope)
+        return {"items": _shown(verdicts)}, 0 if all(verdict.accepted for verdict in verdicts) else 3
+    verdict = client.verify(passports[0], options.aud, options.scope)
+    return _shown(verdict), 0 if verdict.accepted else 3
+
+
+def _run(options: argparse.Namespace) -> Tuple[Any, int]:
+    with Client(options.socket, timeout=options.timeout) as client:
+        if options.command == "ping":
+            client.ping()
+            return {"ok": True}, 0
+        if options.command == "whoami":
+            return _shown(client.whoami()), 0
+        if options.command == "keys":
+            keys = client.keys()
+            return json.loads(keys.jwks) if isinstance(keys, KeySet) else _wrong(keys), 0
+        if options.command == "issue":
+            passport = client.issue(options.template, options.sub, options.aud, options.scope, options.ttl)
+            return _shown(passport), 0
+        return _verify(client, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Ask passportd. Answers are JSON on stdout.")
+    parser.add_argument("--socket", default="/run/passportd/passportd.sock", help="the service socket")
+    parser.add_argument("--timeout", type=float, default=10.0, help="seconds for the whole (default 10)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("ping", help="is somebody there?")
+    commands.add_parser("whoami", help="whom the daemon takes this user for")
+    commands.add_parser("keys", help="the public keys as a JWKS")
+    issue = commands.add_parser("issue", help="a passport")
+    issue.add_argument("--template", required=True)
+    issue.add_argument("--sub", required=True)
+    issue.add_argument("--aud", action="append", default=[], help="may be repeated")
+    issue.add_argument("--scope", action="append", default=[], help="may be repeated")
+    issue.add_argument("--ttl", type=int, help="seconds")
+    verify = commands.add_parser("verify", help="a verdict on the envelope, or envelopes, on stdin")
+    verify.add_argument("--aud")
+    verify.add_argument("--scope", action="append", default=[], help="may be repeated")
+    return parser
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Exit codes: 0 ok, 1 failed, 2 usage, 3 not valid, 4 refused by the daemon."""
+    options = _parser().parse_args(arguments)
+    try:
+        answer, code = _run(options)
+    except Problem as problem:
+        print(f"passportd: {problem}", file=sys.stderr)
+        return 4
+    except PassportdError as error:
+        print(f"passportd: {error}", file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f"passportd: the input is no envelope: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(answer, separators=(",", ":"), ensure_ascii=False))
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
