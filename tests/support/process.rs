@@ -1,0 +1,100 @@
+//! The daemon's processes: starting, finding and ending them, each by its own id.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A role that the test has started.
+pub(crate) struct Started {
+    /// `run`, `front` or `signer`.
+    pub(crate) role: &'static str,
+    child: Child,
+}
+
+impl Started {
+    /// Starts `passportd <role>`; what it says goes to the end of `log`.
+    pub(crate) fn new(role: &'static str, dir: &Path, log: &Path) -> Self {
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let mut command = command(role, dir);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        Self { role, child: command.spawn().unwrap() }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Has it end, by SIGTERM, and by SIGKILL after `patience`: it and what it has started.
+    pub(crate) fn stop(&mut self, patience: Duration) -> ExitStatus {
+        let family = children(self.pid());
+        for pid in &family {
+            // A child that a test has stopped could not end.
+            signal(*pid, Signal::SIGCONT);
+        }
+        signal(self.pid(), Signal::SIGCONT);
+        signal(self.pid(), Signal::SIGTERM);
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if let Some(status) = self.ended() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        eprintln!("{} does not end; killing it and its children {family:?}", self.role);
+        for pid in children(self.pid()) {
+            signal(pid, Signal::SIGKILL);
+        }
+        drop(self.child.kill());
+        self.child.wait().unwrap()
+    }
+}
+
+/// `passportd <role>` of this build, with a clean environment.
+pub(crate) fn command(role: &str, dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passportd"));
+    let level = std::env::var("PASSPORTD_LOG").unwrap_or_else(|_| "info".to_owned());
+    command.env_clear().env("PASSPORTD_LOG", level).env("RUST_BACKTRACE", "1");
+    command.env("SOFTHSM2_CONF", dir.join("softhsm2.conf"));
+    command.arg(role).arg("--config").arg(dir.join("passportd.toml"));
+    command
+}
+
+/// Sends a signal; a process that is gone is no failure.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    if let Err(error) = kill(Pid::from_raw(pid), signal) {
+        eprintln!("{signal} to {pid}: {error}");
+    }
+}
+
+/// The children of a process.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let path = PathBuf::from(format!("/proc/{pid}/task/{pid}/children"));
+    let list = std::fs::read_to_string(path).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+/// Whether every thread of a process is stopped (state `T` of proc_pid_stat(5)).
+pub(crate) fn stands_still(pid: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()).all(|stat| {
+        // The name before the state stands in parentheses and may hold anything.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+    })
+}
+
+/// The role that a process plays: its first argument.
+pub(crate) fn role_of(pid: i32) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let argument = line.split(|byte| *byte == 0).nth(1)?;
+    String::from_utf8(argument.to_vec()).ok()
+}
