@@ -1,0 +1,187 @@
+//! Problems of a daemon in trouble: a signer that is gone, stuck or slow, and disks that are full.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use passportd::wire::ceremony::PlanKind;
+use passportd::wire::{AdminOp, Code, ServiceOk, ServiceOp};
+
+use crate::support::house::FIRST_KEY;
+use crate::support::passports::{demo, for_demo};
+use crate::support::raw::request;
+use crate::support::{House, Options, Roles, eventually, root_or_skip, skipped};
+
+/// What the tests of this file show.
+pub(crate) const CODES: [Code; 4] =
+    [Code::HsmUnavailable, Code::HsmTimeout, Code::AuditUnavailable, Code::StoreUnavailable];
+
+#[test]
+fn without_a_signer_issuing_says_hsm_unavailable_and_verification_goes_on() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    let mut raw = house.raw();
+    let passport = raw.issue(demo("before")).unwrap();
+    house.kill("signer");
+    let problem = eventually("the front notices", Duration::from_secs(5), || raw.issue(demo("x")).err());
+    assert_eq!((problem.code, problem.retryable), (Code::HsmUnavailable, true));
+    assert!(problem.retry_after_ms.is_some());
+    assert!(matches!(raw.verify(for_demo(), &passport), Ok(passportd::wire::Verdict::Accepted(_))));
+    eventually("readyz says so", Duration::from_secs(5), || (house.get("/readyz").0 == 503).then_some(()));
+    let health = house.health();
+    assert!(!health.issue_ready && health.verify_ready, "{health:?}");
+    assert_eq!(house.metric("svc_passport_dependency_up{dep=\"kms\"}"), 0.0);
+
+    house.start_role("signer");
+    house.wait_ready();
+    let again = raw.issue(demo("after")).unwrap();
+    assert_eq!(house.metric("passport_signer_restarts_total"), 1.0);
+    assert!(house.metric("passport_issuance_blocked_total{reason=\"hsm_unavailable\"}") >= 1.0);
+    house.assert_on_record([&passport.msg[..], &again.msg[..]]);
+}
+
+#[test]
+fn run_starts_a_dead_signer_again() {
+    let mut house = House::start(Options::default());
+    let passport = house.raw().issue(demo("before")).unwrap();
+    house.kill("signer");
+    let again = eventually("a new signer signs", Duration::from_secs(10), || match house.raw().issue(demo("x")) {
+        Ok(passport) => Some(passport),
+        Err(problem) => {
+            assert!(problem.retryable, "{problem:?}");
+            None
+        }
+    });
+    house.wait_ready();
+    house.assert_on_record([&passport.msg[..], &again.msg[..]]);
+}
+
+#[test]
+fn a_stopped_signer_is_a_timeout_for_those_under_way_and_busy_for_those_behind() {
+    let options = Options::default().set("hsm.op_timeout_ms", 300).set("limits.issue_concurrency", 8);
+    // Half of what all may have under way is one user's.
+    let house = House::start(options.roles(Roles::Apart));
+    let mut raw = house.raw();
+    house.freeze("signer");
+    let begun = Instant::now();
+    let asked: Vec<u8> = (1..=10).flat_map(|id| request(id, ServiceOp::Issue(demo("x")))).collect();
+    raw.send(&asked).unwrap();
+    let codes: Vec<_> = (0..10).map(|_| raw.reply().result.unwrap_err().code).collect();
+    // The others need not wait to be told.
+    let count = |which| codes.iter().filter(|code| **code == which).count();
+    let (timeout, busy) = (count(Code::HsmTimeout), count(Code::Busy));
+    assert_eq!((timeout, busy), (4, 6), "{codes:?}");
+    assert_eq!(codes[..busy], vec![Code::Busy; busy], "at once, before any timeout");
+    let took = begun.elapsed();
+    assert!(took > Duration::from_millis(300) && took < Duration::from_millis(2500), "{took:?}");
+    assert_eq!(raw.ask(ServiceOp::Ping), Ok(ServiceOk::Pong));
+    assert!(house.metric("busy_rejections_total{endpoint=\"issue\"}") >= 6.0);
+    house.signal("signer", Signal::SIGCONT);
+    eventually("it signs again", Duration::from_secs(10), || raw.issue(demo("after")).ok());
+    house.assert_on_record([]);
+}
+
+/// A small file system of its own at `dir` of a house to be; `None`, with the reason, where that can't be had.
+struct SmallDisk<'a>(&'a std::path::Path);
+
+impl<'a> SmallDisk<'a> {
+    fn mount(dir: &'a std::path::Path, size: &str, user: Option<(u32, u32)>) -> Option<Self> {
+        let (uid, gid) = user.unwrap_or((0, 0));
+        let options = format!("size={size},mode=0700,uid={uid},gid={gid}");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self(dir)),
+            other => {
+                skipped(&format!("a full disk: a file system can't be mounted here: {other:?}"));
+                None
+            }
+        }
+    }
+
+    /// Takes all that is left.
+    fn fill(&self) {
+        let piece = vec![0; 4096];
+        let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
+        while std::io::Write::write_all(&mut file, &piece).is_ok() {}
+    }
+
+    fn relieve(&self) {
+        std::fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        assert!(Command::new("umount").arg("--lazy").arg(self.0).status().unwrap().success());
+    }
+}
+
+#[test]
+fn a_full_disk_under_the_ledger_stops_issuing_and_nothing_else() {
+    if !root_or_skip("a full disk") {
+        return;
+    }
+    let mut house = House::start(Options::default());
+    house.stop();
+    let dir = house.ledger();
+    let records = house.dir().join("ledger.old");
+    std::fs::rename(&dir, &records).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let Some(disk) = SmallDisk::mount(&dir, "256k", house.front_ids()) else { return };
+    let copied = Command::new("cp").args(["-a", "--"]).arg(records.join(".")).arg(&dir).status().unwrap();
+    assert!(copied.success());
+    house.boot();
+    house.wait_ready();
+    let mut raw = house.raw();
+    let before = raw.issue(demo("before")).unwrap();
+    disk.fill();
+    let problem = eventually("it is full", Duration::from_secs(10), || raw.issue(demo("x")).err());
+    assert_eq!((problem.code, problem.retryable), (Code::AuditUnavailable, true));
+    assert!(raw.verify(for_demo(), &before).is_ok(), "verification goes on");
+    assert_eq!(house.get("/readyz").0, 503);
+    assert!(house.health().conditions.iter().any(|one| one.name == "audit" && !one.ok && !one.detail.is_empty()));
+    let pause = house.admin_raw().admin(AdminOp::PauseIssue { reason: "full" }).unwrap_err();
+    assert_eq!(pause.code, Code::AuditUnavailable, "what can't be put on record is not done");
+    disk.relieve();
+    let after = eventually("there is room again", Duration::from_secs(10), || raw.issue(demo("after")).ok());
+    house.assert_on_record([&before.msg[..], &after.msg[..]]);
+    house.stop();
+}
+
+#[test]
+fn a_full_disk_under_the_state_changes_no_key() {
+    if !root_or_skip("a full disk") {
+        return;
+    }
+    let mut house = House::start(Options::default());
+    house.ceremony(PlanKind::Generate, "t1", "auth");
+    house.stop();
+    let (dir, kept) = (house.dir().join("front"), house.dir().join("front.old"));
+    std::fs::rename(&dir, &kept).unwrap();
+    std::fs::create_dir(&dir).unwrap();
+    let size = std::fs::metadata(kept.join("state.redb")).unwrap().len();
+    let Some(disk) = SmallDisk::mount(&dir, &(size + 16_384).to_string(), house.front_ids()) else { return };
+    assert!(
+        Command::new("cp")
+            .args(["-a", "--sparse=always", "--"])
+            .arg(kept.join("."))
+            .arg(&dir)
+            .status()
+            .unwrap()
+            .success()
+    );
+    house.boot();
+    house.wait_ready();
+    disk.fill();
+    let next = "ed25519/t1/auth/v2";
+    let mut admin = house.admin_raw();
+    match admin.admin(AdminOp::Stage { kid: next }) {
+        Err(problem) => assert_eq!((problem.code, problem.retryable), (Code::StoreUnavailable, true), "{problem:?}"),
+        Ok(done) => panic!("the disk is full, and yet {done:?}"),
+    }
+    assert_eq!(house.raw().issue(demo("x")).unwrap().kid, FIRST_KEY);
+    disk.relieve();
+    house.stage(next).unwrap();
+    house.activate(next).unwrap();
+    assert_eq!(house.raw().issue(demo("x")).unwrap().kid, next);
+    house.stop();
+}
