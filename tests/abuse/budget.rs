@@ -1,0 +1,151 @@
+//! Bounds on what one request, one connection and one user may take.
+
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use passportd::passport::OwnedEnvelope;
+use passportd::wire::{Code, Greeting, MAX_FRAME, ServiceOk, ServiceOp, Verdict, WIRE_VERSION, decode};
+
+use super::support::options::POLICY;
+use super::support::passports::{demo, for_demo, on_wire};
+use super::support::raw::{Raw, request};
+use super::support::{House, Options, eventually, people, root_or_skip};
+
+const OTHER: u32 = 41_002;
+
+#[test]
+fn without_bytes_left_a_request_is_busy_and_the_connection_lives_on() {
+    let house = House::start(Options::default().set("limits.max_bytes_per_uid", 2 << 20));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    // Two frames of which only the beginning comes take all that this user may hold; a third, larger than one read, has
+    // to ask for its own.
+    let header = u32::try_from(MAX_FRAME - 8).unwrap().to_be_bytes();
+    let held: Vec<Raw> = (0..2)
+        .map(|_| {
+            let mut raw = house.raw();
+            raw.send(&header).unwrap();
+            raw
+        })
+        .collect();
+    let items: Vec<OwnedEnvelope> = vec![passport; 400];
+    let op = || ServiceOp::VerifyBatch { want: for_demo(), items: items.iter().map(on_wire).collect() };
+    let mut raw = house.raw();
+    eventually("the bytes are taken", Duration::from_secs(5), || {
+        let id = raw.request(op());
+        let reply = raw.reply();
+        assert_eq!(reply.id, id);
+        reply.result.is_err_and(|problem| problem.code == Code::Busy).then_some(())
+    });
+    let large = request(77, op());
+    for cut in [1, 2, 3, 4, 5, 6, 7, 13, 14, 15, 100, large.len() - 1] {
+        raw.send(&large[..cut]).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        raw.send(&large[cut..]).unwrap();
+        let reply = raw.reply();
+        assert_eq!(reply.id, 77, "cut at {cut}");
+        let problem = reply.result.unwrap_err();
+        assert_eq!((problem.code, problem.retryable), (Code::Busy, true), "cut at {cut}");
+        assert!(raw.ask(ServiceOp::Ping).is_ok(), "cut at {cut}");
+    }
+    drop(held);
+    eventually("the bytes are given back", Duration::from_secs(5), || raw.ask(op()).ok());
+}
+
+#[test]
+fn giant_batches_name_the_limit_and_only_an_oversize_frame_closes() {
+    let house = House::start(Options::default());
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    let mut raw = house.raw();
+    let all = vec![passport.clone(); 513];
+    let problem = raw.verify_batch(for_demo(), &all).unwrap_err();
+    assert_eq!(problem.code, Code::TooLarge);
+    assert!(problem.message.contains("limits.max_batch") && problem.message.contains("512"), "{problem:?}");
+    let problem = raw.ask(ServiceOp::IssueBatch(vec![demo("alice"); 513])).unwrap_err();
+    assert!(problem.code == Code::TooLarge && problem.message.contains("limits.max_batch"), "{problem:?}");
+    let verdicts = raw.verify_batch(for_demo(), &all[..512]).unwrap();
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) && verdicts.len() == 512);
+    assert!(matches!(raw.verify_batch(for_demo(), &[]), Ok(verdicts) if verdicts.is_empty()));
+    // 512 answers of 4 KiB would be two frames.
+    let ctx = format!("{{\"fill\":\"{}\"}}", "x".repeat(3_400));
+    let specs = vec![passportd::wire::IssueSpec { ctx: Some(&ctx), ..demo("alice") }; 300];
+    let fits_in = request(1, ServiceOp::IssueBatch(specs.clone())).len();
+    let problem = if fits_in < MAX_FRAME { raw.ask(ServiceOp::IssueBatch(specs)).err() } else { None };
+    assert!(problem.is_none_or(|problem| problem.code == Code::TooLarge), "an answer that fits no frame");
+    let mut oversize = vec![0; MAX_FRAME + 2];
+    oversize[..4].copy_from_slice(&u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes());
+    oversize[4] = WIRE_VERSION;
+    drop(raw.send(&oversize));
+    assert!(raw.closed());
+}
+
+#[test]
+fn more_in_flight_than_allowed_are_all_answered_once() {
+    let house = House::start(Options::default().set("limits.max_in_flight", 4));
+    let mut raw = house.raw();
+    let frames: Vec<u8> = (1..=200).flat_map(|id| request(id, ServiceOp::Issue(demo("alice")))).collect();
+    let mut writer = raw.stream.try_clone().unwrap();
+    let writer = std::thread::spawn(move || writer.write_all(&frames).unwrap());
+    let mut seen = HashSet::new();
+    for _ in 0..200 {
+        let reply = raw.reply();
+        assert!(matches!(reply.result, Ok(ServiceOk::Issued(_))), "{reply:?}");
+        assert!(seen.insert(reply.id), "{} twice", reply.id);
+    }
+    writer.join().unwrap();
+    assert_eq!(seen, (1..=200).collect());
+}
+
+#[test]
+fn a_half_closed_connection_gets_its_answers() {
+    let house = House::start(Options::default());
+    let mut raw = house.raw();
+    let frames: Vec<u8> = (1..=100).flat_map(|id| request(id, ServiceOp::Issue(demo("alice")))).collect();
+    raw.send(&frames).unwrap();
+    raw.stream.shutdown(Shutdown::Write).unwrap();
+    let mut seen = HashSet::new();
+    while let Some(body) = raw.body().unwrap() {
+        let reply: passportd::wire::Reply = decode(&body).unwrap();
+        assert!(reply.result.is_ok(), "{reply:?}");
+        seen.insert(reply.id);
+    }
+    assert_eq!(seen, (1..=100).collect());
+}
+
+#[test]
+fn beyond_its_share_a_user_is_refused_at_once_and_another_gets_in() {
+    let house = House::start(
+        Options::default().policy(POLICY).set("server.max_connections", 16).set("server.max_connections_per_uid", 8),
+    );
+    let mine: Vec<Raw> = (0..8).map(|_| house.raw()).collect();
+    let begun = Instant::now();
+    let mut ninth = Raw::connect(&house.socket()).unwrap();
+    let greeting = ninth.body().unwrap().expect("a word before it is closed");
+    match decode::<Greeting>(&greeting).unwrap() {
+        Greeting::Refused(problem) => assert_eq!((problem.code, problem.retryable), (Code::Busy, true)),
+        welcome @ Greeting::Welcome(_) => panic!("{welcome:?}"),
+    }
+    assert!(ninth.closed() && begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(house.metric("busy_rejections_total{endpoint=\"connect\"}") >= 1.0);
+    if root_or_skip("another user gets in") {
+        for uid in OTHER..OTHER + 4 {
+            assert!(house.raw_as(uid, uid, &[]).ask(ServiceOp::WhoAmI).is_ok(), "uid {uid}");
+        }
+        let open = "passport_connections{socket=\"service\"}";
+        eventually("they are gone", Duration::from_secs(5), || (house.metric(open) == 8.0).then_some(()));
+        // One other user can't take what is left: the last places are for those who have none yet.
+        let all: Vec<_> =
+            (0..8).map(|_| Raw::over(people::connect_as(&house.socket(), OTHER, OTHER, &[])).unwrap()).collect();
+        let welcomed =
+            all.into_iter().filter_map(|mut raw| matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(raw));
+        assert_eq!(welcomed.collect::<Vec<_>>().len(), 6, "two of 16 are kept");
+        assert!(house.raw_as(OTHER + 9, OTHER, &[]).ask(ServiceOp::WhoAmI).is_ok());
+    }
+    assert!(house.admin_raw().admin(passportd::wire::AdminOp::WhoAmI).is_ok(), "admins have places of their own");
+    drop(mine);
+    eventually("places are given back", Duration::from_secs(5), || {
+        let mut raw = Raw::connect(&house.socket()).ok()?;
+        matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(())
+    });
+}

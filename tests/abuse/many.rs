@@ -1,0 +1,178 @@
+//! Many connections: idle ones, short ones, broken ones, and too few descriptors for them.
+
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use passportd::wire::{Greeting, ServiceOp};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+
+use super::proc;
+use super::support::passports::demo;
+use super::support::raw::{Raw, hello, request};
+use super::support::{House, Options, Users, eventually, root_or_skip, rounds};
+
+const OPEN: &str = "passport_connections{socket=\"service\"}";
+
+/// Lets a process have `files` descriptors, for now or (`hard`) for good; what it had before.
+fn limit(pid: i32, files: u64, hard: bool) -> u64 {
+    let highest = prlimit_of(pid);
+    let maximum = if hard { Some(files) } else { highest };
+    let before = prlimit(Pid::from_raw(pid), Resource::Nofile, Rlimit { current: Some(files), maximum }).unwrap();
+    before.current.unwrap_or(1024)
+}
+
+/// The hard limit of a process.
+fn prlimit_of(pid: i32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    line.split_whitespace().nth(4).unwrap().parse().ok()
+}
+
+/// Lets this process have `files` descriptors.
+fn want_files(files: u64) {
+    let now = getrlimit(Resource::Nofile);
+    if now.current.is_some_and(|current| current < files) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: now.maximum }).unwrap();
+    }
+}
+
+fn quick(house: &House) -> Duration {
+    let mut raw = house.raw();
+    let mut times: Vec<Duration> = (0..50)
+        .map(|_| {
+            let asked = Instant::now();
+            raw.ask(ServiceOp::Ping).unwrap();
+            asked.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[25]
+}
+
+#[test]
+fn a_thousand_idle_connections_cost_little() {
+    want_files(2_000);
+    let house = House::start(
+        Options::default().set("server.max_connections", 2048).set("server.max_connections_per_uid", 1100),
+    );
+    let front = house.pid("front");
+    let (before, alone) = (proc::rss_kib(front), quick(&house));
+    let mut idle: Vec<Raw> = (0..1_000).map(|_| house.raw()).collect();
+    let (grown, beside) = (proc::rss_kib(front) - before, quick(&house));
+    println!(
+        "1,000 idle connections: memory grew by {grown} KiB; a ping took {alone:?} alone and {beside:?} beside them"
+    );
+    assert!(grown < 6 << 10, "memory grew by {grown} KiB");
+    assert!(beside < alone * 5 + Duration::from_millis(2), "{beside:?} against {alone:?}");
+    // Each can still be used.
+    for raw in idle.iter_mut().step_by(97) {
+        assert!(raw.ask(ServiceOp::Ping).is_ok());
+    }
+    let used = proc::cpu(front);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(proc::cpu(front) - used < Duration::from_millis(100), "idle connections take no time");
+    drop(idle);
+    eventually("they are gone", Duration::from_secs(10), || (house.metric(OPEN) == 0.0).then_some(()));
+}
+
+#[test]
+fn who_leaves_in_the_middle_leaves_nothing_behind() {
+    let house = House::start(Options::default());
+    let front = house.pid("front");
+    // The pools of threads and buffers fill first.
+    house.raw().issue(demo("alice")).unwrap();
+    let (threads, files) = (proc::threads(front), proc::descriptors(front).map(|files| files.len()));
+    let issue = request(1, ServiceOp::Issue(demo("alice")));
+    for n in 0..rounds(20) * 25 {
+        let n = usize::try_from(n).unwrap();
+        let mut raw = Raw::connect(&house.socket()).unwrap();
+        // It leaves within the greeting, a header, a body, or before the answer.
+        let all = [hello(), issue.clone(), issue.clone()].concat();
+        let sent = match n % 3 {
+            0 => all.len(),
+            1 => hello().len() + issue.len(),
+            _ => n % all.len(),
+        };
+        drop(raw.send(&all[..sent]));
+        drop(raw);
+    }
+    eventually("connections are gone", Duration::from_secs(10), || (house.metric(OPEN) == 0.0).then_some(()));
+    assert!(house.raw().issue(demo("alice")).is_ok());
+    eventually("threads and descriptors are back", Duration::from_secs(10), || {
+        let now = (proc::threads(front), proc::descriptors(front).map(|files| files.len()));
+        // A connection of the last question may still be closing.
+        (now.0 <= threads && now.1 <= files.map(|files| files + 1)).then_some(())
+    });
+    assert_eq!(house.pid("front"), front);
+}
+
+#[test]
+fn connections_come_and_go() {
+    let house = House::start(Options::default().without_keys());
+    let front = house.pid("front");
+    drop(house.raw());
+    let before = proc::rss_kib(front);
+    for _ in 0..rounds(20) * 200 {
+        drop(UnixStream::connect(house.socket()).unwrap());
+    }
+    eventually("they are gone", Duration::from_secs(10), || (house.metric(OPEN) == 0.0).then_some(()));
+    let grown = proc::rss_kib(front) - before;
+    println!("memory grew by {grown} KiB");
+    assert!(grown < 4 << 10, "memory grew by {grown} KiB");
+    assert!(house.ask(ServiceOp::WhoAmI).is_ok());
+}
+
+#[test]
+fn out_of_descriptors_it_does_not_spin_and_recovers() {
+    if !root_or_skip("looking at another process's descriptors") {
+        return;
+    }
+    // Even root may need a capability to set the limits of another user's process.
+    let house = House::start(Options::default().users(Users::Own));
+    let front = house.pid("front");
+    let open = proc::descriptors(front).unwrap();
+    // The lowest that is free, whatever higher ones were inherited.
+    let free = (0..).find(|fd| !open.contains_key(fd)).unwrap();
+    let before = limit(front, free + 4, false);
+    let waiting: Vec<UnixStream> = (0..40).map(|_| UnixStream::connect(house.socket()).unwrap()).collect();
+    let used = proc::cpu(front);
+    std::thread::sleep(Duration::from_secs(1));
+    let used = proc::cpu(front) - used;
+    println!("out of descriptors for a second: {used:?} of processor time");
+    assert!(used < Duration::from_millis(150), "{used:?}");
+    assert!(house.log().contains("can't accept"), "the log says so");
+    limit(front, before, false);
+    drop(waiting);
+    eventually("connections are taken again", Duration::from_secs(5), || {
+        let mut raw = Raw::connect(&house.socket()).ok()?;
+        matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(())
+    });
+    assert_eq!(house.pid("front"), front);
+    assert!(house.raw().issue(demo("alice")).is_ok());
+}
+
+#[test]
+fn one_user_can_not_take_the_descriptors_that_the_rest_needs() {
+    if !root_or_skip("lowering the hard limit of a process that root must be able to start again") {
+        return;
+    }
+    let mut house = House::start(Options::default());
+    limit(house.pid("run"), 200, true);
+    house.kill("front");
+    house.wait_ready();
+    let taken: Vec<Raw> = (0..250)
+        .filter_map(|_| {
+            let mut raw = Raw::connect(&house.socket()).ok()?;
+            matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(raw)
+        })
+        .collect();
+    println!("{} connections under a limit of 200 descriptors", taken.len());
+    assert!((50..=104).contains(&taken.len()), "{}", taken.len());
+    assert!(house.admin_raw().admin(passportd::wire::AdminOp::WhoAmI).is_ok(), "admins get in");
+    assert_eq!(house.get("/healthz").0, 200, "so does Prometheus");
+    // A new link to the signer needs a descriptor too.
+    house.kill("signer");
+    let mut mine = taken.into_iter().next().unwrap();
+    eventually("passports are issued again", Duration::from_secs(15), || mine.issue(demo("alice")).ok());
+    assert!(house.log().contains("raise LimitNOFILE="), "the log says what to do");
+}

@@ -1,0 +1,153 @@
+//! Full disks.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use passportd::wire::ceremony::PlanKind;
+use passportd::wire::{Code, ServiceOk, ServiceOp, Verdict};
+
+use super::load::Load;
+use super::support::passports::{demo, for_demo};
+use super::support::{House, Options, Users, eventually, ledger, people, root_or_skip};
+
+/// A small file system of its own, until this value goes.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    /// None, with the reason printed, where nothing may be mounted.
+    fn new(kib: u32, test: &str) -> Option<Self> {
+        if !root_or_skip(test) {
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("passportd-disk-").tempdir().unwrap();
+        let options = format!("size={kib}k,mode=755");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output().unwrap();
+        if !mounted.status.success() {
+            crate::support::skipped(&format!(
+                "{test} can't mount: {}",
+                String::from_utf8_lossy(&mounted.stderr).trim()
+            ));
+            return None;
+        }
+        Some(Self { dir })
+    }
+
+    /// A directory on it that belongs to the front's user.
+    fn private(&self, name: &str) -> PathBuf {
+        let dir = self.dir.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+        if let Some((front, _)) = people::unprivileged_users() {
+            let (uid, gid) = people::ids(&front);
+            chown(&dir, Some(uid), Some(gid)).unwrap();
+        }
+        dir
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let zeros = vec![0; 4096];
+        let mut filler = fs::File::options().create(true).append(true).open(self.dir.path().join("filler")).unwrap();
+        while std::io::Write::write_all(&mut filler, &zeros).is_ok() {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.dir.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("--lazy").arg(self.dir.path()).status());
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
+    let Some(disk) = Disk::new(2_048, "a full disk") else { return };
+    let dir = disk.private("ledger");
+    let mut house = House::start(Options::default().users(Users::Split).set("audit.dir", text(&dir)));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    let load = Load::start(&house, 2, 2);
+    disk.fill();
+    let full = || house.raw().issue(demo("bob")).err().filter(|problem| problem.code == Code::AuditUnavailable);
+    let problem = eventually("issuing stops", Duration::from_secs(20), full);
+    assert!(problem.retryable, "{problem:?}");
+    match house.ask(ServiceOp::IssueBatch(vec![demo("bob"); 20])) {
+        Ok(ServiceOk::IssuedBatch(all)) => assert!(all.iter().all(Result::is_err), "nothing is released"),
+        other => panic!("{other:?}"),
+    }
+    let (status, report) = house.get("/readyz");
+    assert!(status == 503 && report.contains("\"audit\""), "{status} {report}");
+    assert!(matches!(house.raw().verify(for_demo(), &passport), Ok(Verdict::Accepted(_))), "verification goes on");
+
+    // It must be able to start like this, or verification would end with a crash. Each start leaves a record as long as
+    // some bytes are left; then it has to do without.
+    for _ in 0..12 {
+        house.kill("front");
+        eventually("verification goes on after a crash", Duration::from_secs(15), || {
+            let mut raw = super::support::raw::Raw::connect(&house.socket()).ok()?;
+            raw.greet().ok()?;
+            matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))).then_some(())
+        });
+    }
+    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::AuditUnavailable);
+
+    disk.make_room();
+    eventually("passports are issued again", Duration::from_secs(10), || house.raw().issue(demo("carol")).ok());
+    house.wait_ready();
+    let (issued, verified) = load.end();
+    println!("{:?}", issued.problems);
+    assert_eq!((verified.refused, verified.problems.len()), (0, 0));
+    let records = ledger::issued(&dir);
+    assert!(issued.jtis.iter().all(|jti| records.get(jti) == Some(&1)), "each that was received is on record");
+    ledger::assert_chain(&dir);
+    let events: Vec<String> = ledger::records(&dir).iter().map(|record| record["event"].to_string()).collect();
+    assert!(events.iter().any(|event| event.contains("break")), "the outage is on record");
+    house.stop();
+}
+
+#[test]
+fn with_a_full_disk_under_the_state_a_key_change_fails_and_can_be_repeated() {
+    let Some(disk) = Disk::new(16 << 10, "a full disk") else { return };
+    let dir = disk.private("state");
+    let mut house = House::start(Options::default().set("state.path", text(&dir.join("state.redb"))));
+    house.raw().issue(demo("alice")).unwrap();
+    let report = house.ceremony(PlanKind::Generate, "t1", "auth");
+    let kid = report.keys.iter().map(|key| key.kid.clone()).find(|kid| kid.ends_with("/v2")).unwrap();
+    disk.fill();
+    let before = house.ask(ServiceOp::Keys { if_etag: None }).unwrap();
+    // The file may have room left inside; what matters is that it is one or the other.
+    match house.admin_raw().admin(passportd::wire::AdminOp::Stage { kid: &kid }) {
+        Err(problem) => {
+            assert_eq!(problem.code, Code::StoreUnavailable, "{problem:?}");
+            let after = house.ask(ServiceOp::Keys { if_etag: None }).unwrap();
+            assert_eq!(before, after, "nothing has changed");
+        }
+        Ok(_) => println!("the state's file had room left inside"),
+    }
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    assert!(matches!(house.raw().verify(for_demo(), &passport), Ok(Verdict::Accepted(_))));
+    disk.make_room();
+    eventually("the key is staged", Duration::from_secs(10), || house.stage(&kid).ok());
+    house.activate(&kid).unwrap();
+    house.wait_ready();
+    house.kill("front");
+    house.wait_ready();
+    assert_eq!(house.raw().issue(demo("alice")).unwrap().kid, kid);
+    assert!(
+        matches!(house.raw().verify(for_demo(), &passport), Ok(Verdict::Accepted(_))),
+        "the old key still verifies"
+    );
+    ledger::assert_chain(&house.ledger());
+}

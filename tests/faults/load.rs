@@ -1,0 +1,144 @@
+//! Clients that issue and verify until they are told to stop, and remember what they were told.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use passportd::passport::OwnedEnvelope;
+use passportd::wire::{Code, Greeting, Reply, ServiceOk, ServiceOp, Verdict, decode};
+
+use super::support::House;
+use super::support::ledger::jti;
+use super::support::passports::{demo, for_demo, on_wire, owned};
+use super::support::raw::{Raw, request};
+
+/// Requests of one connection under way at once.
+const PIPELINED: usize = 8;
+
+/// What one client was told.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// The ids of passports received.
+    pub(crate) jtis: Vec<String>,
+    /// Verdicts that accept.
+    pub(crate) accepted: u64,
+    /// Problems by code, and whether all were marked as worth trying again.
+    pub(crate) problems: BTreeMap<String, u64>,
+    /// Codes of problems that were not marked so.
+    pub(crate) final_problems: Vec<Code>,
+    /// Verdicts that refuse.
+    pub(crate) refused: u64,
+    /// Connections that broke.
+    pub(crate) broken: u64,
+    /// The longest that one answer took.
+    pub(crate) slowest: Duration,
+}
+
+impl Told {
+    fn merge(mut self, other: Self) -> Self {
+        self.jtis.extend(other.jtis);
+        self.accepted += other.accepted;
+        for (code, count) in other.problems {
+            *self.problems.entry(code).or_default() += count;
+        }
+        self.final_problems.extend(other.final_problems);
+        self.refused += other.refused;
+        self.broken += other.broken;
+        self.slowest = self.slowest.max(other.slowest);
+        self
+    }
+
+    fn note(&mut self, reply: Reply) {
+        match reply.result {
+            Ok(ServiceOk::Issued(issued)) => self.jtis.push(jti(&owned(issued).msg)),
+            Ok(ServiceOk::Verdict(Verdict::Accepted(_))) => self.accepted += 1,
+            Ok(ServiceOk::Verdict(Verdict::Refused(_))) => self.refused += 1,
+            Ok(other) => panic!("{other:?}"),
+            Err(problem) => {
+                *self.problems.entry(problem.code.to_string()).or_default() += 1;
+                if !problem.retryable {
+                    self.final_problems.push(problem.code);
+                }
+            }
+        }
+    }
+}
+
+/// Clients at work.
+pub(crate) struct Load {
+    stop: Arc<AtomicBool>,
+    issuers: Vec<JoinHandle<Told>>,
+    verifiers: Vec<JoinHandle<Told>>,
+}
+
+impl Load {
+    /// Starts `issuers` and `verifiers` with a connection each.
+    pub(crate) fn start(house: &House, issuers: usize, verifiers: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let passport = house.raw().issue(demo("verified")).unwrap();
+        let spawn = |passport: Option<OwnedEnvelope>| {
+            let (stop, socket) = (Arc::clone(&stop), house.socket());
+            std::thread::spawn(move || work(&stop, &socket, passport.as_ref()))
+        };
+        let issuers = (0..issuers).map(|_| spawn(None)).collect();
+        let verifiers = (0..verifiers).map(|_| spawn(Some(passport.clone()))).collect();
+        Self { stop: Arc::clone(&stop), issuers, verifiers }
+    }
+
+    /// Ends them; what issuers and verifiers were told.
+    pub(crate) fn end(self) -> (Told, Told) {
+        self.stop.store(true, Ordering::Relaxed);
+        let all = |threads: Vec<JoinHandle<Told>>| {
+            threads.into_iter().map(|thread| thread.join().unwrap()).fold(Told::default(), Told::merge)
+        };
+        (all(self.issuers), all(self.verifiers))
+    }
+}
+
+fn work(stop: &AtomicBool, socket: &Path, passport: Option<&OwnedEnvelope>) -> Told {
+    let mut told = Told::default();
+    while !stop.load(Ordering::Relaxed) {
+        match connect(socket) {
+            Some(raw) => converse(stop, raw, passport, &mut told),
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+    told
+}
+
+fn connect(socket: &Path) -> Option<Raw> {
+    let mut raw = Raw::connect(socket).ok()?;
+    matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(raw)
+}
+
+/// Keeps some requests under way until told to stop; then takes the answers that are still to come.
+fn converse(stop: &AtomicBool, mut raw: Raw, passport: Option<&OwnedEnvelope>, told: &mut Told) {
+    let (mut next, mut waiting) = (1, BTreeMap::new());
+    let mut writable = true;
+    loop {
+        while writable && waiting.len() < PIPELINED && !stop.load(Ordering::Relaxed) {
+            let frame = match passport {
+                Some(passport) => request(next, ServiceOp::Verify { want: for_demo(), passport: on_wire(passport) }),
+                None => request(next, ServiceOp::Issue(demo("alice"))),
+            };
+            // A daemon that ends does not read any more, and may still have answers.
+            writable = raw.send(&frame).is_ok();
+            waiting.insert(next, Instant::now());
+            next += 1;
+        }
+        if waiting.is_empty() {
+            return;
+        }
+        let Ok(Some(body)) = raw.body() else {
+            told.broken += 1;
+            return;
+        };
+        let reply: Reply = decode(&body).unwrap();
+        let asked = waiting.remove(&reply.id).expect("one answer for each request");
+        told.slowest = told.slowest.max(asked.elapsed());
+        told.note(reply);
+    }
+}
