@@ -1,0 +1,249 @@
+//! The unit files: that systemd understands them, that they fit the daemon and each other, and how exposed they leave it.
+#![cfg(test)]
+
+#[path = "units/files.rs"]
+mod files;
+#[path = "units/own_users.rs"]
+mod own_users;
+#[expect(dead_code, unused_imports, reason = "shared by several tests")]
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use passportd::boot::EXIT_CONFIG;
+use passportd::config::{Config, DEFAULT_FILE, Sources};
+use passportd::hsm::serve::ALIVE_EVERY;
+
+use files::{UNITS, Unit, folder, sysusers, tmpfiles};
+
+/// What `systemd-analyze security --offline=true` of systemd 252 says, in tenths: as measured, so that it can only fall.
+const EXPOSURE: [(&str, u32); 3] =
+    [("passportd.service", 12), ("passportd-signer.service", 5), ("passportd-ceremony@.service", 5)];
+
+/// What an operator or a package puts there; everything else that a unit names must come from `tmpfiles.d`.
+const PROVIDED: [&str; 9] = [
+    DEFAULT_FILE,
+    "/etc/passportd/hsm-pin",
+    "/etc/passportd/softhsm2.conf",
+    "/usr/bin/passportd",
+    "/usr/bin/passportctl",
+    "/usr/lib",
+    "/lib",
+    "/lib64",
+    "/",
+];
+
+/// Most connections that [server] max_connections can be set to, and what the front wants beside them.
+const MOST_FILES: u64 = 16_384 + 96;
+
+fn analyze(arguments: &[&str]) -> Option<Output> {
+    match Command::new("systemd-analyze").args(arguments).env("SYSTEMD_COLORS", "0").output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            support::softhsm::skipped::skipped(&format!(
+                "systemd-analyze does not run ({error}); it is in the package systemd"
+            ));
+            None
+        }
+    }
+}
+
+/// A root directory with the units and with programs where they look for them, one unit changed.
+fn root(changed: &str, from: &str, to: &str) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let (units, programs) = (root.path().join("etc/systemd/system"), root.path().join("usr/bin"));
+    fs::create_dir_all(&units).unwrap();
+    fs::create_dir_all(&programs).unwrap();
+    for unit in UNITS {
+        let text = fs::read_to_string(folder().join(unit)).unwrap();
+        let text = if unit == changed { text.replacen(from, to, 1) } else { text };
+        fs::write(units.join(unit), text).unwrap();
+    }
+    for program in ["passportd", "passportctl"] {
+        fs::write(programs.join(program), "#!/bin/sh\n").unwrap();
+        fs::set_permissions(programs.join(program), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    root
+}
+
+/// Whether systemd finds nothing to say about the units in a root directory; what it says.
+fn verified(root: &Path) -> Option<(bool, String)> {
+    let root_argument = format!("--root={}", root.display());
+    let paths = UNITS.map(|unit| root.join("etc/systemd/system").join(unit).to_str().unwrap().to_owned());
+    let mut arguments = vec!["verify", "--man=no", "--recursive-errors=no", &root_argument];
+    arguments.extend(paths.iter().map(String::as_str));
+    let output = analyze(&arguments)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // An assignment that systemd does not know is only a warning to it.
+    Some((output.status.success() && said.is_empty(), said))
+}
+
+#[test]
+fn systemd_has_nothing_to_say_about_the_units() {
+    let Some((good, said)) = verified(root("", "", "").path()) else { return };
+    assert!(good, "{said}");
+    for (unit, from, to) in [
+        ("passportd.service", "ProtectHome=", "ProtectHouse="),
+        ("passportd.service", "/usr/bin/passportd front", "/usr/bin/passporta front"),
+        ("passportd-signer.service", "WatchdogSec=10s", "WatchdogSec=soon"),
+        ("passportd-ceremony.socket", "ListenStream=", "# "),
+    ] {
+        let (good, said) = verified(root(unit, from, to).path()).unwrap();
+        assert!(!good && !said.is_empty(), "{unit} with {to:?} passes");
+    }
+}
+
+#[test]
+fn the_exposure_only_falls() {
+    for (unit, most) in EXPOSURE {
+        let path = folder().join(unit);
+        let threshold = format!("--threshold={most}");
+        let arguments = ["security", "--offline=true", "--no-pager", &threshold, path.to_str().unwrap()];
+        let Some(output) = analyze(&arguments) else { return };
+        let said = String::from_utf8_lossy(&output.stdout);
+        let line = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&said);
+        println!("{line} (at most {}.{})", most / 10, most % 10);
+        assert!(output.status.success() && line.contains("exposure"), "{said}");
+    }
+}
+
+#[test]
+fn every_user_group_and_path_of_a_unit_exists() {
+    let ((users, groups), directories) = (sysusers(), tmpfiles());
+    for (path, directory) in &directories {
+        assert!(users.contains(&directory.user) && groups.contains(&directory.group), "{}", path.display());
+    }
+    for unit in UNITS.map(Unit::read) {
+        let user = unit.words("User").chain(unit.words("SocketUser").filter(|user| *user != "root"));
+        user.for_each(|user| assert!(users.contains(user), "{}: {user}", unit.name));
+        let group = unit.words("Group").chain(unit.words("SupplementaryGroups"));
+        group.for_each(|group| assert!(groups.contains(group), "{}: {group}", unit.name));
+        let names = ["ReadWritePaths", "InaccessiblePaths", "NoExecPaths", "ExecPaths", "ExecStart", "ExecReload"];
+        let named = names.iter().flat_map(|key| unit.words(key)).map(str::to_owned);
+        let credentials = unit.words("LoadCredential").filter_map(|word| Some(word.split_once(':')?.1.to_owned()));
+        let variables = unit.words("Environment").filter_map(|word| Some(word.split_once('=')?.1.to_owned()));
+        let sockets = unit.words("ListenStream").map(|path| parent(path).to_str().unwrap().to_owned());
+        for path in named.chain(credentials).chain(variables).chain(sockets) {
+            let path = path.trim_start_matches('-');
+            // Names of roles and options are no paths, and sockets are made by those who listen.
+            if !path.starts_with('/') || path.ends_with(".sock") {
+                continue;
+            }
+            let known = directories.contains_key(Path::new(path)) || PROVIDED.contains(&path);
+            assert!(known, "{}: nobody makes {path}", unit.name);
+        }
+    }
+}
+
+fn parent(path: impl AsRef<Path>) -> PathBuf {
+    path.as_ref().parent().unwrap().to_owned()
+}
+
+/// The shipped configuration, from a copy with the mode that it must have.
+fn shipped() -> Config {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("passportd.toml");
+    fs::copy(folder().join("passportd.toml"), &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let loaded = Config::load(&Sources::new(Some(file), [])).unwrap();
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    Config::clone(&loaded.config)
+}
+
+#[test]
+fn the_shipped_configuration_fits_the_units() {
+    let (config, directories) = (shipped(), tmpfiles());
+    let [_, front, signer, socket, ceremony] = UNITS.map(Unit::read);
+    let (server, hsm) = (&config.server, &config.hsm);
+    let user = |unit: &Unit| Some(unit.one("User").to_owned());
+    assert_eq!((&server.user, &server.hsm_user), (&user(&front), &user(&signer)));
+    assert_eq!(user(&ceremony), server.hsm_user);
+    for group in [&server.socket_group, &server.admin_socket_group] {
+        let group = group.as_deref().unwrap();
+        assert!(
+            front.words("SupplementaryGroups").any(|known| known == group),
+            "the front can't give a socket to {group}"
+        );
+    }
+    // Whoever writes has the right to, by unit and by owner.
+    let state = parent(&config.state.path);
+    let audit = parent(&config.audit.dir);
+    let writes = [
+        (&front, "passportd", vec![parent(&server.socket), parent(&server.admin_socket), state, audit]),
+        (&signer, "passportd-hsm", vec![parent(&hsm.socket)]),
+        (&ceremony, "passportd-hsm", vec![hsm.state_dir.clone(), parent(hsm.store.as_ref().unwrap())]),
+    ];
+    for (unit, user, paths) in writes {
+        for path in paths {
+            assert!(
+                unit.words("ReadWritePaths").any(|open| Path::new(open) == path),
+                "{}: {}",
+                unit.name,
+                path.display()
+            );
+            assert_eq!(directories[&path].user, user, "{}", path.display());
+        }
+    }
+    // The signer gives its socket to the front's group by the directory, and nobody else gets through it.
+    let link = &directories[&parent(&hsm.socket)];
+    assert_eq!((link.mode, link.group.as_str()), (0o2750, server.user.as_deref().unwrap()));
+    assert_eq!(Path::new(socket.one("ListenStream")), hsm.ceremony_socket);
+    let variable = format!("SOFTHSM2_CONF={}", hsm.module_config.as_ref().unwrap().display());
+    assert_eq!((signer.one("Environment"), ceremony.one("Environment")), (variable.as_str(), variable.as_str()));
+    assert!(hsm.pin_path().is_none() && signer.one("LoadCredential").starts_with("hsm-pin:"));
+    assert!(front.seconds("TimeoutStopSec") > server.graceful_shutdown_timeout_s);
+}
+
+#[test]
+fn the_units_know_the_daemon_and_its_traps() {
+    let [_, front, signer, _, ceremony] = UNITS.map(Unit::read);
+    for unit in [&front, &signer] {
+        assert_eq!(unit.one("RestartPreventExitStatus"), EXIT_CONFIG.to_string());
+        assert_eq!((unit.one("Type"), unit.one("Restart")), ("notify", "always"));
+    }
+    assert!(signer.seconds("WatchdogSec") >= 2 * ALIVE_EVERY.as_secs());
+    assert_eq!(front.all("WatchdogSec").count(), 0, "the front does not say that it lives");
+    let hard: u64 = front.one("LimitNOFILE").split_once(':').unwrap().1.parse().unwrap();
+    assert!(hard >= MOST_FILES, "{hard}");
+    for unit in [&front, &signer, &ceremony] {
+        // Every peer would look like uid 65534, and state would belong to nobody that an auditor knows (DESIGN §13).
+        for key in ["PrivateUsers", "DynamicUser"] {
+            assert_eq!(unit.all(key).count(), 0, "{}: {key}", unit.name);
+        }
+        assert_eq!((unit.one("CapabilityBoundingSet"), unit.one("NoNewPrivileges")), ("", "yes"), "{}", unit.name);
+    }
+    assert_eq!(front.all("ProcSubset").count(), 0, "the front reads /proc/sys/kernel/overflowuid");
+    assert_eq!(
+        front.all("LoadCredential").count() + ceremony.all("LoadCredential").count(),
+        0,
+        "the signer has the PIN"
+    );
+}
+
+#[test]
+fn the_programs_take_the_arguments_of_the_units() {
+    let programs = [
+        ("/usr/bin/passportd", env!("CARGO_BIN_EXE_passportd")),
+        ("/usr/bin/passportctl", env!("CARGO_BIN_EXE_passportctl")),
+    ];
+    let mut lines = 0;
+    for unit in UNITS.map(Unit::read) {
+        for line in unit.all("ExecStart").chain(unit.all("ExecReload")) {
+            lines += 1;
+            let words: Vec<_> = line.split_whitespace().collect();
+            let program = programs.iter().find(|(path, _)| *path == words[0]).unwrap().1;
+            // Help comes at the end: what stands before it must have been understood.
+            let help =
+                |words: &[&str]| Command::new(program).args(words).arg("--help").output().unwrap().status.success();
+            assert!(help(&words[1..]), "{line}");
+            assert!(!help(&[&words[1..], &["--unheard-of"]].concat()), "any argument passes");
+            if let Some(at) = words.iter().position(|word| *word == "--config") {
+                assert_eq!(words[at + 1], DEFAULT_FILE, "passportctl looks there");
+            }
+        }
+    }
+    assert_eq!(lines, 4);
+}
