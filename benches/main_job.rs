@@ -1,0 +1,161 @@
+//! The bars of the main job, over a real daemon and a real SoftHSM: a table, and `bench.json` in the target directory.
+//!
+//! Machines are noisy, so a bar is a ratio of two figures that are taken in turns, round by round; its value is the
+//! median of the rounds' ratios.
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a program of the bench's"
+)]
+#![expect(clippy::indexing_slicing, clippy::print_stderr, reason = "as above; the harness it borrows is a test's")]
+
+#[expect(dead_code, reason = "shared by several tests")]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use passportd::hsm::bench::raw_sign_rate;
+use passportd::hsm::{ModuleConfig, TokenChoice};
+use passportd::secret::Pin;
+use serde_json::{Value, json};
+use support::softhsm::{LABEL, PIN, SoftHsm, module};
+use support::{House, Options};
+
+/// Tells this program to measure the module alone and print its rate.
+const RAW: &str = "PASSPORTD_BENCH_RAW_SESSIONS";
+/// Rounds of each comparison.
+const ROUNDS: usize = 5;
+/// Length of one figure.
+const SECONDS: u64 = 2;
+/// Sessions of the signer and of the raw figure alike.
+const SESSIONS: usize = 1;
+
+struct Bar {
+    name: &'static str,
+    value: f64,
+    unit: &'static str,
+    bar: &'static str,
+    pass: bool,
+}
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
+        return;
+    }
+    if let Ok(sessions) = std::env::var(RAW) {
+        return println!("{}", raw(sessions.parse().unwrap()));
+    }
+    let Some(hsm) = SoftHsm::new() else { return };
+    let mut house = House::start(Options::default().set("hsm.sessions", i64::try_from(SESSIONS).unwrap()));
+    let mut bars = vec![issue(&house, &hsm), verify(&house)];
+    bars.extend(footprint(&house));
+    bars.push(start(&mut house));
+    report(&bars);
+}
+
+/// Issue throughput of eight pipelined clients, audit on, against the module's own rate with as many sessions.
+fn issue(house: &House, hsm: &SoftHsm) -> Bar {
+    let mut ratios = Vec::new();
+    println!("round  raw C_Sign/s  issued/s  ratio  front us  signer us");
+    for round in 1..=ROUNDS {
+        let raw = raw_figure(hsm);
+        let ours = ctl(house, &["bench", "issue", "--connections", "8", "--in-flight", "8"]);
+        assert_eq!(ours["errors"], 0, "{ours}");
+        let rate = ours["per_second"].as_f64().unwrap();
+        let (front, signer) = (&ours["front_cpu_us_per_item"], &ours["signer_cpu_us_per_item"]);
+        println!("{round:5}  {raw:12.0}  {rate:8.0}  {:5.2}  {front:8}  {signer:9}", rate / raw);
+        ratios.push(rate / raw);
+    }
+    let value = median(ratios);
+    Bar { name: "issue_of_raw_c_sign", value, unit: "ratio", bar: ">= 0.65", pass: value >= 0.65 }
+}
+
+/// One verification at a time, against a bare echo of the same sizes and one `verify_strict`.
+fn verify(house: &House) -> Bar {
+    let ours = ctl(house, &["bench", "verify", "--compare", "--seconds", "10"]);
+    println!(
+        "one verify at a time: p50 {} us; echo p50 {} us; verify_strict {} us", //
+        ours["p50_us"], ours["echo_p50_us"], ours["verify_strict_us"]
+    );
+    let value = ours["ratio"].as_f64().unwrap();
+    Bar { name: "verify_p50_of_echo_and_strict", value, unit: "ratio", bar: "<= 1.25", pass: value <= 1.25 }
+}
+
+/// Resident memory after the load has gone.
+fn footprint(house: &House) -> [Bar; 2] {
+    let status = ctl(house, &["status"]);
+    let mib = |role: &str| status["processes"][role]["rss_kib"].as_f64().unwrap() / 1024.0;
+    let bar = |name, value: f64| Bar { name, value, unit: "MiB", bar: "<= 40", pass: value <= 40.0 };
+    [bar("front_rss", mib("front")), bar("signer_rss", mib("signer"))]
+}
+
+/// From the start of `run` to `readyz`, with keys.
+fn start(house: &mut House) -> Bar {
+    let times = (0..ROUNDS).map(|_| {
+        house.stop();
+        let begun = Instant::now();
+        house.boot();
+        house.wait_ready();
+        begun.elapsed().as_secs_f64()
+    });
+    let value = median(times.collect());
+    Bar { name: "start_to_ready", value, unit: "s", bar: "<= 1", pass: value <= 1.0 }
+}
+
+fn report(bars: &[Bar]) {
+    println!("\n{:32} {:>10} {:6} {:>8}", "bar", "value", "unit", "wanted");
+    for Bar { name, value, unit, bar, pass } in bars {
+        println!("{name:32} {value:10.3} {unit:6} {bar:>8} {}", if *pass { "ok" } else { "NOT REACHED" });
+    }
+    let list: Vec<Value> = bars
+        .iter()
+        .map(|one| json!({ "name": one.name, "value": one.value, "unit": one.unit, "bar": one.bar, "pass": one.pass }))
+        .collect();
+    let target = std::env::var("PASSPORTD_BENCH_JSON").unwrap_or_else(|_| "target/bench.json".to_owned());
+    std::fs::write(&target, serde_json::to_string_pretty(&list).unwrap() + "\n").unwrap();
+    println!("written to {target}");
+}
+
+/// `passportctl`, told where the house is; its JSON.
+fn ctl(house: &House, arguments: &[&str]) -> Value {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+    command.args(arguments).args(["--output", "json"]);
+    if arguments.get(1) == Some(&"issue") {
+        command.args(["--seconds", &SECONDS.to_string()]);
+    }
+    command.env("PASSPORTCTL_SOCKET", house.socket()).env("PASSPORTCTL_ADMIN_SOCKET", house.admin_socket());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The module's own rate, in a process of its own: this one's environment can't name another token.
+fn raw_figure(hsm: &SoftHsm) -> f64 {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output = hsm.apply(&mut command).env(RAW, SESSIONS.to_string()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().expect("a rate")
+}
+
+fn raw(sessions: usize) -> f64 {
+    let config = ModuleConfig {
+        module: module().unwrap(),
+        token: TokenChoice { label: Some(LABEL.to_owned()), ..TokenChoice::default() },
+        sessions,
+        op_timeout: Duration::from_secs(5),
+        queue: 1,
+        state_dir: std::env::temp_dir(),
+        store: None,
+        module_config: None,
+    };
+    let pin = Pin::take(&mut PIN.as_bytes().to_vec()).unwrap();
+    raw_sign_rate(&config, &pin, sessions, Duration::from_secs(SECONDS)).unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
