@@ -135,10 +135,6 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
             "security.require_aud is off: a passport without audience is good everywhere".to_owned(),
         ),
         (
-            hsm.uri.token.is_none() && hsm.uri.serial.is_none(),
-            "hsm.uri names only a slot-id: slots are renumbered when tokens change; use token or serial".to_owned(),
-        ),
-        (
             !hsm.uri.unknown_query.is_empty(),
             "hsm.uri has query attributes that RFC 7512 does not define: they are ignored".to_owned(),
         ),

@@ -288,8 +288,14 @@ impl Codec<Pkcs11Uri> for TokenUri {
                 "`{name}` is not an attribute of RFC 7512; such a URI matches no token (§2.4)"
             )));
         }
+        if let Some(name) = uri.unused() {
+            return Err(Wrong::new(format!(
+                "`{name}` is not used: a token is chosen by `token` and `serial` (slots are renumbered when tokens are made), \
+                 its keys by their ids, and the library by `module-path` or hsm.module"
+            )));
+        }
         if !uri.names_a_token() {
-            return Err(Wrong::new("the URI must say which token: `token=`, `serial=` or `slot-id=`"));
+            return Err(Wrong::new("the URI must say which token: `token=` or `serial=`"));
         }
         if uri.pin_source.is_some() && uri.pin_file().is_none() {
             return Err(Wrong::new("`pin-source` must be a file, as in `pin-source=file:/run/pin`; no command is run"));
@@ -303,7 +309,7 @@ impl Codec<Pkcs11Uri> for TokenUri {
         quote(&value.to_string())
     }
     fn accepts(&self) -> String {
-        "a pkcs11: URI (RFC 7512) with `token`, `serial` or `slot-id`".to_owned()
+        "a pkcs11: URI (RFC 7512) with `token` or `serial`".to_owned()
     }
 }
 

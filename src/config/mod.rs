@@ -29,7 +29,7 @@ pub use section::Applies;
 pub use sections::{
     Audit, Cache, Engine, Hsm, Journald, Limits, Passport, PolicyFiles, PqMode, Security, Server, State, Verify,
 };
-pub use uri::{MAX_URI_BYTES, ObjectType, Pkcs11Uri, TokenInfoLike, UriError};
+pub use uri::{MAX_URI_BYTES, ObjectType, Pkcs11Uri, UriError};
 
 /// Everything that `passportd.toml` says. [`Config::load`] makes one that passed every check; the default, which lacks
 /// the required settings, is what it starts from.

@@ -223,7 +223,33 @@ fn the_token_must_be_named_and_the_pin_must_not() {
     }
     let loaded = uri("pkcs11:token=a?pin-source=file:/run/pin").unwrap();
     assert_eq!(loaded.config.hsm.pin_path(), Some("/run/pin".into()));
-    assert_eq!(uri("pkcs11:slot-id=3").unwrap().warnings.len(), 1);
+}
+
+/// RFC 7512 §2.3 in full: an attribute chooses the token, says where something is, or is refused by name.
+#[test]
+fn no_attribute_of_the_uri_is_taken_and_then_ignored() {
+    let uri = |uri: &str| inline(&MINIMAL.replace("pkcs11:token=main", uri), &[]);
+    let all = "pkcs11:token=a;manufacturer=c;serial=b;model=d";
+    assert_eq!(uri(all).unwrap().config.hsm.uri.to_string(), all);
+    for attribute in [
+        "slot-id=3",
+        "slot-description=x",
+        "slot-manufacturer=x",
+        "library-manufacturer=x",
+        "library-description=x",
+        "library-version=3.0",
+        "object=x",
+        "type=private",
+        "id=%01",
+    ] {
+        let name = attribute.split_once('=').unwrap().0;
+        let message = refused(uri(&format!("pkcs11:token=a;{attribute}")));
+        assert!(message.contains(&format!("`{name}` is not used")), "{attribute}: {message}");
+        let alone = refused(uri(&format!("pkcs11:{attribute}")));
+        assert!(alone.contains(&format!("`{name}` is not used")), "{attribute}: {alone}");
+    }
+    assert!(refused(uri("pkcs11:token=a?module-name=x")).contains("`module-name` is not used"));
+    assert!(refused(uri("pkcs11:manufacturer=x;model=y")).contains("which token"), "many tokens share both");
 }
 
 #[test]

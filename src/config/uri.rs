@@ -107,7 +107,7 @@ pub struct Pkcs11Uri {
     pub slot_description: Option<String>,
     /// `slot-manufacturer`, from `CK_SLOT_INFO`.
     pub slot_manufacturer: Option<String>,
-    /// `slot-id`: the number of the slot. SoftHSM changes it whenever a token is created; prefer `token` or `serial`.
+    /// `slot-id`: the number of the slot. SoftHSM changes it whenever a token is created.
     pub slot_id: Option<u64>,
     /// `object`: `CKA_LABEL`.
     pub object: Option<String>,
@@ -127,53 +127,28 @@ pub struct Pkcs11Uri {
     pub unknown_query: Vec<String>,
 }
 
-/// What a token says of itself, with the blank padding of PKCS#11 removed or not.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct TokenInfoLike<'a> {
-    /// `CK_TOKEN_INFO.label`.
-    pub label: &'a str,
-    /// `CK_TOKEN_INFO.manufacturerID`.
-    pub manufacturer: &'a str,
-    /// `CK_TOKEN_INFO.model`.
-    pub model: &'a str,
-    /// `CK_TOKEN_INFO.serialNumber`.
-    pub serial: &'a str,
-    /// `CK_SLOT_ID`.
-    pub slot_id: u64,
-    /// `CK_SLOT_INFO.slotDescription`.
-    pub slot_description: &'a str,
-    /// `CK_SLOT_INFO.manufacturerID`.
-    pub slot_manufacturer: &'a str,
-    /// `CK_INFO.manufacturerID`.
-    pub library_manufacturer: &'a str,
-    /// `CK_INFO.libraryDescription`.
-    pub library_description: &'a str,
-    /// `CK_INFO.libraryVersion`.
-    pub library_version: (u8, u8),
-}
-
 impl Pkcs11Uri {
-    /// Whether the token (with its slot and library) is one that the URI means. Object attributes are not looked at.
-    pub fn matches(&self, token: &TokenInfoLike<'_>) -> bool {
-        let same = |wanted: &Option<String>, actual: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted == actual.trim_end_matches([' ', '\0']))
-        };
-        self.unknown_path.is_empty()
-            && same(&self.token, token.label)
-            && same(&self.manufacturer, token.manufacturer)
-            && same(&self.model, token.model)
-            && same(&self.serial, token.serial)
-            && self.slot_id.is_none_or(|slot| slot == token.slot_id)
-            && same(&self.slot_description, token.slot_description)
-            && same(&self.slot_manufacturer, token.slot_manufacturer)
-            && same(&self.library_manufacturer, token.library_manufacturer)
-            && same(&self.library_description, token.library_description)
-            && self.library_version.is_none_or(|version| version == token.library_version)
+    /// Whether the URI says which token. `manufacturer` and `model` narrow the choice; many tokens share both.
+    pub fn names_a_token(&self) -> bool {
+        self.token.is_some() || self.serial.is_some()
     }
 
-    /// Whether any attribute narrows the choice of token. Without one the first token of any kind would do.
-    pub fn names_a_token(&self) -> bool {
-        self.token.is_some() || self.serial.is_some() || self.slot_id.is_some()
+    /// The first attribute that plays no part in choosing the token or in finding the library and the PIN. Whoever wrote
+    /// it meant something by it, so it must not be passed over.
+    pub fn unused(&self) -> Option<&'static str> {
+        let given = [
+            ("slot-id", self.slot_id.is_some()),
+            ("slot-description", self.slot_description.is_some()),
+            ("slot-manufacturer", self.slot_manufacturer.is_some()),
+            ("library-manufacturer", self.library_manufacturer.is_some()),
+            ("library-description", self.library_description.is_some()),
+            ("library-version", self.library_version.is_some()),
+            ("object", self.object.is_some()),
+            ("type", self.object_type.is_some()),
+            ("id", self.id.is_some()),
+            ("module-name", self.module_name.is_some()),
+        ];
+        given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
     }
 
     /// The file that `pin-source` names: `file:/path`, `file:///path` or a bare absolute path.

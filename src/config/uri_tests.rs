@@ -100,28 +100,6 @@ fn each_fault_has_its_name() {
 }
 
 #[test]
-fn matching_takes_padding_off_and_needs_every_attribute() {
-    let token = TokenInfoLike {
-        label: "main                            ",
-        serial: "0011aabb\0\0",
-        slot_id: 7,
-        ..Default::default()
-    };
-    assert!(parse("pkcs11:").unwrap().matches(&token));
-    assert!(parse("pkcs11:token=main;serial=0011aabb;slot-id=7").unwrap().matches(&token));
-    for other in [
-        "pkcs11:token=mai",
-        "pkcs11:token=",
-        "pkcs11:token=main;serial=1",
-        "pkcs11:token=main;slot-id=8",
-        "pkcs11:token=main;vendor-a=1",
-    ] {
-        assert!(!parse(other).unwrap().matches(&token), "{other}");
-    }
-    assert!(parse("pkcs11:manufacturer=").unwrap().matches(&token), "an empty value matches an empty field");
-}
-
-#[test]
 fn a_command_as_pin_source_is_not_a_file() {
     assert_eq!(parse("pkcs11:?pin-source=|/usr/lib/pinomatic").unwrap().pin_file(), None);
     assert_eq!(parse("pkcs11:?pin-source=file:///run/pin").unwrap().pin_file(), Some(PathBuf::from("/run/pin")));
