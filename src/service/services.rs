@@ -106,7 +106,8 @@ impl Service {
 
     /// Whether policy and rate let this peer do it. A refusal goes on record, as many a second as its share allows.
     fn allow(&self, turn: &Turn, operation: Operation, items: usize) -> Result<(), Problem> {
-        // The rate comes first: it bounds refusals too.
+        // The rate comes first: it bounds refusals too. A batch of nothing is a request like any other.
+        let items = items.max(1);
         self.spend(&turn.live, &turn.rights, items)?;
         turn.rights.decide(operation).into_result().map_err(|denial| {
             self.refused(turn, operation, &denial);
@@ -134,7 +135,12 @@ impl Service {
     fn fits(&self, turn: &Turn, items: usize) -> Result<(), Problem> {
         let most = turn.live.loaded.config.limits.max_batch;
         self.daemon().metrics.batch_len.observe(f64::from(u32::try_from(items).unwrap_or(u32::MAX)));
-        if items > most { Err(Problem::too_large("limits.max_batch", most)) } else { Ok(()) }
+        if items <= most {
+            return Ok(());
+        }
+        // It has been decoded, so it takes from the rate what a single request takes.
+        self.spend(&turn.live, &turn.rights, 1)?;
+        Err(Problem::too_large("limits.max_batch", most))
     }
 
     /// Puts a refusal on record without waiting for it: nothing is released that would need it.

@@ -154,13 +154,19 @@ impl Rate {
         else {
             return Ok(());
         };
-        match self.limiter(rate).check_n(items) {
+        let limiter = self.limiter(rate);
+        let wait = |items: NonZeroU32| {
+            let millis = 1000 * u64::from(items.get()) / u64::from(rate.get());
+            OverRate::Wait { millis: u32::try_from(millis).unwrap_or(1000).clamp(1, 1000) }
+        };
+        match limiter.check_n(items) {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => {
-                let wait = 1000 * u64::from(items.get()) / u64::from(rate.get());
-                Err(OverRate::Wait { millis: u32::try_from(wait).unwrap_or(1000).clamp(1, 1000) })
-            }
-            Err(_) => Err(OverRate::Never { per_second: usize::try_from(per_second).unwrap_or(usize::MAX) }),
+            Ok(Err(_)) => Err(wait(items)),
+            // What can never pass takes as much as a single item, so that asking for it is not free.
+            Err(_) => Err(match limiter.check() {
+                Ok(()) => OverRate::Never { per_second: usize::try_from(per_second).unwrap_or(usize::MAX) },
+                Err(_) => wait(NonZeroU32::MIN),
+            }),
         }
     }
 
@@ -346,8 +352,9 @@ mod tests {
         let shares = shares();
         let place = shares.admit(1, OwnBounds::default()).unwrap();
         assert_eq!(place.share().take(5, 6), Err(OverRate::Never { per_second: 5 }));
-        place.share().take(5, 5).unwrap();
+        place.share().take(5, 4).unwrap();
         assert_eq!(place.share().take(5, 5), Err(OverRate::Wait { millis: 1000 }));
+        assert_eq!(place.share().take(5, 6), Err(OverRate::Wait { millis: 200 }), "it took what one item takes");
     }
 
     #[test]

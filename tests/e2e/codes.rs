@@ -168,10 +168,18 @@ fn rates_are_kept_over_connections_and_say_when_to_come_back() {
     assert!(problem.retry_after_ms.is_some_and(|wait| (1..=1000).contains(&wait)));
     // The general rate is the larger, and a flood meets it.
     let mut raw = house.raw();
-    for op in [ServiceOp::Ping, ServiceOp::WhoAmI] {
+    for op in [
+        ServiceOp::Ping,
+        ServiceOp::WhoAmI,
+        ServiceOp::VerifyBatch { want: for_demo(), items: Vec::new() },
+        ServiceOp::IssueBatch(Vec::new()),
+    ] {
         let refused = (0..5000).find_map(|_| raw.ask(op.clone()).err()).expect("a flood over the rate");
         assert_eq!(refused.code, Code::RateLimited, "nothing is free of the rate");
     }
+    let oversize = ServiceOp::IssueBatch(vec![demo("x"); 513]);
+    let limited = (0..1000).map(|_| raw.ask(oversize.clone()).unwrap_err().code).find(|code| *code != Code::TooLarge);
+    assert_eq!(limited, Some(Code::RateLimited), "nor is a batch that is too large");
     std::thread::sleep(std::time::Duration::from_millis(1000));
     raw.issue(demo("later")).unwrap();
 }
