@@ -39,7 +39,7 @@ fn open(dir: &Path) -> (Audit, Store) {
 fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
     let (audit, store) = open(Path::new(&dir));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut out = std::io::stdout();
     loop {
         let entry = Entry::new(Event::PassportIssued, Outcome::Ok, Moment::now()).subject("alice");

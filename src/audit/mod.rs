@@ -114,9 +114,10 @@ impl Audit {
         Ok(self.record_many(vec![entry]).await?.last)
     }
 
-    /// Records up to [`log::MAX_GROUP`] entries in one piece: all are durable, or none is acknowledged.
+    /// Records up to [`log::MAX_GROUP`] entries in one piece: all are durable, or none is acknowledged. A disk that hangs
+    /// is an error after [`Pace::patience`]; a record that it stores later is of something that was then not done.
     pub async fn record_many(&self, entries: Vec<Entry>) -> Result<Receipt, AuditError> {
-        Ok(settle(self.ledger.submit(entries)?.await)?)
+        Ok(self.ledger.store(entries).await?)
     }
 
     /// The same for threads outside the runtime (boot, shutdown). Blocks; panics inside an async context.

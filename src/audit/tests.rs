@@ -39,7 +39,7 @@ fn records_are_durable_when_acknowledged_and_chain_over_restarts() {
     assert_eq!(audit.record_blocking(entry("a")).unwrap(), 1);
     let text = fs::read_to_string(dir.path().join("00000000000000000001.jsonl")).unwrap();
     assert!(text.contains(&format!(r#""prev":"{}""#, "0".repeat(64))), "{text}");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let receipt = runtime.block_on(audit.record_many(vec![entry("b"), entry("c")])).unwrap();
     assert_eq!((receipt.first, receipt.last), (2, 3));
     assert_eq!(runtime.block_on(audit.record(entry("d"))).unwrap(), 4);
@@ -131,7 +131,7 @@ fn journald_gets_what_is_durable() {
 fn many_waiting_producers_share_commits() {
     let dir = tempfile::tempdir().unwrap();
     let (audit, _) = Audit::open(dir.path(), &config()).unwrap();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     runtime.block_on(async {
         let mut tasks = Vec::new();
         for task in 0..100 {
@@ -150,4 +150,61 @@ fn many_waiting_producers_share_commits() {
     assert_eq!((audit.recorded(), audit.queued(), audit.refused()), (2000, 0, 0));
     assert!(audit.commits() < 1000, "{}", audit.commits());
     assert_eq!(verify_chain(dir.path()).unwrap().records, 2000);
+}
+
+/// A chain whose commit thread hangs, as in `fdatasync`, until it is told to go on.
+struct Hanging {
+    chain: Chain,
+    go_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl Seal for Hanging {
+    type Entry = Entry;
+
+    fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        self.go_on.recv().unwrap_or_default();
+        self.chain.seal(entry, prev, out)
+    }
+
+    fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        self.chain.seal_break(gap, prev, out)
+    }
+
+    fn durable(&mut self, entry: Entry, at: Head) {
+        self.chain.durable(entry, at);
+    }
+
+    fn durable_break(&mut self, gap: &Break, at: Head) {
+        self.chain.durable_break(gap, at);
+    }
+
+    fn read(line: &[u8]) -> Result<Link, String> {
+        Chain::read(line)
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_is_an_error_in_time_and_shows() {
+    let (release, go_on) = std::sync::mpsc::channel();
+    let seal = Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None }, go_on };
+    let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
+    let ledger = Committer::volatile(seal, pace).unwrap();
+    let audit = Audit { ledger, journald: None, journald_thread: Arc::default() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let record = |sub: &str| {
+        let recorded = async { tokio::time::timeout(Duration::from_secs(20), audit.record(entry(sub))).await };
+        runtime.block_on(recorded).expect("an answer in time")
+    };
+    let unavailable = |answer| matches!(answer, Err(AuditError::Commit(CommitError::Unavailable(_))));
+    assert!(unavailable(record("late")));
+    assert!(!audit.healthy() && audit.trouble().unwrap().contains("under way"), "{:?}", audit.trouble());
+    assert!(unavailable(record("behind it")));
+    assert_eq!(audit.queued(), 1, "what has no chance is not handed in");
+    drop(release);
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while !audit.healthy() {
+        assert!(std::time::Instant::now() < end, "it shows that the disk goes on");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(record("after").unwrap(), 2, "the late one is on record, before it");
 }

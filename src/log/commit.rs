@@ -30,6 +30,8 @@ pub struct Pace {
     pub retry_first: Duration,
     /// … up to this: a full disk is noticed to have room again within it.
     pub retry_max: Duration,
+    /// The longest that a producer waits. A disk that hangs in `fdatasync` never answers.
+    pub patience: Duration,
 }
 
 impl Default for Pace {
@@ -39,6 +41,8 @@ impl Default for Pace {
             max_commit_bytes: 1024 * 1024,
             retry_first: Duration::from_millis(50),
             retry_max: Duration::from_secs(2),
+            // A busy disk may take a second or two for a sync; clients give up after ten.
+            patience: Duration::from_secs(5),
         }
     }
 }
@@ -106,6 +110,7 @@ pub struct Committer<E> {
     shared: Arc<Shared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     max_queued: usize,
+    patience: Duration,
 }
 
 impl<E> Clone for Committer<E> {
@@ -115,6 +120,7 @@ impl<E> Clone for Committer<E> {
             shared: Arc::clone(&self.shared),
             thread: Arc::clone(&self.thread),
             max_queued: self.max_queued,
+            patience: self.patience,
         }
     }
 }
@@ -158,7 +164,7 @@ impl<E: Send + 'static> Committer<E> {
         }
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || worker.run());
         let thread = Arc::new(Mutex::new(Some(thread.map_err(LogError::Thread)?)));
-        Ok(Self { jobs, shared, thread, max_queued: pace.max_queued })
+        Ok(Self { jobs, shared, thread, max_queued: pace.max_queued, patience: pace.patience })
     }
 
     /// Hands in a group: all of it is stored in one piece and order, or nothing is acknowledged. Never blocks; await
@@ -186,6 +192,19 @@ impl<E: Send + 'static> Committer<E> {
         }
     }
 
+    /// Hands in a group and waits until it is durable, but not beyond [`Pace::patience`]. What comes too late, or is no
+    /// longer waited for, may be stored all the same: the caller must not act on it.
+    pub async fn store(&self, entries: Vec<E>) -> Result<Receipt, CommitError> {
+        if let Some(why) = self.stuck() {
+            // Behind a write that hangs nobody's turn will come in time.
+            return Err(CommitError::Unavailable(why));
+        }
+        match tokio::time::timeout(self.patience, self.submit(entries)?).await {
+            Ok(answer) => answer.unwrap_or(Err(CommitError::Closed)),
+            Err(_) => Err(CommitError::Unavailable(format!("no answer from the disk in {:?}", self.patience))),
+        }
+    }
+
     /// Stores what has arrived, then ends the thread. Blocks; further groups are refused as [`CommitError::Closed`].
     pub fn close(&self) {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -204,9 +223,15 @@ impl<E> Committer<E> {
         *self.shared.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the log cannot be written at present; none when the last commit was stored.
+    /// Why the log cannot be written at present; none when the last commit was stored and none is overdue.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone().or_else(|| self.stuck())
+    }
+
+    /// That a write has been under way for longer than anybody waits.
+    fn stuck(&self) -> Option<String> {
+        let lag = self.lag();
+        (lag >= self.patience).then(|| format!("a write has been under way for {} s; look at the disk", lag.as_secs()))
     }
 
     /// How long the oldest entry in work has been waiting; zero when nothing is.

@@ -33,6 +33,10 @@ const CACHE_BYTES: usize = 1024 * 1024;
 /// How long after a failed write the file is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The longest that a caller waits for a change: a disk that hangs never answers. Opening again after a failure checks
+/// every page, which takes less.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Whether a missing file may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -89,6 +93,7 @@ pub struct Store {
     jobs: SyncSender<Job>,
     shared: Arc<Shared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    pub(super) patience: Duration,
 }
 
 impl Store {
@@ -143,7 +148,7 @@ impl Store {
         };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|e| StateError::Io { path, what: format!("cannot start its thread: {e}") })?;
-        Ok(Self { jobs, shared, thread: Arc::new(Mutex::new(Some(thread))) })
+        Ok(Self { jobs, shared, thread: Arc::new(Mutex::new(Some(thread))), patience: PATIENCE })
     }
 
     /// The state as of the newest commit.
@@ -175,7 +180,9 @@ impl Store {
     /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Returns
     /// the generation that has it. Cancelling the future does not take the change back.
     pub async fn commit(&self, change: Change, audit_seq: u64) -> Result<u64, StateError> {
-        self.submit(change, audit_seq)?.await.unwrap_or(Err(StateError::Closed))
+        let late = |_| Err(StateError::Unavailable(format!("no answer from the disk in {:?}", self.patience)));
+        let answer = tokio::time::timeout(self.patience, self.submit(change, audit_seq)?).await;
+        answer.map_or_else(late, |answer| answer.unwrap_or(Err(StateError::Closed)))
     }
 
     /// [`Store::commit`] for tests without a runtime.

@@ -62,7 +62,7 @@ fn a_stale_change_is_refused_and_changes_nothing() {
     let error = store.commit_blocking(Change::keys(table.stage(key("t", 2), NOW).unwrap()), 4).unwrap_err();
     assert!(matches!(error, StateError::Key(KeyError::Illegal { .. })), "{error}");
     assert_eq!((store.snapshot().audit_seq, store.generation()), (3, 3));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let change = Change::keys(store.keys().activate(&kid(2), NOW).unwrap());
     assert_eq!(runtime.block_on(store.commit(change, 5)).unwrap(), 4);
 }
@@ -201,9 +201,8 @@ impl StorageBackend for Disk {
     }
 }
 
-#[test]
-fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
-    let disk = Disk::default();
+/// A store on `disk` with one active key, from audit records 1 and 2.
+fn on(disk: &Disk) -> Store {
     let backend = disk.clone();
     let db = redb::Builder::new().create_with_backend(backend.clone()).unwrap();
     rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0 })
@@ -213,6 +212,34 @@ fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
     let opener: Opener = Box::new(move || redb::Builder::new().create_with_backend(backend.clone()));
     let store = Store::start(PathBuf::from("disk"), opener, None).unwrap();
     stage_and_activate(&store, 1, 1);
+    store
+}
+
+#[test]
+fn a_disk_that_hangs_is_answered_for_in_time() {
+    let disk = Disk::default();
+    let mut store = on(&disk);
+    store.patience = Duration::from_millis(20);
+    let change = Change::keys(store.keys().stage(key("t", 2), NOW).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let hangs = disk.0.lock().unwrap();
+    let answer = runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(20), store.commit(change, 3)).await.expect("an answer in time")
+    });
+    assert!(matches!(&answer, Err(StateError::Unavailable(why)) if why.contains("20ms")), "{answer:?}");
+    assert_eq!(store.snapshot().audit_seq, 2, "not visible");
+    drop(hangs);
+    let end = Instant::now() + Duration::from_secs(20);
+    while store.snapshot().audit_seq < 3 {
+        assert!(Instant::now() < end, "what came late is made all the same");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
+    let disk = Disk::default();
+    let store = on(&disk);
     disk.set_full(true);
     let change = Change::keys(store.keys().stage(key("t", 2), NOW).unwrap());
     let error = store.commit_blocking(change.clone(), 3).unwrap_err();
@@ -233,7 +260,7 @@ fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
 fn many_changes_share_commits() {
     let (_dir, path) = place();
     let store = open(&path).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let mut tasks = tokio::task::JoinSet::new();
         for seq in 0..200 {
