@@ -3,6 +3,8 @@
 
 #[path = "e2e/codes.rs"]
 mod codes;
+#[path = "e2e/counted.rs"]
+mod counted;
 #[path = "e2e/defaults.rs"]
 mod defaults;
 #[path = "e2e/ops.rs"]

@@ -59,7 +59,8 @@ pub struct Metrics {
     pub requests: Family<(Op, Answer), IntCounter>,
     /// `passport_op_latency_seconds{op}`: from the complete frame to the answer.
     pub latency: Family<Op, Histogram>,
-    /// `svc_passport_issue_latency_seconds`: one signature, from the queue to the checked result.
+    /// `svc_passport_issue_latency_seconds`: signing for one request in which something was signed, all its passports
+    /// together.
     pub issue_latency: Histogram,
     /// `passport_batch_len`: items of a batch request.
     pub batch_len: Histogram,
@@ -116,7 +117,7 @@ impl Metrics {
             )?,
             issue_latency: make.histogram(
                 "svc_passport_issue_latency_seconds",
-                "One signature, from the queue to the checked result.",
+                "From asking for a request's signatures to the last one checked; once for a request that got any.",
                 &LATENCY_BUCKETS,
             )?,
             batch_len: make.histogram("passport_batch_len", "Items of a batch request.", &BATCH_BUCKETS)?,

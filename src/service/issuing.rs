@@ -104,11 +104,13 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
     let started = Instant::now();
     let keyring = daemon.keyring.load_full();
     let mut signed = sign(batch.prepared, &daemon.signer, &keyring, batch.until).await;
+    if signed.iter().any(Result::is_ok) {
+        daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
+    }
     if daemon.paused().is_some() {
         // Paused while this was under way: what is not on record yet is not released.
         signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
     }
-    daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
     let recorded = record(signed, &daemon.audit).await;
     let results = recorded.into_iter().map(|one| {
         count(daemon, &one);

@@ -54,6 +54,46 @@ fn without_bytes_left_a_request_is_busy_and_the_connection_lives_on() {
 }
 
 #[test]
+fn without_bytes_left_a_greeting_is_refused_as_a_greeting() {
+    let house = House::start(Options::default().set("limits.max_bytes_per_uid", 2 << 20));
+    let header = u32::try_from(MAX_FRAME - 8).unwrap().to_be_bytes();
+    let mut held = [house.raw(), house.raw()];
+    held.iter_mut().for_each(|raw| raw.send(&header).unwrap());
+    let hello = super::support::raw::hello();
+    for cut in [1, 5, hello.len() - 1] {
+        let body = eventually("the bytes are taken", Duration::from_secs(5), || {
+            let mut raw = Raw::connect(&house.socket()).unwrap();
+            raw.send(&hello[..cut]).unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+            raw.send(&hello[cut..]).unwrap();
+            let body = raw.body().unwrap().expect("an answer");
+            match decode::<Greeting>(&body) {
+                // The two beginnings are not read yet, or the Hello came in one piece after all.
+                Ok(Greeting::Welcome(_)) => None,
+                _ => Some((body, raw.closed())),
+            }
+        });
+        let (body, closed) = body;
+        match decode::<Greeting>(&body) {
+            Ok(Greeting::Refused(problem)) => {
+                assert_eq!((problem.code, problem.retryable, closed), (Code::Busy, true, true), "cut at {cut}");
+            }
+            other => panic!("cut at {cut}: {other:?}"),
+        }
+    }
+    assert!(house.metric("busy_rejections_total{endpoint=\"connect\"}") >= 3.0);
+    drop(held);
+    eventually("the bytes are given back", Duration::from_secs(5), || {
+        let mut raw = Raw::connect(&house.socket()).ok()?;
+        raw.send(&hello[..5]).ok()?;
+        std::thread::sleep(Duration::from_millis(5));
+        raw.send(&hello[5..]).ok()?;
+        let body = raw.body().ok()??;
+        matches!(decode(&body), Ok(Greeting::Welcome(_))).then_some(())
+    });
+}
+
+#[test]
 fn giant_batches_name_the_limit_and_only_an_oversize_frame_closes() {
     let house = House::start(Options::default());
     let passport = house.raw().issue(demo("alice")).unwrap();

@@ -78,6 +78,22 @@ fn the_port_has_three_pages_and_shows_no_stranger_any_detail() {
 }
 
 #[test]
+fn journald_is_a_condition_where_the_operator_wants_it() {
+    let of = |journald: &str| {
+        let house = House::start(Options::default().set("audit.journald", journald));
+        let found = house.health().conditions.into_iter().find(|one| one.name == "journald");
+        (found.map(|one| (one.ok, one.detail)), house.get("/readyz"))
+    };
+    let there = std::path::Path::new("/run/systemd/journal/socket").exists();
+    assert_eq!(of("auto").0, None, "there or not");
+    let (condition, (status, body)) = of("on");
+    let (ok, detail) = condition.expect("a condition");
+    assert_eq!((ok, detail.contains("/run/systemd/journal/socket")), (there, !there), "{detail}");
+    assert_eq!(status, 200, "the ledger is what must be durable");
+    assert!(body.contains("\"journald\""), "readyz names it: {body}");
+}
+
+#[test]
 fn readyz_waits_for_a_real_signature() {
     let house = House::start(Options::default().roles(Roles::Apart).set("hsm.op_timeout_ms", 300));
     assert_eq!(house.get("/readyz").0, 200);
