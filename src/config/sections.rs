@@ -113,7 +113,7 @@ section! {
         max_msg_bytes: usize = 4096, Int(256, 16_384), Reload;
         /// Most items in one IssueBatch or VerifyBatch.
         max_batch: usize = 512, Int(1, 8192), Reload;
-        /// Passports being issued at one time; more are answered `busy`.
+        /// Issue and IssueBatch requests under way at one time, each with all its passports; more are answered `busy`.
         issue_concurrency: usize = 256, Int(1, 4096), Reload;
         /// Single verifications at one time; more are answered `busy`.
         verify_concurrency: usize = 1024, Int(1, 65_536), Reload;
