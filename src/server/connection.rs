@@ -173,6 +173,11 @@ impl<S: Speaker> Connection<S> {
                     self.since = Instant::now();
                     self.handle().await?;
                 }
+                Ok(Step::Skip { .. }) if !self.greeted => {
+                    self.speaker.refuse_greeting(&mut self.output);
+                    self.flush_all().await?;
+                    return Err(End::Refused);
+                }
                 Ok(Step::Skip { id }) => self.speaker.refuse(id, Problem::new(Code::Busy), &mut self.output),
                 Ok(Step::Wait) => break,
                 Err(broken) => {

@@ -10,7 +10,7 @@ use super::{Client, Done, Later, Refused, Speaker, problems};
 use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Author, Daemon};
-use crate::metrics::{Answer, Op, Socket};
+use crate::metrics::{Answer, Endpoint, Op, Socket};
 use crate::policy::{Operation, Peer, Rights};
 use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, decode, encode_frame, peek_id};
 
@@ -190,6 +190,10 @@ impl Speaker for Admin {
             reply(&client.daemon, id, op, result, started, &mut frame);
             Done { frame, lease: None }
         }))
+    }
+
+    fn refuse_greeting(&self, out: &mut Vec<u8>) {
+        self.client.refuse_greeting(Endpoint::Admin, out);
     }
 
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {

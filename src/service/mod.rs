@@ -12,16 +12,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::debug;
+use tracing::{debug, error};
 
 pub use admins::Admin;
 pub use services::{Gates, Service};
 
 use crate::audit;
 use crate::lifecycle::{Daemon, Live};
+use crate::metrics::Endpoint;
 use crate::policy::{Peer, Rights};
 use crate::wire::hello::MAX_CLIENT;
-use crate::wire::{Code, Greeting, Hello, Identity, Limits, MAX_FRAME, Problem, WIRE_VERSION, Welcome, decode};
+use crate::wire::{
+    Code, Greeting, Hello, Identity, Limits, MAX_FRAME, Problem, WIRE_VERSION, Welcome, decode, encode_frame,
+};
 use shares::{Lease, Place};
 
 /// The daemon's name and version, as clients see it.
@@ -56,6 +59,9 @@ pub trait Speaker: Send + Sync + 'static {
 
     /// Appends a reply with a problem to `out`.
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>);
+
+    /// Says in `out` that there is no memory for the greeting, where the peer expects the answer to it.
+    fn refuse_greeting(&self, out: &mut Vec<u8>);
 }
 
 /// The peer of one connection, and what it may do.
@@ -125,8 +131,15 @@ impl Client {
         };
         let refused = matches!(greeting, Greeting::Refused(_));
         // A greeting is far smaller than a frame may be.
-        let encoded = crate::wire::encode_frame(&greeting, out);
+        let encoded = encode_frame(&greeting, out);
         if refused || encoded.is_err() { Err(Refused) } else { Ok(()) }
+    }
+
+    fn refuse_greeting(&self, endpoint: Endpoint, out: &mut Vec<u8>) {
+        self.daemon.metrics.busy.at(endpoint).inc();
+        if let Err(error) = encode_frame(&Greeting::Refused(Problem::new(Code::Busy)), out) {
+            error!(%error, "a refusal does not fit a frame");
+        }
     }
 
     fn identity(&self, rights: &Rights) -> Identity {

@@ -254,6 +254,10 @@ impl Speaker for Service {
         None
     }
 
+    fn refuse_greeting(&self, out: &mut Vec<u8>) {
+        self.client.refuse_greeting(Endpoint::Connect, out);
+    }
+
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
         let metrics = &self.daemon().metrics;
         metrics.failures.at(problem.code).inc();
