@@ -97,9 +97,9 @@ section! {
 }
 
 section! {
-    /// `[cache]`: how long clients and in-process verifiers may keep what they were told.
+    /// `[cache]`: how long clients may keep what they were told.
     Cache {
-        /// Seconds that a verifying key may be kept.
+        /// Accepted for compatibility; no verifying key grows stale, since every change of keys replaces the set at once.
         vk_ttl_s: u64 = 60, Int(0, 86_400), Reload;
         /// Seconds that the key set may be kept (`max-age`).
         jwks_ttl_s: u64 = 60, Int(0, 86_400), Reload;
