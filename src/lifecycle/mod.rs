@@ -21,7 +21,7 @@ use crate::audit::{Audit, AuditError, Entry, Event, Outcome, Peer};
 use crate::clock::Moment;
 use crate::config::{Loaded, Sources};
 use crate::metrics::Metrics;
-use crate::policy::{Overflow, Policy};
+use crate::policy::{Overflow, Policy, Template};
 use crate::sandbox::Applied;
 use crate::signer::Signer;
 use crate::state::Store;
@@ -124,6 +124,7 @@ impl Daemon {
     pub fn new(parts: Parts) -> Result<Self, KeyringError> {
         let Parts { live, sources, overflow, store, audit, signer, metrics, applied } = parts;
         metrics.set_policy(&live.policy.hash());
+        metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         let keyring = keys::keyring(&store.keys())?;
         let daemon = Self {
             live: ArcSwap::from_pointee(live),

@@ -75,6 +75,7 @@ impl Daemon {
         ];
         self.audit.record_many(records).await?;
         self.metrics.set_policy(&live.policy.hash());
+        self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
         self.live.store(Arc::new(live));
         Ok(reloaded)
     }

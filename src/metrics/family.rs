@@ -1,7 +1,9 @@
 //! One metric name with its series, all made at the start: a series that appears only with its first event hides that
 //! event from `increase()`, and a lookup by text on every verification would cost more than the counting.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::{PoisonError, RwLock};
 
 use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
@@ -133,6 +135,14 @@ impl Maker<'_> {
         Worded::of(&vec, words)
     }
 
+    /// Counters whose one label has names of the policy.
+    pub(super) fn named_counters(&self, (name, help, label): (&str, &str, &str)) -> Result<Named, MetricsError> {
+        let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        self.0.register(Box::new(vec.clone()))?;
+        let other = vec.get_metric_with_label_values(&["other"])?;
+        Ok(Named { vec, series: RwLock::default(), other })
+    }
+
     /// Gauges whose one label has the words of a later room.
     pub(super) fn worded_gauges(
         &self,
@@ -166,5 +176,37 @@ impl<M: Clone> Worded<M> {
     /// The series of a word; `other` for one that was not given at the start.
     pub fn at(&self, word: &str) -> &M {
         self.series.iter().find(|(known, _)| *known == word).map_or(&self.other, |(_, series)| series)
+    }
+}
+
+/// Series of one [`Named`]; a policy file may hold as many tables. Further names count as `other`.
+const MAX_NAMED: usize = 1024;
+
+/// Counters by the names that the policy gives. A name of an earlier policy keeps its series: a counter must not vanish.
+#[derive(Debug)]
+pub struct Named {
+    vec: IntCounterVec,
+    series: RwLock<BTreeMap<String, IntCounter>>,
+    other: IntCounter,
+}
+
+impl Named {
+    /// Makes the series of these names, at zero. Only for names that an operator chose.
+    pub fn announce<'n>(&self, names: impl IntoIterator<Item = &'n str>) {
+        let mut series = self.series.write().unwrap_or_else(PoisonError::into_inner);
+        for name in names {
+            if series.len() < MAX_NAMED
+                && !series.contains_key(name)
+                && let Ok(counter) = self.vec.get_metric_with_label_values(&[name])
+            {
+                series.insert(name.to_owned(), counter);
+            }
+        }
+    }
+
+    /// The series of a name; `other` for one that was not announced.
+    pub fn at(&self, name: &str) -> IntCounter {
+        let series = self.series.read().unwrap_or_else(PoisonError::into_inner);
+        series.get(name).unwrap_or(&self.other).clone()
     }
 }

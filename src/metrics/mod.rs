@@ -13,9 +13,9 @@ use std::time::Duration;
 use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use thiserror::Error;
 
-pub use family::{Family, Labels, Worded};
+pub use family::{Family, Labels, Named, Worded};
 pub use labels::{Act, Alg, Answer, Blocked, Cache, Dependency, Endpoint, Label, Mode, Op, Outcome, Socket};
-pub use prometheus::TEXT_FORMAT;
+pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
 
 use crate::passport::hex;
@@ -62,6 +62,12 @@ pub struct Metrics {
     /// `svc_passport_issue_latency_seconds`: signing for one request in which something was signed, all its passports
     /// together.
     pub issue_latency: Histogram,
+    /// `ekey_issue_total{template}`: passports issued.
+    pub ekey_issues: Named,
+    /// `ekey_issue_latency_seconds`: from taking up a request to its durable record, if it issued anything.
+    pub ekey_issue_latency: Histogram,
+    /// `ekey_verify_success_total`: passports accepted.
+    pub ekey_verified: IntCounter,
     /// `passport_batch_len`: items of a batch request.
     pub batch_len: Histogram,
     /// `passport_body_size_bytes`: bodies of request frames.
@@ -120,6 +126,13 @@ impl Metrics {
                 "From asking for a request's signatures to the last one checked; once for a request that got any.",
                 &LATENCY_BUCKETS,
             )?,
+            ekey_issues: make.named_counters(("ekey_issue_total", "Passports issued, by template.", "template"))?,
+            ekey_issue_latency: make.histogram(
+                "ekey_issue_latency_seconds",
+                "From taking up a request to the durable record of what it issued; once for a request that issued any.",
+                &LATENCY_BUCKETS,
+            )?,
+            ekey_verified: make.counter("ekey_verify_success_total", "Passports accepted.")?,
             batch_len: make.histogram("passport_batch_len", "Items of a batch request.", &BATCH_BUCKETS)?,
             body_size: make.histogram("passport_body_size_bytes", "Bodies of request frames.", &SIZE_BUCKETS)?,
             cache_items: make.gauges(("passport_cache_items", "Entries kept in memory.", ["kind"]))?,

@@ -25,6 +25,9 @@ fn every_series_is_there_from_the_start_at_zero() {
         "passport_requests_total{code=\"internal\",op=\"undrain\"}",
         "passport_op_latency_seconds_count{op=\"issue_batch\"}",
         "svc_passport_issue_latency_seconds_count",
+        "ekey_issue_total{template=\"other\"}",
+        "ekey_issue_latency_seconds_count",
+        "ekey_verify_success_total",
         "passport_batch_len_count",
         "passport_body_size_bytes_count",
         "passport_cache_items{kind=\"vk\"}",
@@ -135,6 +138,24 @@ fn the_mode_and_the_policy_have_one_series_in_force() {
     assert_eq!(value(&text, "passport_mode{mode=\"amnesia\"}"), Some(0.0));
     assert_eq!(text.matches("passport_policy_info{").count(), 1);
     assert_eq!(value(&text, &format!("passport_policy_info{{hash=\"{}\"}}", "cd".repeat(32))), Some(1.0));
+}
+
+#[test]
+fn names_of_a_policy_have_series_and_their_number_is_bounded() {
+    let metrics = Metrics::new(WORDS).unwrap();
+    metrics.ekey_issues.announce(["demo", "api"]);
+    metrics.ekey_issues.at("demo").inc();
+    metrics.ekey_issues.announce(["demo", "new"]);
+    metrics.ekey_issues.at("stranger").inc();
+    let names: Vec<_> = (0..5000).map(|n| format!("t{n}")).collect();
+    metrics.ekey_issues.announce(names.iter().map(String::as_str));
+    metrics.ekey_issues.at("t4999").inc();
+    let text = text(&metrics);
+    for (name, count) in [("demo", 1.0), ("api", 0.0), ("new", 0.0), ("t0", 0.0), ("other", 2.0)] {
+        assert_eq!(value(&text, &format!("ekey_issue_total{{template=\"{name}\"}}")), Some(count), "{name}");
+    }
+    assert!(!text.contains("stranger"));
+    assert_eq!(text.matches("ekey_issue_total{").count(), 1025);
 }
 
 #[test]

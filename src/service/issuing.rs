@@ -9,10 +9,11 @@ use super::shares::Lease;
 use super::{Done, Later};
 use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
 use crate::lifecycle::Daemon;
-use crate::metrics::{Act, Alg, Blocked, Outcome};
+use crate::metrics::{Act, Alg, Blocked, Counter, Endpoint, Outcome};
 use crate::policy::{Bounds, Operation};
 use crate::service::gate::Inside;
 use crate::signer::SignerError;
+use crate::wire::link::LinkRefusal;
 use crate::wire::{Code, IssueSpec, Issued, MAX_FRAME, Problem, ServiceOk};
 
 /// What a passport adds to a reply beside its payload: kid, signature, lengths and tags.
@@ -25,6 +26,9 @@ const REQUEST_TIMEOUTS: u32 = 2;
 /// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
 struct Batch {
     prepared: Vec<Result<Prepared, IssueError>>,
+    /// Where each passport is counted if it is issued.
+    counters: Vec<Counter>,
+    started: Instant,
     _inside: (Inside, Inside),
     until: Instant,
     lease: Option<Lease>,
@@ -55,7 +59,7 @@ impl Service {
         self.may_issue()?;
         let config = &turn.live.loaded.config;
         let inside =
-            self.enter(&self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
+            self.enter(turn, &self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
         let origin = Origin { peer: self.client.on_record(), corr_id: turn.corr_id };
         let ground = Ground {
             rights: &turn.rights,
@@ -79,9 +83,12 @@ impl Service {
         if size > MAX_FRAME {
             return Err(Problem::too_large("max_frame", MAX_FRAME));
         }
-        let lease = self.client.place.lease(size).ok_or_else(|| Problem::new(Code::Busy))?;
+        let lease = self.client.place.lease(size).ok_or_else(|| self.busy(turn))?;
         let patience = Duration::from_millis(config.hsm.op_timeout_ms) * REQUEST_TIMEOUTS;
-        Ok(Batch { prepared, _inside: inside, until: turn.started + patience, lease: Some(lease) })
+        // Only what policy let through is issued, so these are names of its templates.
+        let counters = specs.iter().map(|spec| self.daemon().metrics.ekey_issues.at(spec.template)).collect();
+        let (started, until) = (turn.started, turn.started + patience);
+        Ok(Batch { prepared, counters, started, _inside: inside, until, lease: Some(lease) })
     }
 
     fn may_issue(&self) -> Result<(), Problem> {
@@ -112,21 +119,30 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
         signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
     }
     let recorded = record(signed, &daemon.audit).await;
-    let results = recorded.into_iter().map(|one| {
-        count(daemon, &one);
+    if recorded.iter().any(Result::is_ok) {
+        daemon.metrics.ekey_issue_latency.observe(batch.started.elapsed().as_secs_f64());
+    }
+    let results = recorded.into_iter().zip(batch.counters).map(|(one, issued)| {
+        count(daemon, &one, &issued);
         one.map_err(|error| problems::of_issue(&error))
     });
     (results.collect(), batch.lease)
 }
 
-fn count(daemon: &Daemon, one: &Result<Issued, IssueError>) {
+fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
     let metrics = &daemon.metrics;
     let outcome = match one {
-        Ok(_) => Outcome::Ok,
+        Ok(_) => {
+            issued.inc();
+            Outcome::Ok
+        }
         Err(IssueError::Denied(_) | IssueError::Claims(_) | IssueError::Context) => Outcome::Refused,
         Err(error) => {
             if let Some(why) = blocked(error) {
                 metrics.issuance_blocked.at(why).inc();
+            }
+            if matches!(error, IssueError::Signer(SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited))) {
+                metrics.busy.at(Endpoint::Signer).inc();
             }
             if matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
                 daemon.doubt_signer();

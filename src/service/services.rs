@@ -127,9 +127,15 @@ impl Service {
     }
 
     /// Enters a gate of all, unless this uid is inside half of it already.
-    pub(super) fn enter(&self, all: &Gate, own: &Gate, bound: usize) -> Result<(Inside, Inside), Problem> {
+    pub(super) fn enter(&self, turn: &Turn, all: &Gate, own: &Gate, bound: usize) -> Result<(Inside, Inside), Problem> {
         let own = own.enter(bound.div_ceil(2));
-        own.zip(all.enter(bound)).ok_or_else(|| Problem::new(Code::Busy))
+        own.zip(all.enter(bound)).ok_or_else(|| self.busy(turn))
+    }
+
+    /// Too much is under way: counted here, where it is known what was full.
+    pub(super) fn busy(&self, turn: &Turn) -> Problem {
+        self.daemon().metrics.busy.at(endpoint(turn.op)).inc();
+        Problem::new(Code::Busy)
     }
 
     fn fits(&self, turn: &Turn, items: usize) -> Result<(), Problem> {
@@ -199,9 +205,6 @@ pub(super) fn reply(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Prob
         Ok(_) => Answer::OK,
         Err(problem) => {
             daemon.metrics.failures.at(problem.code).inc();
-            if problem.code == Code::Busy {
-                daemon.metrics.busy.at(endpoint(turn.op)).inc();
-            }
             Answer::problem(problem.code)
         }
     };

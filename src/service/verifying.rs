@@ -13,7 +13,7 @@ use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict, Want};
 impl Service {
     pub(super) fn verify(&self, turn: &Turn, want: &Want<'_>, passport: &Passport<'_>) -> Result<ServiceOk, Problem> {
         let bound = turn.live.loaded.config.limits.verify_concurrency;
-        let _inside = self.enter(&self.gates.verify, &self.client.place.share().verify, bound)?;
+        let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
         let audience = self.audience(turn, want, Operation::Verify)?;
         let keyring = self.daemon().keyring.load();
         let verdicts = self.judge(turn, want, audience, &keyring, std::slice::from_ref(passport));
@@ -28,7 +28,7 @@ impl Service {
     ) -> Result<ServiceOk, Problem> {
         let config = &turn.live.loaded.config;
         let bound = config.limits.verify_batch_concurrency;
-        let _inside = self.enter(&self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
+        let _inside = self.enter(turn, &self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
         let audience = self.audience(turn, want, Operation::Verify)?;
         // One set of keys for the whole batch, so that its items are judged alike.
         let keyring = self.daemon().keyring.load_full();
@@ -50,7 +50,7 @@ impl Service {
         passport: &Passport<'_>,
     ) -> Result<ServiceOk, Problem> {
         let bound = turn.live.loaded.config.limits.verify_concurrency;
-        let _inside = self.enter(&self.gates.verify, &self.client.place.share().verify, bound)?;
+        let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
         let audience = self.audience(turn, want, Operation::Introspect)?;
         let keyring = self.daemon().keyring.load();
         let audiences: Vec<&str> = audience.into_iter().collect();
@@ -104,6 +104,7 @@ impl Service {
             }
         }
         metrics.vk_hits.inc_by(accepted);
+        metrics.ekey_verified.inc_by(accepted);
         metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
     }
 }

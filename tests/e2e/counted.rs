@@ -2,7 +2,7 @@
 
 use passportd::wire::{Code, IssueSpec, ServiceOk, ServiceOp};
 
-use crate::support::passports::demo;
+use crate::support::passports::{demo, for_demo};
 use crate::support::raw::request;
 use crate::support::{House, Options, Roles};
 
@@ -35,4 +35,40 @@ fn issue_concurrency_bounds_requests() {
     let answers = [raw.reply(), raw.reply()].map(|reply| (reply.id, reply.result.unwrap_err().code));
     assert_eq!(answers, [(2, Code::Busy), (1, Code::HsmTimeout)], "the second at once");
     slow.signal("signer", nix::sys::signal::Signal::SIGCONT);
+}
+
+#[test]
+fn what_finds_no_place_in_front_of_the_hsm_is_counted_there_and_nowhere_else() {
+    let options = Options::default().set("hsm.op_timeout_ms", 300).set("hsm.queue", 1).set("hsm.sessions", 1);
+    let house = House::start(options.roles(Roles::Apart));
+    let mut raw = house.raw();
+    house.freeze("signer");
+    let Ok(ServiceOk::IssuedBatch(items)) = raw.ask(ServiceOp::IssueBatch(vec![demo("x"); 8])) else { panic!() };
+    house.signal("signer", nix::sys::signal::Signal::SIGCONT);
+    let codes: Vec<_> = items.into_iter().map(|one| one.unwrap_err().code).collect();
+    let busy = codes.iter().filter(|code| **code == Code::Busy).count();
+    assert!((1..8).contains(&busy), "{codes:?}");
+    let at = |endpoint: &str| house.metric(&format!("busy_rejections_total{{endpoint=\"{endpoint}\"}}"));
+    assert_eq!((at("signer"), at("issue")), (f64::from(u32::try_from(busy).unwrap()), 0.0), "{codes:?}");
+}
+
+#[test]
+fn the_names_of_the_older_systems_are_fed() {
+    let house = House::start(Options::default());
+    let mut raw = house.raw();
+    let passport = raw.issue(demo("x")).unwrap();
+    raw.ask(ServiceOp::IssueBatch(vec![demo("a"), demo("b")])).unwrap();
+    raw.issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
+    raw.verify_batch(for_demo(), &[passport.clone(), passport.clone()]).unwrap();
+    raw.verify(for_demo(), &passport).unwrap();
+    raw.verify(for_demo(), &passportd::passport::OwnedEnvelope { sig: vec![0; 64], ..passport }).unwrap();
+    let (_, text) = house.get("/metrics");
+    for (series, value) in [
+        ("ekey_issue_total{template=\"demo\"}", 3.0),
+        ("ekey_issue_latency_seconds_count", 2.0),
+        ("ekey_verify_success_total", 3.0),
+    ] {
+        assert_eq!(house.metric(series), value, "{series} in\n{text}");
+    }
+    assert!(!text.contains("template=\"none\""), "only a template that issued has a series");
 }
