@@ -44,7 +44,7 @@ NO_CORR_ID = bytes(16)
 
 # Section 10: room in a frame for what is around the items of a batch, and around the msg of one issued passport.
 _FRAME_RESERVE = 4096
-_ITEM_RESERVE = 192
+_ITEM_RESERVE = 208
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 0.8
 _READ = 64 << 10

@@ -8,8 +8,8 @@ use super::connection::Shared;
 use super::{ClientError, Options};
 use crate::passport::OwnedEnvelope;
 use crate::wire::{
-    Code, Health, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem, Reply, Request,
-    ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
+    Code, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem,
+    Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
 };
 
 /// Room in a frame for everything around the items of a batch.
@@ -289,10 +289,10 @@ fn room(max_frame: u32) -> usize {
     usize::try_from(max_frame).unwrap_or(usize::MAX).saturating_sub(FRAME_RESERVE)
 }
 
-/// The reply is the larger side: each item may come back with a msg of the largest size, and 192 bytes are what the daemon
-/// counts for the kid, signature and lengths around it.
+/// The reply is the larger side: each item may come back with a msg of the largest size, and what the daemon counts for the
+/// kid, signature and lengths around it.
 fn issues_in_a_frame(limits: Limits) -> usize {
-    let reply = usize::try_from(limits.max_msg_bytes).unwrap_or(usize::MAX).saturating_add(192);
+    let reply = usize::try_from(limits.max_msg_bytes).unwrap_or(usize::MAX).saturating_add(ISSUED_OVERHEAD);
     (room(limits.max_frame) / reply).clamp(1, most(limits))
 }
 

@@ -14,10 +14,7 @@ use crate::policy::{Bounds, Operation};
 use crate::service::gate::Inside;
 use crate::signer::SignerError;
 use crate::wire::link::LinkRefusal;
-use crate::wire::{Code, IssueSpec, Issued, MAX_FRAME, Problem, ServiceOk};
-
-/// What a passport adds to a reply beside its payload: kid, signature, lengths and tags.
-const ENVELOPE_BYTES: usize = 208;
+use crate::wire::{Code, ISSUED_OVERHEAD, IssueSpec, Issued, MAX_FRAME, Problem, ServiceOk};
 
 /// What one request may take, in timeouts of the HSM: a batch waits for its places one after the other, and clients do not
 /// wait for ever.
@@ -79,7 +76,7 @@ impl Service {
                 self.refused(turn, Operation::Issue, denial);
             }
         }
-        let size: usize = prepared.iter().map(|one| one.as_ref().map_or(0, Prepared::size) + ENVELOPE_BYTES).sum();
+        let size: usize = prepared.iter().map(|one| one.as_ref().map_or(0, Prepared::size) + ISSUED_OVERHEAD).sum();
         if size > MAX_FRAME {
             return Err(Problem::too_large("max_frame", MAX_FRAME));
         }

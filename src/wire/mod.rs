@@ -17,8 +17,8 @@ pub use armour::{MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use problem::{Code, Problem};
 pub use service::{
-    Accepted, Condition, Health, Identity, Introspection, IssueSpec, Issued, KeySet, Passport, Reply, Request,
-    ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Accepted, Condition, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Passport, Reply,
+    Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
 };
 
 /// The first byte of every body. It names the layout of all that follows.

@@ -199,6 +199,10 @@ pub struct Condition {
     pub detail: String,
 }
 
+/// Bytes of an [`Issued`] beside the payload, at most, with its place in a batch: kid, signature, lengths and tags. The
+/// daemon counts them for each passport when it judges whether a reply fits a frame, and clients when they split.
+pub const ISSUED_OVERHEAD: usize = 208;
+
 /// A passport as it leaves the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum Issued {

@@ -4,7 +4,10 @@ use passportd::passport::bounds;
 use passportd::wire::frame::{Split, split};
 use passportd::wire::hello::MAX_CLIENT;
 use passportd::wire::problem::Use;
-use passportd::wire::{Code, HEADER, MAX_FRAME, MAX_WEIGHT, WIRE_VERSION, WireError};
+use passportd::wire::{
+    Code, HEADER, ISSUED_OVERHEAD, Issued, MAX_FRAME, MAX_WEIGHT, Reply, ServiceOk, WIRE_VERSION, WireError,
+    encode_frame,
+};
 
 use super::schema::{self, Declared, Field, Shape};
 use super::{bless, hex, path, samples};
@@ -212,4 +215,26 @@ fn what_must_be_refused_is_refused() {
     }
     assert!(matches!(split(&[0, 0x10, 0, 1]), Err(WireError::Oversize { announced: 1_048_577 })));
     assert!(matches!(split(&[0, 0, 0, 0]), Ok(Split::Frame { body: [], used: 4 })));
+}
+
+/// The daemon and whoever splits batches count the same for each passport of a reply, and it is enough.
+#[test]
+fn a_passport_in_a_reply_takes_what_the_specification_says() {
+    let msg = vec![b'x'; 16_384];
+    let tenant = format!("{0}.{0}", "t".repeat(32));
+    let kid = format!("ed25519/{tenant}/{}/v{}", "p".repeat(32), bounds::MAX_INTEGER);
+    kid.parse::<passportd::passport::Kid>().expect("the longest kid");
+    let size = |items| {
+        let items = vec![Ok(Issued::Envelope { kid: kid.clone(), msg: msg.clone(), sig: [0; 64] }); items];
+        let reply = Reply { id: u64::MAX, result: Ok(ServiceOk::IssuedBatch(items)) };
+        let mut frame = Vec::new();
+        encode_frame(&reply, &mut frame).unwrap();
+        frame.len()
+    };
+    let each = size(2) - size(1);
+    assert!(each <= msg.len() + ISSUED_OVERHEAD, "{each}");
+    let count = format!("count `max_msg_bytes` + {ISSUED_OVERHEAD} bytes for each item");
+    assert!(std::fs::read_to_string(path(FILE)).unwrap().contains(&count), "{FILE} says: {count}");
+    let python = std::fs::read_to_string(path("clients/python/passportd.py")).unwrap();
+    assert!(python.contains(&format!("_ITEM_RESERVE = {ISSUED_OVERHEAD}\n")), "the Python client counts as much");
 }
