@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use crate::wire;
 
-/// One thing that must hold. Names: `hsm`, `policy`, `audit`, `state`, `clock`, `keys`.
+/// One thing that must hold. Names: `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing`, `serving`.
+/// Where `audit.journald` is `on`, `journald` too.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Condition {
     /// Its name.

@@ -191,7 +191,7 @@ pub struct Health {
 /// One condition of [`Health`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Condition {
-    /// `hsm`, `policy`, `audit`, `state`, `clock` or `keys`.
+    /// `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing` or `serving`; `journald` where it is to be there.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,

@@ -69,9 +69,7 @@ fn the_port_has_three_pages_and_shows_no_stranger_any_detail() {
     assert_eq!((status, &report["issue_ready"], &report["verify_ready"]), (200, &true.into(), &true.into()));
     let names: Vec<_> =
         report["conditions"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    for name in ["hsm", "policy", "audit", "state", "clock", "keys"] {
-        assert!(names.contains(&name), "{name} in {body}");
-    }
+    assert_eq!(names, ["hsm", "policy", "audit", "state", "clock", "keys", "issuing", "serving"], "as WIRE.md says");
     let dir = house.dir().to_str().unwrap();
     assert!(!body.contains(dir) && !body.contains("detail"));
     assert_eq!(house.raw().ask(ServiceOp::Health).map(|_| ()), Ok(()));
