@@ -17,6 +17,8 @@ const ASIDE: [(&str, &str); 2] = [
 ];
 /// Crates that few rooms keep to themselves.
 const KEPT: [(&str, &str); 2] = [("bincode", "wire"), ("cryptoki", "hsm ceremony")];
+/// Where the time of day is read: where something begins. Whatever decides is given it.
+const READS_THE_CLOCK: &str = "src/service/ src/lifecycle/ src/ceremony/ src/boot/ src/hsm/server/desk.rs";
 /// What a service that links only the client must not build.
 const NOT_IN_CLIENT: [&str; 8] = ["cryptoki", "redb", "hyper", "clap", "nix", "prometheus", "landlock", "toml"];
 /// Lines of a file. A longer one wants to be two.
@@ -277,6 +279,26 @@ fn some_crates_are_kept_in_one_room() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_clock_is_read_where_something_begins() {
+    let (mut wrong, mut readers) = (Vec::new(), 0);
+    for path in rust_files(&root().join("src")).unwrap() {
+        let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+        let source = fs::read_to_string(&path).unwrap();
+        // Tests may ask for the time.
+        let source = source.split_once("#[cfg(test)]\nmod tests {").map_or(&*source, |(code, _)| code);
+        let tokens = tokens(if name.ends_with("tests.rs") { "" } else { source });
+        for call in tokens.windows(4).filter(|call| call.iter().map(|token| token.text).eq(["Moment", ":", ":", "now"]))
+        {
+            readers += 1;
+            if !READS_THE_CLOCK.split(' ').any(|place| name.starts_with(place)) {
+                wrong.push(format!("{name}:{}", call.first().map_or(0, |token| token.line)));
+            }
+        }
+    }
+    assert!(wrong.is_empty() && readers > 5, "the time is to be an argument: {wrong:?}");
 }
 
 #[test]
