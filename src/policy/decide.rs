@@ -107,7 +107,7 @@ pub struct Grant {
 /// A peer's numbers. `None` where no rule names one and the configuration's limit holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Share {
-    /// Requests a second.
+    /// Items a second: a batch counts as its items, any other request as one.
     pub rps: Option<u32>,
     /// Issues a second, a batch counting as its items.
     pub issue_rps: Option<u32>,

@@ -15,7 +15,7 @@
 //! allow = ["issue", "verify", "introspect", "keys"]
 //! templates = ["demo"]          # that it may issue from
 //! verify_as = ["demo"]          # audiences that it may verify as
-//! rps = 1000                    # requests a second; issue_rps = 500: issues among them
+//! rps = 1000                    # items a second; issue_rps = 500: issues among them
 //! max_connections = 64          # and max_bytes = 1048576 that may be in flight
 //!
 //! [[template]]
