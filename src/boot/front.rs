@@ -229,7 +229,8 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
     let house = Arc::new(Services { daemon: Arc::clone(daemon), gates: Gates::default() });
-    let shares = service_shares(daemon, most);
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let shares = service_shares(daemon, threads, most);
     for (name, listener) in listeners {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));

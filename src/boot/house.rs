@@ -16,6 +16,8 @@ use crate::service::{Admin, Gates, Service};
 /// them.
 const ADMINS: usize = 32;
 const ADMINS_PER_UID: usize = 16;
+/// Their executor is one thread.
+const ADMIN_THREADS: usize = 1;
 /// Bytes of admin requests and replies.
 const ADMIN_BYTES: usize = 8 << 20;
 /// Admin requests of one connection under way at once.
@@ -33,9 +35,9 @@ pub(super) struct Admins {
 }
 
 /// The shares of services follow the live configuration, as far as `most` connections.
-pub(super) fn service_shares(daemon: &Arc<Daemon>, most: usize) -> Arc<Shares> {
+pub(super) fn service_shares(daemon: &Arc<Daemon>, threads: usize, most: usize) -> Arc<Shares> {
     let daemon = Arc::clone(daemon);
-    Shares::new(Box::new(move || {
+    let bounds = Box::new(move || {
         let live = daemon.live.load();
         let (server, limits) = (&live.loaded.config.server, &live.loaded.config.limits);
         let bytes = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
@@ -45,17 +47,19 @@ pub(super) fn service_shares(daemon: &Arc<Daemon>, most: usize) -> Arc<Shares> {
             bytes: bytes(limits.max_bytes),
             bytes_per_uid: bytes(limits.max_bytes_per_uid),
         }
-    }))
+    });
+    Shares::new(threads, bounds)
 }
 
 /// The shares of admins are fixed.
 pub(super) fn admin_shares() -> Arc<Shares> {
-    Shares::new(Box::new(|| Bounds {
+    let bounds = Bounds {
         connections: ADMINS,
         connections_per_uid: ADMINS_PER_UID,
         bytes: ADMIN_BYTES,
         bytes_per_uid: ADMIN_BYTES,
-    }))
+    };
+    Shares::new(ADMIN_THREADS, Box::new(move || bounds))
 }
 
 fn patience(daemon: &Daemon) -> Patience {
@@ -87,8 +91,10 @@ impl House for Services {
     }
 
     fn bounds_of(&self, peer: &Peer) -> OwnBounds {
-        let share = self.daemon.live.load().policy.rights(peer).share();
+        let rights = self.daemon.live.load().policy.rights(peer);
+        let share = rights.share();
         OwnBounds {
+            stranger: rights.rules().next().is_none(),
             connections: share.max_connections.and_then(|most| usize::try_from(most).ok()),
             bytes: share.max_bytes.and_then(|most| usize::try_from(most).ok()),
         }

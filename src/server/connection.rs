@@ -1,7 +1,8 @@
 //! One connection, from greeting to last byte. Its task reads what has arrived, answers what can be answered at once in
 //! place, and spawns the rest; replies leave in the order in which they are done.
 //!
-//! What bounds it: nothing is read while replies wait to be written or too many requests are under way; a frame that is
+//! What bounds it: nothing is read while replies wait to be written, too many requests are under way, or the peer is over
+//! its rate; a stint of work is short, and its uid has few at one time; a frame that is
 //! not complete takes bytes from the budget or is skipped and refused as `busy`, and so does a reply that comes later,
 //! until it is written; a frame must be complete, and a reply taken, within the read timeout.
 
@@ -16,7 +17,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::input::{Input, Step};
 use crate::service::shares::{Lease, Place};
-use crate::service::{Done, Speaker};
+use crate::service::{Done, Speaker, Turned};
 use crate::wire::{Code, Problem, WireError};
 
 /// How long a peer may take.
@@ -33,9 +34,6 @@ pub struct Patience {
 /// Unwritten output beyond which nothing more is handled before it is written. Up to here it is beside the byte budget,
 /// for each connection, so it is small; the replies to a full read of single requests fit.
 const OUTPUT_HIGH: usize = 32 << 10;
-
-/// Frames that are handled before other connections get their turn: about a millisecond of verifications.
-const FRAMES_PER_TURN: usize = 32;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +77,8 @@ pub(super) async fn serve<S: Speaker>(
         stream,
         speaker,
         patience,
-        input: Input::new(place),
+        input: Input::new(Arc::clone(&place)),
+        place,
         output: Vec::new(),
         leases: Vec::new(),
         greeted: false,
@@ -101,6 +100,7 @@ struct Connection<S> {
     stream: UnixStream,
     speaker: Arc<S>,
     patience: Patience,
+    place: Arc<Place>,
     input: Input,
     output: Vec<u8>,
     /// What the replies in `output` hold of the byte budget.
@@ -166,12 +166,16 @@ impl<S: Speaker> Connection<S> {
         if self.input.ended() {
             self.ending = Some(End::Closed);
         }
-        let mut handled: usize = 0;
+        let mut stint = self.place.stint().await;
         loop {
             match self.input.next() {
                 Ok(Step::Frame) => {
                     self.since = Instant::now();
-                    self.handle().await?;
+                    if let Some(pause) = self.handle().await? {
+                        drop(stint);
+                        self.leave_unread(pause).await?;
+                        stint = self.place.stint().await;
+                    }
                 }
                 Ok(Step::Skip { .. }) if !self.greeted => {
                     self.speaker.refuse_greeting(&mut self.output);
@@ -186,18 +190,22 @@ impl<S: Speaker> Connection<S> {
                     return self.flush();
                 }
             }
-            handled += 1;
-            if handled.is_multiple_of(FRAMES_PER_TURN) {
+            let (full, crowded) = (self.output.len() >= OUTPUT_HIGH, self.in_flight >= self.patience.in_flight);
+            if full || crowded || stint.is_over() {
+                // Others get their turn, and a peer that makes us wait holds nobody up.
+                drop(stint);
                 tokio::task::yield_now().await;
-            }
-            if self.output.len() >= OUTPUT_HIGH {
-                self.flush_all().await?;
-            }
-            if self.in_flight >= self.patience.in_flight {
-                // Complete frames stay in the input; they are looked at when replies have made room.
-                self.wait_for_room().await?;
+                if full {
+                    self.flush_all().await?;
+                }
+                if crowded {
+                    // Complete frames stay in the input; they are looked at when replies have made room.
+                    self.wait_for_room().await?;
+                }
+                stint = self.place.stint().await;
             }
         }
+        drop(stint);
         self.input.rest();
         if !begun && self.input.partial() {
             // From its first byte, so that a drip of bytes does not stretch the time.
@@ -206,7 +214,8 @@ impl<S: Speaker> Connection<S> {
         self.flush()
     }
 
-    async fn handle(&mut self) -> Result<(), End> {
+    /// Handles the frame that was found last. The peer may have to be left unread for a while after it.
+    async fn handle(&mut self) -> Result<Option<Duration>, End> {
         let body = self.input.frame();
         if !self.greeted {
             self.greeted = true;
@@ -214,14 +223,33 @@ impl<S: Speaker> Connection<S> {
                 self.flush_all().await?;
                 return Err(End::Refused);
             }
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(later) = self.speaker.turn(body, &mut self.output).await {
-            self.in_flight += 1;
-            let reply_to = self.reply_to.clone();
-            // The channel holds as many replies as may be under way, so the send never waits; it fails if the peer left.
-            tokio::spawn(async move { drop(reply_to.try_send(later.await)) });
+        match self.speaker.turn(body, &mut self.output).await {
+            Turned::Done => Ok(None),
+            Turned::Pause(pause) => Ok(Some(pause)),
+            Turned::Later(later) => {
+                self.in_flight += 1;
+                let reply_to = self.reply_to.clone();
+                // The channel holds as many replies as may be under way, so the send never waits; it fails if the peer left.
+                tokio::spawn(async move { drop(reply_to.try_send(later.await)) });
+                Ok(None)
+            }
         }
+    }
+
+    /// Reads nothing for a while; what is under way is answered meanwhile.
+    async fn leave_unread(&mut self, pause: Duration) -> Result<(), End> {
+        let end = tokio::time::sleep(pause);
+        tokio::pin!(end);
+        loop {
+            self.flush_all().await?;
+            tokio::select! {
+                () = &mut end => break,
+                reply = self.replies.recv(), if self.in_flight > 0 => self.collect(reply),
+            }
+        }
+        self.since = Instant::now();
         Ok(())
     }
 

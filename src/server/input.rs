@@ -181,7 +181,7 @@ mod tests {
 
     fn input(bytes: usize) -> (Input, Arc<Shares>) {
         let bounds = move || Bounds { connections: 8, connections_per_uid: 8, bytes, bytes_per_uid: bytes };
-        let shares = Shares::new(Box::new(bounds));
+        let shares = Shares::new(2, Box::new(bounds));
         let place = Arc::new(shares.admit(1, crate::service::shares::OwnBounds::default()).unwrap());
         (Input::new(place), shares)
     }

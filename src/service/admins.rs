@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::error;
 
 use super::shares::Place;
-use super::{Client, Done, Later, Refused, Speaker, problems};
+use super::{Client, Done, Refused, Speaker, Turned, problems};
 use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Author, Daemon};
@@ -171,19 +171,19 @@ impl Speaker for Admin {
         self.client.greet(body, false, out)
     }
 
-    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Option<Later> {
+    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Turned {
         let started = Instant::now();
         let request: AdminRequest<'_> = match decode(body) {
             Ok(request) => request,
             Err(error) => {
                 self.refuse(peek_id(body), problems::of_wire(error), out);
-                return None;
+                return Turned::Done;
             }
         };
         let (id, corr_id, op) = (request.id, request.corr_id, Op::admin(&request.op));
         let asked = Asked::from(request.op);
         let client = Arc::clone(&self.client);
-        Some(Box::pin(async move {
+        Turned::Later(Box::pin(async move {
             let rights = client.rights(&client.daemon.live.load());
             let result = client.administer(&rights, corr_id, asked).await;
             let mut frame = Vec::new();

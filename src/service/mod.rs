@@ -4,13 +4,16 @@ mod admins;
 pub mod gate;
 mod issuing;
 mod problems;
+pub mod rate;
 mod services;
 pub mod shares;
+pub mod stints;
 mod verifying;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tracing::{debug, error};
 
@@ -42,6 +45,16 @@ pub struct Done {
 /// Work that outlives its turn.
 pub type Later = Pin<Box<dyn Future<Output = Done> + Send>>;
 
+/// What became of a request.
+pub enum Turned {
+    /// It is answered.
+    Done,
+    /// The answer comes later.
+    Later(Later),
+    /// It is answered with `rate_limited`; the peer is left unread for so long, so that asking on costs it time and not us.
+    Pause(Duration),
+}
+
 /// The greeting was refused.
 #[derive(Debug)]
 pub struct Refused;
@@ -55,7 +68,7 @@ pub trait Speaker: Send + Sync + 'static {
     fn greet(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refused>;
 
     /// Handles one complete body: the reply goes to `out`, or comes later.
-    fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> impl Future<Output = Option<Later>> + Send;
+    fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> impl Future<Output = Turned> + Send;
 
     /// Appends a reply with a problem to `out`.
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>);

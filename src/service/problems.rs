@@ -2,7 +2,7 @@
 
 use tracing::error;
 
-use super::shares::OverRate;
+use super::rate::OverRate;
 use crate::issue::IssueError;
 use crate::lifecycle::{KeyChangeError, ReloadError};
 use crate::passport::ClaimsError;

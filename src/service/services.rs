@@ -1,13 +1,13 @@
 //! The service socket.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::error;
 
 use super::gate::{Gate, Inside};
 use super::shares::Place;
-use super::{Client, Later, Refused, SERVER, Speaker, problems};
+use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
 use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Daemon, Live};
@@ -211,6 +211,18 @@ pub(super) fn reply(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Prob
     daemon.metrics.answered(turn.op, answer, turn.started.elapsed());
 }
 
+/// The shortest pause of a peer that is over its rate. A uid may have hundreds of connections, each of which is refused
+/// once in a pause; what comes after the pause is what its rate has gained meanwhile.
+const MIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// What follows from a problem for the connection.
+fn after(problem: &Problem) -> Turned {
+    match (problem.code, problem.retry_after_ms) {
+        (Code::RateLimited, Some(millis)) => Turned::Pause(Duration::from_millis(millis.into()).max(MIN_PAUSE)),
+        _ => Turned::Done,
+    }
+}
+
 fn endpoint(op: Op) -> Endpoint {
     match op {
         Op::Issue | Op::IssueBatch => Endpoint::Issue,
@@ -225,7 +237,7 @@ impl Speaker for Service {
         self.client.greet(body, self.daemon().draining(), out)
     }
 
-    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Option<Later> {
+    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Turned {
         let daemon = self.daemon();
         daemon.metrics.body_size.observe(f64::from(u32::try_from(body.len()).unwrap_or(u32::MAX)));
         let request: Request<'_> = match decode(body) {
@@ -233,8 +245,10 @@ impl Speaker for Service {
             Err(error) => {
                 let live = daemon.live.load();
                 let spent = self.spend(&live, &self.client.rights(&live), 1);
-                self.refuse(peek_id(body), spent.err().unwrap_or_else(|| problems::of_wire(error)), out);
-                return None;
+                let problem = spent.err().unwrap_or_else(|| problems::of_wire(error));
+                let turned = after(&problem);
+                self.refuse(peek_id(body), problem, out);
+                return turned;
             }
         };
         let live = daemon.live.load_full();
@@ -250,11 +264,17 @@ impl Speaker for Service {
             now: Moment::now(),
         };
         match self.answer(&turn, request.op).await {
-            Ok(Given::Later(later)) => return Some(later),
-            Ok(Given::Now(ok)) => reply(daemon, &turn, Ok(ok), out),
-            Err(problem) => reply(daemon, &turn, Err(problem), out),
+            Ok(Given::Later(later)) => Turned::Later(later),
+            Ok(Given::Now(ok)) => {
+                reply(daemon, &turn, Ok(ok), out);
+                Turned::Done
+            }
+            Err(problem) => {
+                let turned = after(&problem);
+                reply(daemon, &turn, Err(problem), out);
+                turned
+            }
         }
-        None
     }
 
     fn refuse_greeting(&self, out: &mut Vec<u8>) {
@@ -264,7 +284,7 @@ impl Speaker for Service {
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
         let metrics = &self.daemon().metrics;
         metrics.failures.at(problem.code).inc();
-        metrics.answered(Op::Unreadable, Answer::problem(problem.code), std::time::Duration::ZERO);
+        metrics.answered(Op::Unreadable, Answer::problem(problem.code), Duration::ZERO);
         if let Err(error) = encode_frame(&Reply { id, result: Err(problem) }, out) {
             error!(%error, "a problem does not fit a frame");
         }

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::rate::{OverRate, Rate};
+use super::stints::{OwnStints, Stint, Stints};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 /// Refusals of one uid that are put on record in a second; the rest are only counted, so that a flood of refusals
@@ -29,6 +32,8 @@ pub struct Bounds {
 /// What policy gives one peer instead of the bounds of all uids.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OwnBounds {
+    /// Policy does not name the peer.
+    pub stranger: bool,
     /// Connections.
     pub connections: Option<usize>,
     /// Bytes.
@@ -60,6 +65,7 @@ pub struct Shares {
     bounds: Box<dyn Fn() -> Bounds + Send + Sync>,
     uids: Mutex<HashMap<u32, Arc<Share>>>,
     bytes: AtomicUsize,
+    stints: Stints,
     /// Refusals of uids without a share that go on record.
     strangers: DefaultDirectRateLimiter,
 }
@@ -78,6 +84,9 @@ pub struct Share {
     rate: Rate,
     issue_rate: Rate,
     refusals: DefaultDirectRateLimiter,
+    stints: Arc<OwnStints>,
+    /// When the last connection ended.
+    left: Mutex<Instant>,
     /// What this uid has under way at each gate.
     pub(super) issue: Gate,
     pub(super) verify: Gate,
@@ -96,6 +105,8 @@ impl Share {
             rate: Rate::default(),
             issue_rate: Rate::default(),
             refusals: refusals(),
+            stints: Arc::default(),
+            left: Mutex::new(Instant::now()),
             issue: Gate::default(),
             verify: Gate::default(),
             verify_batch: Gate::default(),
@@ -122,65 +133,9 @@ impl Share {
     pub fn refusal_on_record(&self) -> bool {
         self.refusals.check().is_ok()
     }
-}
 
-/// Why a request is more than a rate allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OverRate {
-    /// For now.
-    Wait {
-        /// When it is worth trying again.
-        millis: u32,
-    },
-    /// For ever: one request holds more than a second's worth.
-    Never {
-        /// The rate.
-        per_second: usize,
-    },
-}
-
-/// The limiters of the rates under which a uid comes: rules may give it one on each listener, and a reload another. Each
-/// keeps its own count, so that changing between them refills none.
-#[derive(Debug, Default)]
-struct Rate(Mutex<Vec<(NonZeroU32, Arc<DefaultDirectRateLimiter>)>>);
-
-/// Rates remembered for one uid; the oldest is forgotten.
-const MAX_RATES: usize = 16;
-
-impl Rate {
-    fn take(&self, per_second: u32, items: usize) -> Result<(), OverRate> {
-        let (Some(rate), Some(items)) =
-            (NonZeroU32::new(per_second), u32::try_from(items).ok().and_then(NonZeroU32::new))
-        else {
-            return Ok(());
-        };
-        let limiter = self.limiter(rate);
-        let wait = |items: NonZeroU32| {
-            let millis = 1000 * u64::from(items.get()) / u64::from(rate.get());
-            OverRate::Wait { millis: u32::try_from(millis).unwrap_or(1000).clamp(1, 1000) }
-        };
-        match limiter.check_n(items) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(wait(items)),
-            // What can never pass takes as much as a single item, so that asking for it is not free.
-            Err(_) => Err(match limiter.check() {
-                Ok(()) => OverRate::Never { per_second: usize::try_from(per_second).unwrap_or(usize::MAX) },
-                Err(_) => wait(NonZeroU32::MIN),
-            }),
-        }
-    }
-
-    fn limiter(&self, rate: NonZeroU32) -> Arc<DefaultDirectRateLimiter> {
-        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, limiter)) = rates.iter().find(|(known, _)| *known == rate) {
-            return Arc::clone(limiter);
-        }
-        if rates.len() >= MAX_RATES {
-            rates.remove(0);
-        }
-        let limiter = Arc::new(RateLimiter::direct(Quota::per_second(rate)));
-        rates.push((rate, Arc::clone(&limiter)));
-        limiter
+    fn gone_for(&self) -> Duration {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 }
 
@@ -202,28 +157,38 @@ pub struct Lease {
 }
 
 impl Shares {
-    /// No connections yet.
-    pub fn new(bounds: Box<dyn Fn() -> Bounds + Send + Sync>) -> Arc<Self> {
+    /// No connections yet; the work for them is done on so many threads.
+    pub fn new(threads: usize, bounds: Box<dyn Fn() -> Bounds + Send + Sync>) -> Arc<Self> {
         let (uids, bytes) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        Arc::new(Self { bounds, uids, bytes, strangers: refusals() })
+        Arc::new(Self { bounds, uids, bytes, stints: Stints::new(threads), strangers: refusals() })
     }
 
     /// A place for a connection of `uid`. The last eighth of all places is for uids that have no connection yet, so that
-    /// one uid can't keep every other out.
+    /// one uid can't keep every other out. Peers that policy does not name have one share together, and a small one: a
+    /// user may have 65,536 uids of its own (subuid(5)).
     ///
     /// # Errors
     /// [`Full`] says whose bound is reached.
     pub fn admit(self: &Arc<Self>, uid: u32, own_bounds: OwnBounds) -> Result<Place, Full> {
         let bounds = (self.bounds)();
+        let uid = if own_bounds.stranger { STRANGERS } else { uid };
         let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        if uids.len() >= MAX_REMEMBERED {
+            // Every rate of a uid that left so long ago is whole again: forgetting it gives nothing back.
+            uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || share.gone_for() < WHOLE_AGAIN);
+        }
         let taken: usize = uids.values().map(|share| share.connections.load(Ordering::Relaxed)).sum();
         let own = uids.get(&uid).map_or(0, |share| share.connections.load(Ordering::Relaxed));
-        let per_uid = own_bounds.connections.unwrap_or(bounds.connections_per_uid);
+        let per_uid = match own_bounds.connections {
+            _ if own_bounds.stranger => STRANGERS_CONNECTIONS.min(bounds.connections_per_uid),
+            Some(most) => most,
+            None => bounds.connections_per_uid,
+        };
         if own >= per_uid {
             return Err(Full::Uid);
         }
         let kept = if own == 0 { 0 } else { bounds.connections / 8 };
-        if taken + kept >= bounds.connections {
+        if taken + kept >= bounds.connections || (uids.len() >= MAX_REMEMBERED && !uids.contains_key(&uid)) {
             return Err(Full::All);
         }
         let share = Arc::clone(uids.entry(uid).or_insert_with(|| Arc::new(Share::new())));
@@ -257,6 +222,11 @@ impl Place {
         &self.share
     }
 
+    /// Waits until this connection is worked for. To be given back before waiting for anything else.
+    pub async fn stint(&self) -> Stint {
+        self.shares.stints.take(self.uid, &self.share.stints).await
+    }
+
     /// `bytes` of the budget, if neither the uid's share nor the whole is used up.
     pub fn lease(&self, bytes: usize) -> Option<Lease> {
         let Bounds { bytes: all, bytes_per_uid: own, .. } = (self.shares.bounds)();
@@ -283,24 +253,34 @@ impl Drop for Lease {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut uids = self.shares.uids.lock().unwrap_or_else(PoisonError::into_inner);
-        // The share goes with the last connection; its rate limiter must not be forgotten while it is exhausted, but a
-        // uid that closes everything to refill its rate waits for as long as the rate would have made it wait anyway.
-        if self.share.connections.fetch_sub(1, Ordering::Relaxed) == 1 && uids.len() > MAX_REMEMBERED {
-            uids.remove(&self.uid);
+        // The share stays, so that its rates are not whole again for a uid that closes everything.
+        if self.share.connections.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.share.left.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
     }
 }
 
-/// Uids whose rate is remembered after their last connection.
+/// Uids that have a share, or had one so recently that its rates still matter.
 const MAX_REMEMBERED: usize = 4096;
+
+/// A bucket of a second's worth is full after a second.
+const WHOLE_AGAIN: Duration = Duration::from_secs(1);
+
+/// The share of all peers that policy does not name stands under the one uid that nobody can have (setuid(2)).
+const STRANGERS: u32 = u32::MAX;
+
+/// Connections of all of them together. They can do nothing but be told so.
+const STRANGERS_CONNECTIONS: usize = 16;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shares() -> Arc<Shares> {
-        Shares::new(Box::new(|| Bounds { connections: 16, connections_per_uid: 15, bytes: 1000, bytes_per_uid: 600 }))
+        Shares::new(
+            2,
+            Box::new(|| Bounds { connections: 16, connections_per_uid: 15, bytes: 1000, bytes_per_uid: 600 }),
+        )
     }
 
     #[test]
@@ -318,9 +298,10 @@ mod tests {
     #[test]
     fn a_rule_may_give_a_uid_less() {
         let shares = shares();
-        let _held: Vec<_> =
-            (0..3).map(|_| shares.admit(1, OwnBounds { connections: Some(3), bytes: None }).unwrap()).collect();
-        assert_eq!(shares.admit(1, OwnBounds { connections: Some(3), bytes: None }).unwrap_err(), Full::Uid);
+        let _held: Vec<_> = (0..3)
+            .map(|_| shares.admit(1, OwnBounds { connections: Some(3), ..OwnBounds::default() }).unwrap())
+            .collect();
+        assert_eq!(shares.admit(1, OwnBounds { connections: Some(3), ..OwnBounds::default() }).unwrap_err(), Full::Uid);
     }
 
     #[test]
@@ -348,29 +329,41 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_over_the_rate_never_passes() {
-        let shares = shares();
-        let place = shares.admit(1, OwnBounds::default()).unwrap();
-        assert_eq!(place.share().take(5, 6), Err(OverRate::Never { per_second: 5 }));
-        place.share().take(5, 4).unwrap();
-        assert_eq!(place.share().take(5, 5), Err(OverRate::Wait { millis: 1000 }));
-        assert_eq!(place.share().take(5, 6), Err(OverRate::Wait { millis: 200 }), "it took what one item takes");
+    fn peers_that_no_rule_names_share_a_few_places() {
+        let bounds = || Bounds { connections: 1024, connections_per_uid: 256, bytes: 1000, bytes_per_uid: 600 };
+        let shares = Shares::new(2, Box::new(bounds));
+        let unnamed = OwnBounds { stranger: true, ..OwnBounds::default() };
+        let held: Vec<_> = (1000..3000).filter_map(|uid| shares.admit(uid, unnamed).ok()).collect();
+        assert_eq!(held.len(), STRANGERS_CONNECTIONS);
+        let named = shares.admit(1, OwnBounds::default());
+        assert!(named.is_ok(), "a peer with a rule is let in beside them");
+        held.first().unwrap().share().take(5, 5).unwrap();
+        assert!(held.last().unwrap().share().take(5, 1).is_err(), "their rate is one");
     }
 
     #[test]
-    fn going_back_and_forth_between_rates_refills_none() {
+    fn no_crowd_makes_a_rate_whole_again() {
         let shares = shares();
-        let place = shares.admit(1, OwnBounds::default()).unwrap();
+        for uid in 0..u32::try_from(MAX_REMEMBERED).unwrap() + 10 {
+            drop(shares.admit(uid + 10, OwnBounds::default()));
+        }
+        assert_eq!(shares.uids.lock().unwrap().len(), MAX_REMEMBERED, "no more are remembered");
+        let refused = shares.admit(1, OwnBounds::default());
+        assert_eq!(refused.unwrap_err(), Full::All, "whoever left is remembered until its rate is whole");
+        let place = shares.admit(10, OwnBounds::default()).unwrap();
         place.share().take(5, 5).unwrap();
-        place.share().take(7, 7).unwrap();
-        assert!(place.share().take(5, 1).is_err());
-        assert!(place.share().take(7, 1).is_err());
+        drop(place);
+        assert!(shares.admit(10, OwnBounds::default()).unwrap().share().take(5, 1).is_err());
+        for share in shares.uids.lock().unwrap().values() {
+            *share.left.lock().unwrap() -= WHOLE_AGAIN;
+        }
+        assert!(shares.admit(1, OwnBounds::default()).is_ok(), "and then forgotten");
     }
 
     #[test]
     fn a_rule_may_give_a_peer_fewer_bytes() {
         let shares = shares();
-        let place = shares.admit(1, OwnBounds { connections: None, bytes: Some(100) }).unwrap();
+        let place = shares.admit(1, OwnBounds { bytes: Some(100), ..OwnBounds::default() }).unwrap();
         assert!(place.lease(101).is_none());
         assert!(place.lease(100).is_some());
     }

@@ -1,14 +1,29 @@
 //! Verify, VerifyBatch and Introspect. They run in place, on the connection's own task: a hop to another thread costs
 //! more than most verdicts. A batch gives way to others between slices.
 
+use std::time::{Duration, Instant};
+
 use super::problems;
 use super::services::{Service, Turn};
+use super::stints::STINT;
 use crate::check::{Terms, check, introspect};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
 use crate::verify::Keyring;
 use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict, Want};
+
+/// Items of a batch's first slice. What an item costs is known after it.
+const FIRST_SLICE: usize = 8;
+
+/// How many items are judged in one go after `slice` of them `took` so long: as many as fit a stint, at most `most`.
+fn next_slice(slice: usize, most: usize, took: Duration) -> usize {
+    match took {
+        _ if took * 2 <= STINT => (slice * 2).min(most),
+        _ if took > STINT => (slice / 2).max(1),
+        _ => slice,
+    }
+}
 
 impl Service {
     pub(super) fn verify(&self, turn: &Turn, want: &Want<'_>, passport: &Passport<'_>) -> Result<ServiceOk, Problem> {
@@ -32,13 +47,17 @@ impl Service {
         let audience = self.audience(turn, want, Operation::Verify)?;
         // One set of keys for the whole batch, so that its items are judged alike.
         let keyring = self.daemon().keyring.load_full();
-        let slice = config.verify.target_batch.min(config.verify.max_batch);
+        let most = config.verify.target_batch.min(config.verify.max_batch);
+        let (mut slice, mut rest) = (FIRST_SLICE.min(most), items);
         let mut verdicts = Vec::with_capacity(items.len());
-        for part in items.chunks(slice) {
+        while !rest.is_empty() {
             if !verdicts.is_empty() {
                 tokio::task::yield_now().await;
             }
+            let begun = Instant::now();
+            let (part, others) = rest.split_at(slice.min(rest.len()));
             verdicts.extend(self.judge(turn, want, audience, &keyring, part));
+            (slice, rest) = (next_slice(slice, most, begun.elapsed()), others);
         }
         Ok(ServiceOk::Verdicts(verdicts))
     }
@@ -122,5 +141,20 @@ fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str], keyri
             scopes: &want.scopes,
         },
         max_msg_bytes: config.limits.max_msg_bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_grow_as_far_as_they_fit_a_stint() {
+        let step = |slice, took| next_slice(slice, 64, took);
+        assert_eq!(step(8, STINT / 4), 16);
+        assert_eq!(step(48, STINT / 4), 64, "the configured bound holds");
+        assert_eq!(step(8, STINT), 8);
+        assert_eq!(step(8, STINT * 3), 4);
+        assert_eq!(step(1, STINT * 3), 1);
     }
 }

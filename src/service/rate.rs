@@ -1,0 +1,89 @@
+//! Items a second.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+/// Why a request is more than a rate allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverRate {
+    /// For now.
+    Wait {
+        /// When it is worth trying again.
+        millis: u32,
+    },
+    /// For ever: one request holds more than a second's worth.
+    Never {
+        /// The rate.
+        per_second: usize,
+    },
+}
+
+/// The limiters of the rates under which a uid comes: rules may give it one on each listener, and a reload another. Each
+/// keeps its own count, so that changing between them refills none.
+#[derive(Debug, Default)]
+pub(super) struct Rate(Mutex<Vec<(NonZeroU32, Arc<DefaultDirectRateLimiter>)>>);
+
+/// Rates remembered for one uid; the oldest is forgotten.
+const MAX_RATES: usize = 16;
+
+impl Rate {
+    pub(super) fn take(&self, per_second: u32, items: usize) -> Result<(), OverRate> {
+        let (Some(rate), Some(items)) =
+            (NonZeroU32::new(per_second), u32::try_from(items).ok().and_then(NonZeroU32::new))
+        else {
+            return Ok(());
+        };
+        let limiter = self.limiter(rate);
+        let wait = |items: NonZeroU32| {
+            let millis = 1000 * u64::from(items.get()) / u64::from(rate.get());
+            OverRate::Wait { millis: u32::try_from(millis).unwrap_or(1000).clamp(1, 1000) }
+        };
+        match limiter.check_n(items) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(wait(items)),
+            // What can never pass takes as much as a single item, so that asking for it is not free.
+            Err(_) => Err(match limiter.check() {
+                Ok(()) => OverRate::Never { per_second: usize::try_from(per_second).unwrap_or(usize::MAX) },
+                Err(_) => wait(NonZeroU32::MIN),
+            }),
+        }
+    }
+
+    fn limiter(&self, rate: NonZeroU32) -> Arc<DefaultDirectRateLimiter> {
+        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, limiter)) = rates.iter().find(|(known, _)| *known == rate) {
+            return Arc::clone(limiter);
+        }
+        if rates.len() >= MAX_RATES {
+            rates.remove(0);
+        }
+        let limiter = Arc::new(RateLimiter::direct(Quota::per_second(rate)));
+        rates.push((rate, Arc::clone(&limiter)));
+        limiter
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_over_the_rate_never_passes() {
+        let rate = Rate::default();
+        assert_eq!(rate.take(5, 6), Err(OverRate::Never { per_second: 5 }));
+        rate.take(5, 4).unwrap();
+        assert_eq!(rate.take(5, 5), Err(OverRate::Wait { millis: 1000 }));
+        assert_eq!(rate.take(5, 6), Err(OverRate::Wait { millis: 200 }), "it took what one item takes");
+    }
+
+    #[test]
+    fn going_back_and_forth_between_rates_refills_none() {
+        let rate = Rate::default();
+        rate.take(5, 5).unwrap();
+        rate.take(7, 7).unwrap();
+        assert!(rate.take(5, 1).is_err());
+        assert!(rate.take(7, 1).is_err());
+    }
+}
