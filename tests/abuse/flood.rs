@@ -126,3 +126,23 @@ fn a_peer_that_reads_again_gets_every_answer() {
     writer.join().unwrap();
     println!("{sent} answers");
 }
+
+/// A peer that goes on asking over its rate is answered twenty times a second on a connection, and not as often as it asks.
+#[test]
+fn who_is_over_its_rate_is_left_unread() {
+    let house = House::start(Options::default().policy(&super::support::options::POLICY.replace("10000000", "10")));
+    let mut raw = house.raw();
+    let asked = Instant::now();
+    raw.send(&request(1, ServiceOp::Ping).repeat(100)).unwrap();
+    let mut refused = 0_u32;
+    for _ in 0..30 {
+        refused += u32::from(raw.reply().result.is_err());
+    }
+    assert!(refused > 0, "thirty of a hundred requests in the first second are over a rate of ten");
+    // Each refusal is followed by a pause, at a rate of ten by one of 100 ms.
+    let paused = Duration::from_millis(100) * (refused - 1);
+    assert!(asked.elapsed() >= paused, "{refused} refusals within {:?}", asked.elapsed());
+    if root_or_skip("another user is served meanwhile") {
+        served(&house, OTHER, OTHER);
+    }
+}
