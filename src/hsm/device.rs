@@ -6,7 +6,7 @@
 use super::inventory::{self, Inventory};
 use super::module::{Module, Token};
 use super::pins::Pins;
-use super::ring::Ring;
+use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
 use crate::wire::link::KeyRole;
@@ -14,7 +14,8 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroize;
 
 /// Bytes of a signature (RFC 8032 §5.1.6).
@@ -25,11 +26,11 @@ pub trait Device: Send + Sync + 'static {
     /// A worker's own session. It never leaves the worker's thread.
     type Session;
 
-    /// Opens a session and finds the ring's usable keys in it.
+    /// Opens a session for the keys of `ring`.
     ///
     /// # Errors
     /// The module's.
-    fn open(&self, ring: &Ring) -> Result<Self::Session, HsmError>;
+    fn open(&self, ring: &Arc<Ring>) -> Result<Self::Session, HsmError>;
 
     /// Signs with the key at `position` of the ring that the session was opened for.
     ///
@@ -70,8 +71,25 @@ struct Live {
 #[derive(Debug)]
 pub struct WorkerSession {
     session: Session,
-    /// By position in the ring; `None` for keys that are not used or do not sign.
-    handles: Vec<Option<ObjectHandle>>,
+    ring: Arc<Ring>,
+    /// By position in the ring, as far as they have been needed. Looking up one key costs a few calls; SoftHSM looks
+    /// through all objects for each, so that looking up all 129 keys of a token took seconds on a busy machine.
+    handles: HashMap<usize, ObjectHandle>,
+}
+
+impl WorkerSession {
+    /// Where the module keeps the key at `position`, as long as this session is open.
+    fn handle(&mut self, position: usize) -> Result<ObjectHandle, HsmError> {
+        if let Some(handle) = self.handles.get(&position) {
+            return Ok(*handle);
+        }
+        let signs = |key: &&RingKey| matches!(key.role, KeyRole::Passport | KeyRole::Audit) && key.usable();
+        let key = self.ring.get(position).filter(signs);
+        let key = key.ok_or_else(|| HsmError::KeyGone(format!("number {position}")))?;
+        let handle = inventory::handle(&self.session, &key.kid, &key.id, key.role)?;
+        self.handles.insert(position, handle);
+        Ok(handle)
+    }
 }
 
 /// Ed25519 without context and without pre-hash. SoftHSM ignores the parameters that would ask for either.
@@ -130,7 +148,7 @@ impl Pkcs11Device {
 impl Device for Pkcs11Device {
     type Session = WorkerSession;
 
-    fn open(&self, ring: &Ring) -> Result<WorkerSession, HsmError> {
+    fn open(&self, ring: &Arc<Ring>) -> Result<WorkerSession, HsmError> {
         let token = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
             live.as_ref()
@@ -138,19 +156,11 @@ impl Device for Pkcs11Device {
                 .ok_or_else(|| HsmError::Lost("the module is not initialised".to_owned()))?
         };
         let session = self.module.read_only_session(&token)?;
-        let find = |key: &super::ring::RingKey| match key.role {
-            KeyRole::Passport | KeyRole::Audit if key.usable() => {
-                inventory::handle(&session, &key.kid, &key.id, key.role).map(Some)
-            }
-            _ => Ok(None),
-        };
-        let handles = ring.keys().iter().map(find).collect::<Result<_, _>>()?;
-        Ok(WorkerSession { session, handles })
+        Ok(WorkerSession { session, ring: Arc::clone(ring), handles: HashMap::new() })
     }
 
     fn sign(&self, session: &mut WorkerSession, position: usize, message: &[u8]) -> Result<[u8; SIGNATURE], HsmError> {
-        let handle = session.handles.get(position).copied().flatten();
-        let handle = handle.ok_or_else(|| HsmError::KeyGone(format!("number {position}")))?;
+        let handle = session.handle(position)?;
         let mut made =
             session.session.sign(&ed25519(), handle, message).map_err(|error| HsmError::call("sign", &error))?;
         // Bytes of a wrong length may still be half of a signature over this message: they are not kept.

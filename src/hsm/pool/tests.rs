@@ -69,7 +69,7 @@ impl Drop for StagedSession {
 impl Device for Staged {
     type Session = StagedSession;
 
-    fn open(&self, _: &Ring) -> Result<StagedSession, HsmError> {
+    fn open(&self, _: &Arc<Ring>) -> Result<StagedSession, HsmError> {
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         self.0.open_now.fetch_add(1, Ordering::SeqCst);
         Ok(StagedSession(Arc::clone(&self.0)))
