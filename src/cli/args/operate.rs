@@ -174,8 +174,10 @@ Examples:
   passportctl bench verify --connections 2 --in-flight 4 --batch 256 --output json
   passportctl bench verify --in-flight 1 --compare
   passportctl bench echo --in-flight 1
+  passportctl bench mixed --connections 4 --issues-per-second 500 --verifies-per-second 5000
 
-per_second counts passports; latencies are of requests. CPU and memory of the daemon's processes come from the admins'
+`mixed` asks one passport a request at its rates, and counts latencies from when a request was due; cpu_idle_percent is
+what the whole machine, this client included, had left. per_second counts passports; latencies are of requests. CPU and memory of the daemon's processes come from the admins'
 socket and are null where it can't be reached.";
 
 /// `bench`.
@@ -199,6 +201,12 @@ pub(crate) struct Bench {
     /// With `verify`: rounds of echo and verify in turn, and how the two compare
     #[arg(long)]
     pub(crate) compare: bool,
+    /// With `mixed`: passports issued in a second
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) issues_per_second: u32,
+    /// With `mixed`: passports verified in a second
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) verifies_per_second: u32,
 }
 
 /// What `bench` measures.
@@ -210,6 +218,8 @@ pub(crate) enum BenchWhat {
     Verify,
     /// A server of this program that only echoes: what the socket and this client cost.
     Echo,
+    /// Issuing and verifying at given rates, as on a working day.
+    Mixed,
 }
 
 /// How much load.

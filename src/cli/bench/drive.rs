@@ -3,6 +3,8 @@
 //! One read takes all replies that have arrived, and one write sends all requests that follow from them: the client
 //! shares its processors with the daemon, so what it spends is taken from what it measures.
 
+mod paced;
+
 use std::cell::RefCell;
 use std::io;
 use std::os::unix::net::UnixStream as StdStream;
@@ -15,11 +17,13 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::task::LocalSet;
 
-use super::work::Work;
+use super::work::{Answer, Work};
 use crate::cli::error::CliError;
 use crate::client::ClientError;
 use crate::wire::frame::{Split, split};
 use crate::wire::{Greeting, HEADER, Hello, WIRE_VERSION, decode, encode_frame};
+
+pub(super) use paced::{Pace, paced};
 
 /// Bytes asked for in one read.
 const READ: usize = 64 * 1024;
@@ -64,6 +68,14 @@ impl Tally {
         let latency = Histogram::new_with_bounds(1, MAX_NANOS, DIGITS)
             .map_err(|error| CliError::Failed(format!("no histogram: {error}")))?;
         Ok(Self { latency, good: 0, bad: 0, why: None, elapsed: Duration::ZERO })
+    }
+
+    /// Counts one reply.
+    fn count(&mut self, took: Duration, answer: Answer) {
+        self.latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(MAX_NANOS).max(1));
+        self.good += answer.good;
+        self.bad += answer.bad;
+        self.why = self.why.take().or(answer.why);
     }
 
     /// Adds another round.
@@ -228,21 +240,10 @@ impl Lane {
         let counts = now <= end;
         let mut tally = tally.borrow_mut();
         let mut used_up = 0;
-        while let Split::Frame { body, used } =
-            split(self.received.get(used_up..self.filled).unwrap_or_default()).map_err(ClientError::Wire)?
-        {
-            let answer = work.answer(body)?;
-            used_up += used;
-            let index = usize::try_from(answer.id).ok().and_then(|id| id.checked_sub(1));
-            let slot = index.and_then(|index| self.slots.get_mut(index));
-            let slot =
-                slot.ok_or_else(|| CliError::Answer(format!("a reply to {}, which was not asked", answer.id)))?;
+        while let Some((index, answer)) = self.next_answer(work, &mut used_up)? {
+            let Some(slot) = self.slots.get_mut(index) else { break };
             if counts {
-                let nanos = u64::try_from(now.duration_since(slot.sent).as_nanos()).unwrap_or(MAX_NANOS);
-                tally.latency.saturating_record(nanos.max(1));
-                tally.good += answer.good;
-                tally.bad += answer.bad;
-                tally.why = tally.why.take().or(answer.why);
+                tally.count(now.duration_since(slot.sent), answer);
                 slot.sent = now;
                 self.pending.extend_from_slice(&slot.frame);
             } else {
@@ -252,6 +253,19 @@ impl Lane {
         drop(tally);
         self.drop_front(used_up);
         Ok(())
+    }
+
+    /// The next reply beyond `used_up`, and the slot that it answers.
+    fn next_answer<W: Work>(&self, work: &W, used_up: &mut usize) -> Result<Option<(usize, Answer)>, CliError> {
+        let rest = self.received.get(*used_up..self.filled).unwrap_or_default();
+        let Split::Frame { body, used } = split(rest).map_err(ClientError::Wire)? else { return Ok(None) };
+        let answer = work.answer(body)?;
+        *used_up += used;
+        let index = usize::try_from(answer.id).ok().and_then(|id| id.checked_sub(1));
+        match index.filter(|index| *index < self.slots.len()) {
+            Some(index) => Ok(Some((index, answer))),
+            None => Err(CliError::Answer(format!("a reply to {}, which was not asked", answer.id))),
+        }
     }
 
     fn drop_front(&mut self, used: usize) {

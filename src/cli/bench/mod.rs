@@ -3,6 +3,7 @@
 mod compare;
 mod drive;
 mod echo;
+mod mixed;
 mod report;
 mod work;
 
@@ -37,6 +38,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: Bench) -> Result<Exit,
         BenchWhat::Issue => issue(context, &bench).await?,
         BenchWhat::Verify => verify(context, &bench).await?,
         BenchWhat::Echo => echo(&bench).await?,
+        BenchWhat::Mixed => return mixed::run(context, &bench).await,
     };
     report::show(context, &bench, &outcome, Vec::new())
 }

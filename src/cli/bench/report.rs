@@ -36,7 +36,7 @@ pub(super) fn micros(nanos: u64) -> f64 {
 
 /// A ratio with `digits` decimals; zero for a division by zero.
 #[expect(clippy::cast_precision_loss, reason = "counts of one run are below 2^53")]
-fn per(amount: u64, divisor: f64, digits: i32) -> f64 {
+pub(super) fn per(amount: u64, divisor: f64, digits: i32) -> f64 {
     let scale = 10_f64.powi(digits);
     if divisor > 0.0 { (amount as f64 / divisor * scale).round() / scale } else { 0.0 }
 }
@@ -80,25 +80,42 @@ pub(super) fn show(
     outcome: &Outcome,
     beside: Numbers,
 ) -> Result<Exit, CliError> {
-    let exit = if outcome.tally.good > 0 { Exit::Ok } else { Exit::Failed };
-    if let Some(why) = &outcome.tally.why {
-        context.out.note(&format!("{} of the answers are errors; the first: {why}", outcome.tally.bad));
-    }
     let mut numbers = outcome.numbers();
     numbers.extend(beside);
+    show_all(context, bench, &[("", &outcome.tally)], numbers)
+}
+
+/// Shows `numbers`, and how the latencies of each load are distributed. Fails if one of the loads had no success at all.
+pub(super) fn show_all(
+    context: &mut Context<'_>,
+    bench: &Bench,
+    loads: &[(&str, &Tally)],
+    numbers: Numbers,
+) -> Result<Exit, CliError> {
+    let exit = if loads.iter().all(|(_, tally)| tally.good > 0) { Exit::Ok } else { Exit::Failed };
+    for (_, tally) in loads {
+        if let Some(why) = &tally.why {
+            context.out.note(&format!("{} of the answers are errors; the first: {why}", tally.bad));
+        }
+    }
     if context.out.is_json() {
         let mut document = Map::new();
         document.insert("bench".to_owned(), format!("{:?}", bench.what).to_lowercase().into());
         document.insert("connections".to_owned(), bench.load.connections.into());
         document.insert("in_flight".to_owned(), bench.load.in_flight.into());
         document.insert("batch".to_owned(), bench.load.batch.into());
-        document.insert("seconds".to_owned(), outcome.tally.elapsed.as_secs_f64().into());
+        document.insert("seconds".to_owned(), bench.load.seconds.as_secs_f64().into());
         document.extend(numbers);
         return context.out.json(&document).map(|()| exit);
     }
     context.out.pairs(numbers.into_iter().map(|(name, value)| (name, super::super::text::cell(&value))))?;
-    for line in bars(&outcome.tally.latency) {
-        context.out.line(&line)?;
+    for (load, tally) in loads {
+        if !load.is_empty() {
+            context.out.line(&format!("{load}:"))?;
+        }
+        for line in bars(&tally.latency) {
+            context.out.line(&line)?;
+        }
     }
     Ok(exit)
 }
