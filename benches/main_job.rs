@@ -52,6 +52,7 @@ fn main() {
     let Some(hsm) = SoftHsm::new() else { return };
     let mut house = House::start(Options::default().set("hsm.sessions", i64::try_from(SESSIONS).unwrap()));
     let mut bars = vec![issue(&house, &hsm), verify(&house)];
+    bars.extend(working_day(&house));
     bars.extend(footprint(&house));
     bars.push(start(&mut house));
     report(&bars);
@@ -83,6 +84,25 @@ fn verify(house: &House) -> Bar {
     );
     let value = ours["ratio"].as_f64().unwrap();
     Bar { name: "verify_p50_of_echo_and_strict", value, unit: "ratio", bar: "<= 1.25", pass: value <= 1.25 }
+}
+
+/// 500 issues and 5,000 verifications a second, side by side: what callers wait, and what the machine has left.
+fn working_day(house: &House) -> [Bar; 4] {
+    let ours = ctl(house, &["bench", "mixed", "--connections", "4", "--seconds", "30"]);
+    println!("at 500 issues and 5,000 verifications a second: {ours}");
+    assert_eq!((&ours["issue_errors"], &ours["verify_errors"]), (&json!(0), &json!(0)), "{ours}");
+    let number = |name: &str| ours[name].as_f64().unwrap();
+    let millis = |name, figure, bar, most| {
+        let value = number(figure) / 1000.0;
+        Bar { name, value, unit: "ms", bar, pass: value <= most }
+    };
+    let left = number("cpu_idle_percent");
+    [
+        millis("slo_issue_p95", "issue_p95_us", "<= 40", 40.0),
+        millis("slo_issue_p99", "issue_p99_us", "<= 100", 100.0),
+        millis("slo_verify_p95", "verify_p95_us", "<= 10", 10.0),
+        Bar { name: "slo_cpu_headroom", value: left, unit: "%", bar: ">= 30", pass: left >= 30.0 },
+    ]
 }
 
 /// Resident memory after the load has gone.
