@@ -12,8 +12,11 @@
 #![expect(clippy::indexing_slicing, clippy::print_stderr, reason = "as above; the harness it borrows is a test's")]
 
 #[expect(dead_code, reason = "shared by several tests")]
-#[path = "../tests/support/mod.rs"]
+#[path = "../../tests/support/mod.rs"]
 mod support;
+
+mod fair;
+mod idle;
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -22,6 +25,7 @@ use passportd::hsm::bench::raw_sign_rate;
 use passportd::hsm::{ModuleConfig, TokenChoice};
 use passportd::secret::Pin;
 use serde_json::{Value, json};
+use support::options::POLICY;
 use support::softhsm::{LABEL, PIN, SoftHsm, module};
 use support::{House, Options};
 
@@ -51,11 +55,20 @@ fn main() -> ExitCode {
         println!("{}", raw(sessions.parse().unwrap()));
         return ExitCode::SUCCESS;
     }
+    if let Ok(kind) = std::env::var(fair::FLOOD) {
+        fair::flood(&kind);
+        return ExitCode::SUCCESS;
+    }
     let Some(hsm) = SoftHsm::new() else { return ExitCode::SUCCESS };
-    let mut house = House::start(Options::default().set("hsm.sessions", i64::try_from(SESSIONS).unwrap()));
+    let other = format!("\n[[peer]]\nname = \"other\"\nuid = {}\nallow = [\"verify\", \"keys\"]\n", fair::OTHER);
+    let options = Options::default().policy(&(POLICY.to_owned() + &other + "verify_as = [\"demo\"]\n"));
+    let options = options.set("hsm.sessions", i64::try_from(SESSIONS).unwrap());
+    let mut house = House::start(options);
     let mut bars = vec![issue(&house, &hsm), verify(&house)];
     bars.extend(working_day(&house));
     bars.push(footprint(&house));
+    bars.extend(fair::bars(&house));
+    idle::ten_thousand();
     bars.push(start(&mut house));
     report(&bars);
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
