@@ -1,30 +1,19 @@
-//! The second sink: journald's native protocol (systemd's docs/JOURNAL_NATIVE_PROTOCOL.md), from a thread of its own.
-//!
-//! A stopped journald blocks a naive sender after 11 messages (measured), so sends do not block, are repeated a few
-//! times, then dropped and counted. Every value goes in the length-prefixed form, which no byte in it can leave.
+//! The second sink: journald, from a thread of its own. What it does not take is dropped and counted.
 
 use std::io;
-use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use super::entry::Entry;
 use crate::log::Head;
+use crate::log::journal::{Datagram, Sender};
 use crate::passport::hex;
-
-/// Where journald listens.
-pub const SOCKET: &str = "/run/systemd/journal/socket";
 
 /// Records that may wait for journald; more are dropped (the ledger has them).
 const MAX_QUEUED: usize = 4096;
-
-/// Pauses between attempts when journald's queue is full.
-const BACKOFF: [Duration; 4] =
-    [Duration::from_millis(1), Duration::from_millis(4), Duration::from_millis(16), Duration::from_millis(64)];
 
 /// What became of the records.
 #[derive(Debug, Default)]
@@ -64,12 +53,11 @@ impl Journald {
         if !path.exists() {
             return Ok(None);
         }
-        let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
+        let sender = Sender::new(path)?;
         let stats = Arc::new(JournaldStats::default());
         let (queue, inbox) = sync_channel(MAX_QUEUED);
-        let sender = Sender { socket, path: path.to_owned(), stats: Arc::clone(&stats), stalled: false };
-        let thread = thread::Builder::new().name("journald".to_owned()).spawn(move || sender.run(&inbox))?;
+        let counted = Arc::clone(&stats);
+        let thread = thread::Builder::new().name("journald".to_owned()).spawn(move || run(sender, &inbox, &counted))?;
         Ok(Some((Self { queue, stats }, thread)))
     }
 
@@ -85,70 +73,38 @@ impl Journald {
     }
 }
 
-struct Sender {
-    socket: UnixDatagram,
-    path: PathBuf,
-    stats: Arc<JournaldStats>,
-    /// journald took nothing lately: one attempt for each record, so that a long queue is soon worked off at exit.
-    stalled: bool,
-}
-
-impl Sender {
-    fn run(mut self, inbox: &Receiver<(Entry, Head)>) {
-        while let Ok((entry, at)) = inbox.recv() {
-            let sent = self.send(&encode(&entry, &at));
-            self.stats.down.store(!sent, Relaxed);
-            let counter = if sent { &self.stats.sent } else { &self.stats.dropped };
-            counter.fetch_add(1, Relaxed);
-        }
-    }
-
-    fn send(&mut self, datagram: &[u8]) -> bool {
-        let pauses = if self.stalled { &[][..] } else { &BACKOFF[..] };
-        let mut pauses = pauses.iter();
-        loop {
-            // Addressed each time: a journald that came back is found by its path.
-            let full = match self.socket.send_to(datagram, &self.path) {
-                Ok(_) => {
-                    self.stalled = false;
-                    return true;
-                }
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
-            match pauses.next() {
-                Some(pause) if full => thread::sleep(*pause),
-                _ => {
-                    self.stalled |= full;
-                    return false;
-                }
-            }
-        }
+fn run(mut sender: Sender, inbox: &Receiver<(Entry, Head)>, stats: &JournaldStats) {
+    while let Ok((entry, at)) = inbox.recv() {
+        let sent = sender.send(&encode(&entry, &at));
+        stats.down.store(!sent, Relaxed);
+        let counter = if sent { &stats.sent } else { &stats.dropped };
+        counter.fetch_add(1, Relaxed);
     }
 }
 
 /// One datagram.
 fn encode(entry: &Entry, at: &Head) -> Vec<u8> {
     let texts = &entry.texts;
-    let mut out = Vec::with_capacity(1024);
-    field(&mut out, "MESSAGE", &message(entry));
-    field(&mut out, "MESSAGE_ID", entry.event.message_id());
-    field(&mut out, "PRIORITY", entry.event.priority().digit());
-    field(&mut out, "SYSLOG_IDENTIFIER", "passportd");
-    field(&mut out, "PASSPORT_SEQ", &at.seq.to_string());
-    field(&mut out, "PASSPORT_HASH", &hex::encode(&at.hash));
-    field(&mut out, "PASSPORT_EVENT", entry.event.name());
-    field(&mut out, "PASSPORT_OUTCOME", entry.outcome.name());
+    let mut out = Datagram::default();
+    out.field("MESSAGE", &message(entry));
+    out.field("MESSAGE_ID", entry.event.message_id());
+    out.field("PRIORITY", entry.event.priority().digit());
+    out.field("SYSLOG_IDENTIFIER", "passportd");
+    out.field("PASSPORT_SEQ", &at.seq.to_string());
+    out.field("PASSPORT_HASH", &hex::encode(&at.hash));
+    out.field("PASSPORT_EVENT", entry.event.name());
+    out.field("PASSPORT_OUTCOME", entry.outcome.name());
     if let Some(id) = &entry.corr_id {
-        field(&mut out, "PASSPORT_CORR_ID", &hex::encode(id));
+        out.field("PASSPORT_CORR_ID", &hex::encode(id));
     }
     if let Some(peer) = &entry.peer {
-        field(&mut out, "PASSPORT_PEER_UID", &peer.uid.to_string());
-        field(&mut out, "PASSPORT_PEER_GID", &peer.gid.to_string());
-        field(&mut out, "PASSPORT_PEER_PID", &peer.pid.to_string());
-        field(&mut out, "PASSPORT_LISTENER", &peer.listener);
+        out.field("PASSPORT_PEER_UID", &peer.uid.to_string());
+        out.field("PASSPORT_PEER_GID", &peer.gid.to_string());
+        out.field("PASSPORT_PEER_PID", &peer.pid.to_string());
+        out.field("PASSPORT_LISTENER", &peer.listener);
     }
     if let Some(exp) = entry.exp {
-        field(&mut out, "PASSPORT_EXP", &exp.to_string());
+        out.field("PASSPORT_EXP", &exp.to_string());
     }
     let optional = [
         ("PASSPORT_SUB", &texts.sub),
@@ -162,19 +118,10 @@ fn encode(entry: &Entry, at: &Head) -> Vec<u8> {
     ];
     for (name, text) in optional {
         if let Some(text) = text {
-            field(&mut out, name, text);
+            out.field(name, text);
         }
     }
-    out
-}
-
-/// `NAME\n`, the length as 64 bits little-endian, the value, `\n`.
-fn field(out: &mut Vec<u8>, name: &str, value: &str) {
-    out.extend_from_slice(name.as_bytes());
-    out.push(b'\n');
-    out.extend_from_slice(&u64::try_from(value.len()).unwrap_or(u64::MAX).to_le_bytes());
-    out.extend_from_slice(value.as_bytes());
-    out.push(b'\n');
+    out.into_bytes()
 }
 
 /// The line that a person reads. Control characters are escaped: it is shown on terminals.
@@ -204,32 +151,15 @@ fn message(entry: &Entry) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Instant;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::{Duration, Instant};
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::audit::{Event, Outcome, Peer};
     use crate::clock::Moment;
-
-    /// Decodes as journald does; both forms, since a forged field would be in the textual one.
-    fn decode(mut bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
-        let mut fields = Vec::new();
-        while !bytes.is_empty() {
-            let end = bytes.iter().position(|b| *b == b'\n').unwrap();
-            let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
-            if let Some(equals) = line.iter().position(|b| *b == b'=') {
-                fields.push((String::from_utf8(line[..equals].to_vec()).unwrap(), line[equals + 1..].to_vec()));
-                bytes = rest;
-                continue;
-            }
-            let len = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
-            fields.push((String::from_utf8(line.to_vec()).unwrap(), rest[8..8 + len].to_vec()));
-            assert_eq!(rest[8 + len], b'\n');
-            bytes = &rest[9 + len..];
-        }
-        fields
-    }
+    use crate::log::journal::{MAX_DATAGRAM, decode};
 
     fn entry(text: &str) -> Entry {
         let peer = Peer { uid: 1, gid: 2, pid: 3, listener: text.to_owned() };
@@ -251,6 +181,12 @@ mod tests {
             prop_assert_eq!(&map["MESSAGE_ID"], Event::IssueRefused.message_id().as_bytes());
             prop_assert!(!map["MESSAGE"].iter().any(u8::is_ascii_control));
         }
+    }
+
+    #[test]
+    fn the_longest_record_is_a_datagram_that_any_socket_takes() {
+        let long = encode(&entry(&"\u{1}".repeat(1 << 20)), &Head { seq: u64::MAX, hash: [0xff; 32] });
+        assert!(long.len() <= MAX_DATAGRAM, "{}", long.len());
     }
 
     fn wait_until(what: &str, done: impl Fn() -> bool) {

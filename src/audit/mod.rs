@@ -18,7 +18,10 @@ use tokio::sync::oneshot;
 
 pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
-pub use journald::{JournaldStats, SOCKET as JOURNALD_SOCKET};
+pub use journald::JournaldStats;
+
+/// Where journald listens.
+pub use crate::log::journal::SOCKET as JOURNALD_SOCKET;
 
 /// Why a ledger does not verify.
 pub use crate::log::LogError as ChainError;

@@ -1,4 +1,4 @@
-//! Append-only segments and the group-commit loop. The room knows lines, sequence numbers and hashes; what a line means
+//! Append-only segments and the group-commit loop, and beside them the way to journald ([`journal`]). The room knows lines, sequence numbers and hashes; what a line means
 //! is its caller's affair (the [`Seal`] trait).
 //!
 //! A log is a directory of files `NNNNNNNNNNNNNNNNNNNN.jsonl`, named after the first sequence number in each. One thread
@@ -10,6 +10,7 @@
 
 mod commit;
 mod dir;
+pub mod journal;
 mod scan;
 mod segments;
 mod writer;
