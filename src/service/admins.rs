@@ -6,7 +6,7 @@ use std::time::Instant;
 use tracing::error;
 
 use super::shares::Place;
-use super::{Client, Done, Refused, Speaker, Turned, problems};
+use super::{Client, Done, Refused, Speaker, Turned, outcome, problems};
 use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Author, Daemon};
@@ -105,7 +105,7 @@ impl Client {
             let audit = self.daemon.audit.clone();
             tokio::spawn(async move {
                 if let Err(error) = audit.record(entry).await {
-                    error!(%error, "a refusal is not on record");
+                    error!(name: "refusal_not_recorded", %error, "a refusal is not on record");
                 }
             });
         }
@@ -159,7 +159,7 @@ fn reply(daemon: &Daemon, id: u64, op: Op, result: Result<AdminOk, Problem>, sta
     if let Err(error) = encode_frame(&reply, out) {
         reply.result = Err(problems::of_wire(error));
         if let Err(error) = encode_frame(&reply, out) {
-            error!(%error, "a problem does not fit a frame");
+            error!(name: "reply_not_encoded", %error, "a problem does not fit a frame");
         }
     }
     daemon.metrics.answered(op, answer, started.elapsed());
@@ -187,6 +187,9 @@ impl Speaker for Admin {
             let rights = client.rights(&client.daemon.live.load());
             let result = client.administer(&rights, corr_id, asked).await;
             let mut frame = Vec::new();
+            if let Err(problem) = &result {
+                outcome::problem(&client.peer, op, Some(&corr_id), problem);
+            }
             reply(&client.daemon, id, op, result, started, &mut frame);
             Done { frame, lease: None }
         }))
@@ -197,6 +200,7 @@ impl Speaker for Admin {
     }
 
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
+        outcome::problem(&self.client.peer, Op::Unreadable, None, &problem);
         reply(&self.client.daemon, id, Op::Unreadable, Err(problem), Instant::now(), out);
     }
 }

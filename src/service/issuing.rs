@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::problems;
 use super::services::{Service, Turn, reply};
 use super::shares::Lease;
 use super::{Done, Later};
+use super::{outcome, problems};
 use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
 use crate::lifecycle::Daemon;
 use crate::metrics::{Act, Alg, Blocked, Counter, Endpoint, Outcome};
-use crate::policy::{Bounds, Operation};
+use crate::policy::{Bounds, Operation, Peer};
 use crate::service::gate::Inside;
 use crate::signer::SignerError;
 use crate::wire::link::LinkRefusal;
@@ -34,20 +34,22 @@ struct Batch {
 impl Service {
     pub(super) fn issue(&self, turn: &Turn, spec: IssueSpec<'_>) -> Result<Later, Problem> {
         let batch = self.begin(turn, &[spec])?;
-        let (daemon, turn) = (Arc::clone(self.daemon()), turn.owned());
+        let (daemon, peer, turn) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer), turn.owned());
         Ok(Box::pin(async move {
             let (mut results, lease) = finish(&daemon, batch).await;
+            outcome::issued(&peer, turn.asked(), &results);
             let result = results.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal)));
-            done(&daemon, &turn, result.map(ServiceOk::Issued), lease)
+            done(&daemon, &peer, &turn, result.map(ServiceOk::Issued), lease)
         }))
     }
 
     pub(super) fn issue_batch(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Later, Problem> {
         let batch = self.begin(turn, specs)?;
-        let (daemon, turn) = (Arc::clone(self.daemon()), turn.owned());
+        let (daemon, peer, turn) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer), turn.owned());
         Ok(Box::pin(async move {
             let (results, lease) = finish(&daemon, batch).await;
-            done(&daemon, &turn, Ok(ServiceOk::IssuedBatch(results)), lease)
+            outcome::issued(&peer, turn.asked(), &results);
+            done(&daemon, &peer, &turn, Ok(ServiceOk::IssuedBatch(results)), lease)
         }))
     }
 
@@ -160,9 +162,9 @@ fn blocked(error: &IssueError) -> Option<Blocked> {
     }
 }
 
-fn done(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
+fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
     let mut frame = Vec::new();
-    reply(daemon, turn, result, &mut frame);
+    reply(daemon, peer, turn, result, &mut frame);
     Done { frame, lease }
 }
 

@@ -3,6 +3,7 @@
 mod admins;
 pub mod gate;
 mod issuing;
+mod outcome;
 mod problems;
 pub mod rate;
 mod services;
@@ -15,7 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::{debug, error};
+use tracing::error;
 
 pub use admins::Admin;
 pub use services::{Gates, Service};
@@ -80,7 +81,7 @@ pub trait Speaker: Send + Sync + 'static {
 /// The peer of one connection, and what it may do.
 struct Client {
     daemon: Arc<Daemon>,
-    peer: Peer,
+    peer: Arc<Peer>,
     place: Arc<Place>,
     /// Rights under the policy of a generation; looked up again after a reload.
     rights: Mutex<(u64, Arc<Rights>)>,
@@ -91,7 +92,7 @@ impl Client {
         let live = daemon.live.load();
         let rights = Mutex::new((live.generation, Arc::new(live.policy.rights(&peer))));
         drop(live);
-        Self { daemon, peer, place, rights }
+        Self { daemon, peer: Arc::new(peer), place, rights }
     }
 
     fn rights(&self, live: &Live) -> Arc<Rights> {
@@ -103,7 +104,7 @@ impl Client {
     }
 
     fn on_record(&self) -> audit::Peer {
-        let Peer { uid, gid, pid, ref listener, .. } = self.peer;
+        let Peer { uid, gid, pid, ref listener, .. } = *self.peer;
         audit::Peer { uid, gid, pid, listener: listener.clone() }
     }
 
@@ -120,7 +121,7 @@ impl Client {
         if draining {
             return Err(Problem::new(Code::Draining));
         }
-        debug!(client = ?hello.client, uid = self.peer.uid, pid = self.peer.pid, "greeted");
+        outcome::greeted(&self.peer, hello.client);
         let live = self.daemon.live.load();
         let config = &live.loaded.config;
         let clamp = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
@@ -140,7 +141,10 @@ impl Client {
     fn greet(&self, body: &[u8], draining: bool, out: &mut Vec<u8>) -> Result<(), Refused> {
         let greeting = match self.greeting(body, draining) {
             Ok(welcome) => Greeting::Welcome(welcome),
-            Err(problem) => Greeting::Refused(problem),
+            Err(problem) => {
+                outcome::not_greeted(&self.peer, &problem);
+                Greeting::Refused(problem)
+            }
         };
         let refused = matches!(greeting, Greeting::Refused(_));
         // A greeting is far smaller than a frame may be.

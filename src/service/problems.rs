@@ -57,7 +57,7 @@ pub(super) fn of_issue(error: &IssueError) -> Problem {
         IssueError::NoKey { .. } => Problem::new(Code::NotReady),
         IssueError::Signer(error) => of_signer(*error),
         IssueError::BadSignature { .. } => {
-            error!(%error, "a signature was refused");
+            error!(name: "signature_refused", %error, "a signature was refused");
             Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
         }
         IssueError::Audit(_) | IssueError::Batch => Problem::new(Code::AuditUnavailable).after_ms(HSM_RETRY_MS),
@@ -74,7 +74,8 @@ pub(super) fn of_signer(error: SignerError) -> Problem {
         }
         SignerError::Refused(LinkRefusal::BadSignature) => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
         SignerError::Refused(refusal) => {
-            error!(?refusal, "the signer's bounds and this daemon's policy or configuration disagree");
+            let why = "the signer's bounds and this daemon's policy or configuration disagree";
+            error!(name: "signer_disagrees", ?refusal, "{why}");
             Problem::saying(Code::OpDenied, "the signer's bounds do not allow this passport; tell the operator")
         }
         SignerError::WrongAnswer => Problem::new(Code::Internal),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::error;
 
 use super::gate::{Gate, Inside};
+use super::outcome::{self, Asked};
 use super::shares::Place;
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
 use crate::audit::{Entry, Event, Outcome};
@@ -43,6 +44,12 @@ pub(super) struct Turn {
     pub(super) started: Instant,
     /// One time for the whole request, so that a batch is judged as one.
     pub(super) now: Moment,
+}
+
+impl Turn {
+    pub(super) const fn asked(&self) -> Asked<'_> {
+        Asked { op: self.op, corr_id: &self.corr_id }
+    }
 }
 
 impl Service {
@@ -164,7 +171,7 @@ impl Service {
         let audit = self.daemon().audit.clone();
         tokio::spawn(async move {
             if let Err(error) = audit.record(entry).await {
-                error!(%error, "a refusal is not on record");
+                error!(name: "refusal_not_recorded", %error, "a refusal is not on record");
             }
         });
     }
@@ -193,17 +200,18 @@ fn version(live: &Live) -> VersionInfo {
 }
 
 /// Encodes a reply and counts it. A reply that does not fit a frame becomes the problem that says so.
-pub(super) fn reply(daemon: &Daemon, turn: &Turn, result: Result<ServiceOk, Problem>, out: &mut Vec<u8>) {
+pub(super) fn reply(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, out: &mut Vec<u8>) {
     let mut reply = Reply { id: turn.id, result };
     if let Err(error) = encode_frame(&reply, out) {
         reply.result = Err(problems::of_wire(error));
         if let Err(error) = encode_frame(&reply, out) {
-            error!(%error, "a problem does not fit a frame");
+            error!(name: "reply_not_encoded", %error, "a problem does not fit a frame");
         }
     }
     let answer = match &reply.result {
         Ok(_) => Answer::OK,
         Err(problem) => {
+            outcome::problem(peer, turn.op, Some(&turn.corr_id), problem);
             daemon.metrics.failures.at(problem.code).inc();
             Answer::problem(problem.code)
         }
@@ -266,12 +274,12 @@ impl Speaker for Service {
         match self.answer(&turn, request.op).await {
             Ok(Given::Later(later)) => Turned::Later(later),
             Ok(Given::Now(ok)) => {
-                reply(daemon, &turn, Ok(ok), out);
+                reply(daemon, &self.client.peer, &turn, Ok(ok), out);
                 Turned::Done
             }
             Err(problem) => {
                 let turned = after(&problem);
-                reply(daemon, &turn, Err(problem), out);
+                reply(daemon, &self.client.peer, &turn, Err(problem), out);
                 turned
             }
         }
@@ -282,11 +290,12 @@ impl Speaker for Service {
     }
 
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>) {
+        outcome::problem(&self.client.peer, Op::Unreadable, None, &problem);
         let metrics = &self.daemon().metrics;
         metrics.failures.at(problem.code).inc();
         metrics.answered(Op::Unreadable, Answer::problem(problem.code), Duration::ZERO);
         if let Err(error) = encode_frame(&Reply { id, result: Err(problem) }, out) {
-            error!(%error, "a problem does not fit a frame");
+            error!(name: "reply_not_encoded", %error, "a problem does not fit a frame");
         }
     }
 }

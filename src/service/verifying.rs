@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::problems;
 use super::services::{Service, Turn};
 use super::stints::STINT;
+use super::{outcome, problems};
 use crate::check::{Terms, check, introspect};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
@@ -31,7 +31,9 @@ impl Service {
         let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
         let audience = self.audience(turn, want, Operation::Verify)?;
         let keyring = self.daemon().keyring.load();
-        let verdicts = self.judge(turn, want, audience, &keyring, std::slice::from_ref(passport));
+        let passports = std::slice::from_ref(passport);
+        let verdicts = self.judge(turn, want, audience, &keyring, passports);
+        outcome::verified(&self.client.peer, turn.asked(), &keyring, passports, &verdicts);
         verdicts.into_iter().next().map(ServiceOk::Verdict).ok_or_else(|| Problem::new(Code::Internal))
     }
 
@@ -59,6 +61,7 @@ impl Service {
             verdicts.extend(self.judge(turn, want, audience, &keyring, part));
             (slice, rest) = (next_slice(slice, most, begun.elapsed()), others);
         }
+        outcome::verified(&self.client.peer, turn.asked(), &keyring, items, &verdicts);
         Ok(ServiceOk::Verdicts(verdicts))
     }
 
