@@ -21,7 +21,7 @@ use super::{BootError, gid_of, is_root, logging, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, Sources};
-use crate::lifecycle::{Author, Daemon, Live, Parts, watch_signer};
+use crate::lifecycle::{Author, Daemon, Live, Parts, Reloaded, watch_signer};
 use crate::log::{Pace, SegmentConfig};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -58,7 +58,7 @@ struct Opened {
 pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Result<u8, BootError> {
     // Every role reads the configuration; only this one says what is odd about it.
     for warning in &loaded.warnings {
-        warn!("{warning}");
+        warn!(name: "config_odd", "{warning}");
     }
     let config = Arc::clone(&loaded.config);
     let overflow = Overflow::read()?;
@@ -69,7 +69,7 @@ pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Re
     make_private(&config)?;
     let applied = enter(&plan(&config, &sources, parent))?;
     logging::queue_from_now().map_err(BootError::Log)?;
-    info!(role = "front", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
+    info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
 
     let metrics = Arc::new(Metrics::new(Words { key_states: &KEY_STATES, ledger_events: &EVENTS })?);
     metrics.set_mode(Mode::Hsm);
@@ -165,10 +165,10 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let audit_config = AuditConfig { segment, pace, journald, now: Moment::now, metrics };
     let (audit, opened) = Audit::open(&config.audit.dir, &audit_config)?;
     if let Some(gap) = &opened.recovered.gap {
-        warn!(?gap, "the ledger was cut short; a break record says where");
+        warn!(name: "ledger_cut", ?gap, "the ledger was cut short; a break record says where");
     }
     if config.audit.journald == Journald::On && !opened.journald {
-        warn!("[audit] journald is on, and {JOURNALD_SOCKET} is not there");
+        warn!(name: "journald_missing", "[audit] journald is on, and {JOURNALD_SOCKET} is not there");
     }
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
@@ -195,12 +195,12 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     daemon.stop();
     drained.send_replace(true);
     if admins.join().is_err() {
-        error!("the admins' thread panicked");
+        error!(name: "admins_panicked", "the admins' thread panicked");
     }
     served?;
     let ended = Entry::new(Event::DaemonStopping, Outcome::Ok, Moment::now());
     if let Err(error) = daemon.audit.record_blocking(ended) {
-        warn!(%error, "the end is not on record");
+        warn!(name: "end_not_recorded", %error, "the end is not on record");
     }
     daemon.audit.close();
     daemon.store.close();
@@ -213,11 +213,11 @@ fn started(daemon: &Daemon) -> Entry {
 
 /// Puts the start on record as soon as the ledger takes it.
 async fn record_start(daemon: Arc<Daemon>, mut why: AuditError) {
-    warn!(error = %why, "the start is not on record yet; nothing is issued");
+    warn!(name: "start_not_recorded", error = %why, "the start is not on record yet; nothing is issued");
     loop {
         tokio::time::sleep(RECORD_AGAIN).await;
         match daemon.audit.record(started(&daemon)).await {
-            Ok(_) => return info!(was = %why, "the start is on record"),
+            Ok(_) => return info!(name: "start_recorded", was = %why, "the start is on record"),
             Err(error) => why = error,
         }
     }
@@ -236,7 +236,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
     }
     tell_systemd(&[sd_notify::NotifyState::Ready]);
-    info!(ready = 1, "serving");
+    info!(name: "ready", ready = 1, "serving");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -250,7 +250,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     tell_systemd(&[sd_notify::NotifyState::Stopping]);
     daemon.stop();
     let open = until_none(daemon, Socket::Service).await;
-    info!(open, "drained");
+    info!(name: "connections_drained", open, "drained");
     Ok(())
 }
 
@@ -267,8 +267,8 @@ async fn until_none(daemon: &Daemon, socket: Socket) -> i64 {
 
 async fn reload(daemon: Arc<Daemon>) {
     match daemon.reload(&Author::NOBODY).await {
-        Ok(reloaded) => info!(changed = ?reloaded.changed, needs_restart = ?reloaded.needs_restart, "reloaded"),
-        Err(error) => error!(%error, "not reloaded; what was in force stays so"),
+        Ok(Reloaded { changed, needs_restart, .. }) => info!(name: "reloaded", ?changed, ?needs_restart, "reloaded"),
+        Err(error) => error!(name: "reload_refused", %error, "not reloaded; what was in force stays so"),
     }
 }
 
@@ -282,12 +282,12 @@ fn administer(
 ) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return error!(%error, "no admins are served"),
+        Err(error) => return error!(name: "admins_not_served", %error, "no admins are served"),
     };
     runtime.block_on(async {
         let listener = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => listener,
-            Err(error) => return error!(%error, "no admins are served"),
+            Err(error) => return error!(name: "admins_not_served", %error, "no admins are served"),
         };
         let house = Arc::new(Admins { daemon: Arc::clone(daemon) });
         tokio::spawn(watch_signer(Arc::clone(daemon)));
@@ -314,12 +314,13 @@ fn raise_file_limit(connections: usize) -> usize {
     if soft < wanted {
         match setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard) {
             Ok(()) => limit = wanted.min(hard),
-            Err(error) => warn!(%error, "can't raise the limit of open files"),
+            Err(error) => warn!(name: "file_limit_not_raised", %error, "can't raise the limit of open files"),
         }
     }
     let room = usize::try_from(limit.saturating_sub(OTHER_FILES)).unwrap_or(usize::MAX).max(1);
     if room < connections {
-        warn!(limit, wanted, "[server] max_connections is {room} here, by the limit of open files; raise LimitNOFILE=");
+        let why = format!("[server] max_connections is {room} here, by the limit of open files; raise LimitNOFILE=");
+        warn!(name: "connections_limited", limit, wanted, "{why}");
     }
     room.min(connections)
 }

@@ -43,7 +43,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         ..Plan::default()
     })?;
     logging::queue_from_now().map_err(BootError::Log)?;
-    info!(role = "signer", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
+    info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
     run_signer(SignerPlan {
         module,
         bounds,
@@ -171,6 +171,6 @@ fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
 /// Tells systemd, where it started us. A failure changes nothing that we could do better.
 pub(super) fn tell_systemd(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "can't notify systemd");
+        tracing::debug!(name: "notify_failed", %error, "can't notify systemd");
     }
 }

@@ -28,6 +28,8 @@ use crate::state::StateError;
 use crate::verify::KeyringError;
 use args::{Arguments, Role};
 
+pub use logging::events::{EVENTS, Event};
+
 /// `EX_CONFIG` of sysexits.h: starting again does not help until somebody changes something. Units name it in
 /// `RestartPreventExitStatus=`.
 pub const EXIT_CONFIG: u8 = 78;
@@ -154,9 +156,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    logging::log_to_stderr();
+    logging::start(arguments.role.name());
     let code = start(&arguments.role).unwrap_or_else(|error| {
-        error!(role = arguments.role.name(), "{error}");
+        error!(name: "role_failed", "{error}");
         error.exit_code()
     });
     logging::flush();

@@ -105,7 +105,7 @@ impl House {
         let spawned = fd.and_then(|fd| command(&self.origin, "ceremony").stdin(fd).spawn());
         match spawned {
             Ok(child) => self.ceremonies.push(child),
-            Err(error) => error!(%error, "can't start a ceremony"),
+            Err(error) => error!(name: "ceremony_not_started", %error, "can't start a ceremony"),
         }
     }
 
@@ -114,7 +114,8 @@ impl House {
         let Some(child) = ceremonies.first_mut() else { return std::future::pending().await };
         let ended = child.wait().await;
         ceremonies.remove(0);
-        info!(role = "ceremony", status = ?ended.ok().and_then(|status| status.code()), "ended");
+        let status = ended.ok().and_then(|status| status.code());
+        info!(name: "ceremony_ended", ?status, "a ceremony ended");
     }
 }
 
@@ -126,7 +127,7 @@ async fn end_all(ceremonies: &mut [Child]) {
         }
     };
     if tokio::time::timeout(CEREMONY_GRACE, all).await.is_err() {
-        warn!("a ceremony did not end in time; killing it");
+        warn!(name: "ceremony_killed", "a ceremony did not end in time; killing it");
     }
 }
 
@@ -178,15 +179,17 @@ impl Kept {
         if let Ok(status) = &ended
             && status.code() == Some(i32::from(EXIT_CONFIG))
         {
-            error!(role = self.role, "ended for a reason that only a person can mend (see above); not started again");
+            let why = "it ended for a reason that only a person can mend (see above); not started again";
+            error!(name: "service_given_up", service = self.role, "{why}");
             self.due = None;
             return true;
         }
         if self.started.elapsed() > CALM {
             self.pause = PAUSE_MIN;
         }
-        let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-        warn!(role = self.role, how, pause_ms = self.pause.as_millis(), "ended; starting it again");
+        let reason = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+        let pause_ms = self.pause.as_millis();
+        error!(name: "service_crashed", service = self.role, reason, pause_ms, "it ended; starting it again");
         self.due = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         false
@@ -197,7 +200,7 @@ impl Kept {
         if let Some(pid) = pid
             && let Err(error) = kill(Pid::from_raw(pid), signal)
         {
-            warn!(role = self.role, %error, "can't pass the signal on");
+            warn!(name: "signal_not_passed", service = self.role, %error, "can't pass the signal on");
         }
     }
 
@@ -205,9 +208,9 @@ impl Kept {
         self.signal(Signal::SIGTERM);
         let Some(child) = self.child.as_mut() else { return };
         if tokio::time::timeout(grace, child.wait()).await.is_err() {
-            warn!(role = self.role, "did not end in time; killing it");
+            warn!(name: "service_killed", service = self.role, "did not end in time; killing it");
             if let Err(error) = child.kill().await {
-                warn!(role = self.role, %error, "can't kill it");
+                warn!(name: "service_not_killed", service = self.role, %error, "can't kill it");
             }
         }
     }

@@ -122,7 +122,7 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
         return Err(CeremonyError::Peer(peer.uid()));
     }
     let (request, pin) = protocol::read(&plan.stream)?;
-    tracing::info!(uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
+    tracing::info!(name: "ceremony_begun", peer_uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
     let mut report = match (request.plan, pin) {
         (PlanKind::Doctor, pin) => Report { findings: doctor(&plan.module, pin.as_ref()), ..Report::default() },
         (_, None) => return Err(CeremonyError::Request("the PIN is missing".to_owned())),

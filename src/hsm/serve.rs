@@ -64,10 +64,10 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let (device, ring) = Pkcs11Device::start(plan.module, plan.pin)?;
     let (module, token) = device.describe();
     for key in ring.keys().iter().filter(|key| !key.usable()) {
-        tracing::warn!(kid = key.kid, problem = key.problem, "a key is not used");
+        tracing::warn!(name: "key_unused", kid = key.kid, problem = key.problem, "a key is not used");
     }
     for orphan in ring.orphans() {
-        tracing::warn!(orphan, "an object in the HSM belongs to no key");
+        tracing::warn!(name: "object_orphaned", orphan, "an object in the HSM belongs to no key");
     }
     // The other end may be full of earlier wake-ups; one is enough.
     let tell = move || drop((&wake).write(&[1]));
@@ -77,18 +77,19 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, token));
     let door = Door::new(plan.listener, plan.front_uid)?;
     (plan.ready)();
+    tracing::info!(name: "ready", ready = 1, "serving the front");
     let ended = serve(&door, &desk, &signals, &woken, plan.alive);
     let quiet = pool.close();
     if let Some(error) = pool.lost() {
         if quiet || error.refused_pin() {
             return Err(error);
         }
-        tracing::error!(%error, "ending by abort: a thread may be inside the module");
+        tracing::error!(name: "signer_aborts", %error, "ending by abort: a thread may be inside the module");
         (plan.last_words)();
         std::process::abort();
     }
     if !quiet {
-        tracing::error!("ending by abort: a thread is still inside the module");
+        tracing::error!(name: "signer_aborts", "ending by abort: a thread is still inside the module");
         (plan.last_words)();
         std::process::abort();
     }

@@ -59,7 +59,7 @@ impl Door {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(error) => {
                     // EMFILE and the like: the connection stays in the backlog, and a pause keeps us from spinning.
-                    tracing::warn!(%error, "could not accept a connection");
+                    tracing::warn!(name: "signer_accept_failed", %error, "could not accept a connection");
                     std::thread::sleep(std::time::Duration::from_millis(50));
                     return;
                 }
@@ -71,17 +71,20 @@ impl Door {
         match getsockopt(&stream, PeerCredentials) {
             Ok(peer) if peer.uid() == self.front_uid => {}
             Ok(peer) => {
-                tracing::warn!(uid = peer.uid(), pid = peer.pid(), "refused a connection that is not the front's");
+                let (peer_uid, peer_pid) = (peer.uid(), peer.pid());
+                let why = "refused a connection that is not the front's";
+                tracing::warn!(name: "signer_peer_refused", peer_uid, peer_pid, "{why}");
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "could not read a peer's credentials");
+                tracing::warn!(name: "signer_peer_unidentified", %error, "could not read a peer's credentials");
                 return;
             }
         }
         if self.open.fetch_add(1, Ordering::AcqRel) >= MAX_CONNECTIONS {
             self.open.fetch_sub(1, Ordering::AcqRel);
-            tracing::warn!(limit = MAX_CONNECTIONS, "refused a connection of the front: it has too many");
+            let why = "refused a connection of the front: it has too many";
+            tracing::warn!(name: "signer_peer_too_many", limit = MAX_CONNECTIONS, "{why}");
             return;
         }
         let place = Place(Arc::clone(&self.open));
@@ -91,7 +94,7 @@ impl Door {
             drop(place);
         });
         if let Err(error) = started {
-            tracing::warn!(%error, "could not start a thread for a connection");
+            tracing::warn!(name: "signer_thread_failed", %error, "could not start a thread for a connection");
         }
     }
 }
@@ -108,7 +111,7 @@ fn serve<D: Device>(desk: &Desk<D>, stream: UnixStream) {
         });
     match served {
         Ok(Ok(())) => {}
-        Ok(Err(reason)) => tracing::warn!(reason, "closed the connection of the front"),
-        Err(error) => tracing::warn!(%error, "could not serve a connection"),
+        Ok(Err(reason)) => tracing::warn!(name: "link_closed", reason, "closed the connection of the front"),
+        Err(error) => tracing::warn!(name: "link_failed", %error, "could not serve a connection"),
     }
 }

@@ -61,7 +61,7 @@ impl Daemon {
                     self.audit.record(author.entry(event, Outcome::Refused).detail(&error.to_string())).await
                 {
                     // The admin needs to see the mistake more than this.
-                    tracing::error!(%unrecorded, "a refused reload is not on record");
+                    tracing::error!(name: "reload_not_recorded", %unrecorded, "a refused reload is not on record");
                 }
                 return Err(error);
             }

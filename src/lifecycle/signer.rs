@@ -138,17 +138,17 @@ async fn settle(daemon: &Daemon, seen: Seen) {
     daemon.hsm.store(Arc::new(seen));
     let (event, outcome) = match (&before, &now) {
         (Some(_), None) => {
-            info!("the HSM signs");
+            info!(name: "hsm_up", "the HSM signs");
             (Event::SignerRecovered, Outcome::Ok)
         }
         (None, Some(why)) => {
-            warn!(%why, "the HSM does not sign");
+            warn!(name: "hsm_down", reason = %why, "the HSM does not sign");
             (Event::SignerLost, Outcome::Failed)
         }
         _ => return,
     };
     let entry = Author::NOBODY.entry(event, outcome).detail(now.as_deref().unwrap_or_default());
     if let Err(error) = daemon.audit.record(entry).await {
-        warn!(%error, "the signer's change is not on record");
+        warn!(name: "hsm_change_not_recorded", %error, "the signer's change is not on record");
     }
 }

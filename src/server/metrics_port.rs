@@ -90,7 +90,7 @@ async fn serve_within(
                 });
             }
             Err(error) => {
-                warn!(%error, "metrics port: can't accept; pausing");
+                warn!(name: "metrics_accept_failed", %error, "metrics port: can't accept; pausing");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -123,8 +123,8 @@ async fn connection(stream: TcpStream, metrics: Arc<Metrics>, ready: Ready, dead
         .serve_connection(TokioIo::new(stream), service);
     match tokio::time::timeout(deadlines.whole, served).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "metrics port: connection ended"),
-        Err(_) => debug!("metrics port: connection took too long"),
+        Ok(Err(error)) => debug!(name: "metrics_connection_ended", %error, "metrics port: connection ended"),
+        Err(_) => debug!(name: "metrics_connection_late", "metrics port: connection took too long"),
     }
 }
 
@@ -155,7 +155,7 @@ fn scrape(metrics: &Metrics) -> Response<Full<Bytes>> {
     match metrics.render() {
         Ok(text) => response(StatusCode::OK, TEXT_FORMAT, text),
         Err(error) => {
-            warn!(%error, "metrics port: can't render");
+            warn!(name: "metrics_not_rendered", %error, "metrics port: can't render");
             plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
         }
     }

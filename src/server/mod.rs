@@ -58,7 +58,7 @@ pub async fn accept<H: House>(
         match accepted {
             Ok((stream, _)) => welcome(stream, &name, &house, &shares, &stop),
             Err(error) => {
-                warn!(listener = %name, %error, "can't accept; pausing (raise LimitNOFILE= if this repeats)");
+                warn!(name: "accept_failed", listener = %name, %error, "can't accept; pausing (raise LimitNOFILE= if this repeats)");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -74,7 +74,7 @@ fn welcome<H: House>(
 ) {
     let peer = match peer::identify(&stream, listener) {
         Ok(peer) => peer,
-        Err(error) => return warn!(%listener, %error, "a peer without credentials"),
+        Err(error) => return warn!(name: "peer_unidentified", %listener, %error, "a peer without credentials"),
     };
     let place = match shares.admit(peer.uid, house.bounds_of(&peer)) {
         Ok(place) => Arc::new(place),
@@ -88,7 +88,7 @@ fn welcome<H: House>(
     let stop = stop.clone();
     tokio::spawn(async move {
         let end = connection::serve(stream, speaker, place, patience, stop).await;
-        debug!(%end, "connection ended");
+        debug!(name: "connection_ended", %end, "connection ended");
     });
 }
 
@@ -98,6 +98,6 @@ fn turn_away(stream: &UnixStream, full: Full) {
     let refused = Greeting::Refused(Problem::saying(Code::Busy, full.text()));
     if encode_frame(&refused, &mut frame).is_ok() {
         let told: io::Result<usize> = stream.try_write(&frame);
-        debug!(?told, "turned away");
+        debug!(name: "peer_turned_away", ?told, "turned away");
     }
 }

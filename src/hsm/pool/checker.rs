@@ -42,7 +42,8 @@ impl Signed {
         self.signature.zeroize();
         shared.bad_signatures.fetch_add(1, Ordering::Relaxed);
         let kid = key.map(|key| key.kid.as_str()).unwrap_or_default();
-        tracing::error!(kid, "the HSM made a signature that does not verify; it was destroyed");
+        let why = "the HSM made a signature that does not verify; it was destroyed";
+        tracing::error!(name: "signature_destroyed", kid, "{why}");
         self.ticket.answer(Err(LinkRefusal::BadSignature));
     }
 }

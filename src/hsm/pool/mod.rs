@@ -97,7 +97,7 @@ impl<D: Device> Shared<D> {
 
     /// Records why the process should end. The first reason stays.
     fn lose(&self, error: HsmError) {
-        tracing::error!(%error, "the signer ends");
+        tracing::error!(name: "signer_ends", %error, "the signer ends");
         let first = {
             let mut state = self.lock();
             let first = state.lost.is_none();

@@ -85,7 +85,8 @@ fn act<D: Device>(shared: &Arc<Shared<D>>, late: Late) {
     if late.given_up == 0 {
         return;
     }
-    tracing::error!(stuck = late.stuck, limit = MAX_STUCK, "a call into the HSM's module does not come back");
+    let why = "a call into the HSM's module does not come back";
+    tracing::error!(name: "module_stuck", stuck = late.stuck, limit = MAX_STUCK, "{why}");
     // Somebody may wait for it to park.
     shared.parked.notify_all();
     if late.stuck > MAX_STUCK {

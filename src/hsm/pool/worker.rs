@@ -117,13 +117,13 @@ fn perform<D: Device>(
     }
     let fresh = !open.as_ref().is_some_and(|open| Arc::ptr_eq(&open.ring, ring));
     let signature = attempt(shared, open, ring, position, &task.message).or_else(|error| {
-        tracing::warn!(%error, kid = key.kid, "signing failed");
+        tracing::warn!(name: "signing_failed", %error, kid = key.kid, "signing failed");
         if fresh {
             return Err(LinkRefusal::HsmUnavailable);
         }
         shared.reopened.fetch_add(1, Ordering::Relaxed);
         attempt(shared, open, ring, position, &task.message).map_err(|error| {
-            tracing::warn!(%error, kid = key.kid, "signing failed on a new session too");
+            tracing::warn!(name: "signing_failed_again", %error, kid = key.kid, "signing failed on a new session too");
             LinkRefusal::HsmUnavailable
         })
     })?;

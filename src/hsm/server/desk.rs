@@ -137,7 +137,7 @@ impl<D: Device> Desk<D> {
         let outcome = self.pool.reinitialise();
         *restarted = Some(Instant::now());
         let ring = outcome?;
-        tracing::info!(keys = ring.keys().len(), "the module was started afresh");
+        tracing::info!(name: "module_restarted", keys = ring.keys().len(), "the module was started afresh");
         Ok(LinkResult::Reinitialised(ring.link_keys()))
     }
 
