@@ -106,7 +106,7 @@ impl House {
     /// Starts one role, where the test is who starts them.
     pub(crate) fn start_role(&mut self, role: &'static str) {
         self.processes.retain_mut(|process| process.role != role || process.ended().is_none());
-        self.processes.push(Started::new(role, self.hsm.dir(), &self.hsm.dir().join("log")));
+        self.processes.push(Started::new(role, self.hsm.dir(), &self.options));
     }
 
     /// Panics with the log if a process that the test has started is gone.

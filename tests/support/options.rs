@@ -1,6 +1,8 @@
 //! How a daemon under test is to be.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use toml::{Table, Value};
 
@@ -58,6 +60,8 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) environment: Vec<(String, String)>,
+    pub(super) stderr: Option<Arc<OwnedFd>>,
 }
 
 impl Default for Options {
@@ -70,6 +74,8 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            environment: Vec::new(),
+            stderr: None,
         }
     }
 }
@@ -107,6 +113,18 @@ impl Options {
     /// Who starts the roles.
     pub(crate) fn roles(mut self, roles: Roles) -> Self {
         self.roles = roles;
+        self
+    }
+
+    /// A variable of the environment that the roles are started with.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Where standard error goes, instead of [`super::House::log`].
+    pub(crate) fn stderr(mut self, to: OwnedFd) -> Self {
+        self.stderr = Some(Arc::new(to));
         self
     }
 

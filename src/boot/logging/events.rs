@@ -53,7 +53,7 @@ events! {
     ready INFO "cac86ada6880c73102ef67733b57a661" [ready]
         "`ready=1`: connections are taken."
         "Nothing.";
-    role_failed ERROR "0540cb8cea0fbd805234b367a5119a3d" [error]
+    role_failed ERROR "0540cb8cea0fbd805234b367a5119a3d" []
         "The role could not start, or had to end."
         "What the message says. Exit code 78: it is not started again until a person has mended it.";
     service_crashed ERROR "88da85f4e8936c784d402c07f8a476d2" [service reason pause_ms at thread]

@@ -76,9 +76,11 @@ impl Record {
         Self { name: events::DROPPED, level: Level::WARN, message, fields }
     }
 
-    /// The message and the fields, in one line without control characters: it is shown on terminals.
+    /// The message and the fields, without control characters: they are shown on terminals. A message may have several
+    /// lines, of which those after the first are indented, so that none looks like an event.
     fn line(&self) -> String {
-        let mut line = tame(&self.message);
+        let lines: Vec<_> = self.message.lines().map(tame).collect();
+        let mut line = lines.join("\n    ");
         for (name, value) in &self.fields {
             // Writing to a string does not fail.
             let _ = match value {
@@ -110,14 +112,27 @@ fn cut(mut text: String, most: usize) -> String {
     text
 }
 
-/// Takes as much as is kept of a value, and lets the rest go by.
-struct Bounded(String);
+/// Takes as much of a value as is kept, and lets the rest go by.
+struct Bounded {
+    text: String,
+    most: usize,
+}
+
+impl Bounded {
+    const fn new(most: usize) -> Self {
+        Self { text: String::new(), most }
+    }
+
+    fn end(self) -> String {
+        cut(self.text, self.most)
+    }
+}
 
 impl fmt::Write for Bounded {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         // One character more than the bound, so that it is seen to be cut.
-        let room = (MAX_VALUE + 4).saturating_sub(self.0.len());
-        self.0.extend(text.get(..text.floor_char_boundary(room)));
+        let room = (self.most + 4).saturating_sub(self.text.len());
+        self.text.extend(text.get(..text.floor_char_boundary(room)));
         Ok(())
     }
 }
@@ -130,20 +145,21 @@ impl Record {
 
 impl Visit for Record {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let mut out = Bounded(String::new());
+        let is_message = field.name() == "message";
+        let mut out = Bounded::new(if is_message { MAX_LINE } else { MAX_VALUE });
         // A value that can't write itself is left at what it wrote.
         let _ = write!(out, "{value:?}");
-        let text = cut(out.0, MAX_VALUE);
-        match field.name() {
-            "message" => self.message = text,
-            _ => self.put(field, Value::Other(text)),
+        if is_message {
+            self.message = out.end();
+        } else {
+            self.put(field, Value::Other(out.end()));
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let mut out = Bounded(String::new());
+        let mut out = Bounded::new(MAX_VALUE);
         let _ = out.write_str(value);
-        self.put(field, Value::Text(cut(out.0, MAX_VALUE)));
+        self.put(field, Value::Text(out.end()));
     }
 }
 

@@ -187,7 +187,7 @@ fn an_event_becomes_fields() {
         tracing::warn!(name: "service_crashed", service = "signer", pause_ms = 50_u128, at = ?Some("x\ny"), "it\nended");
     });
     let expected = [
-        ("MESSAGE", r#"it\nended service="signer" pause_ms=50 at=Some("x\ny")"#),
+        ("MESSAGE", "it\n    ended service=\"signer\" pause_ms=50 at=Some(\"x\\ny\")"),
         ("PRIORITY", "4"),
         ("SYSLOG_IDENTIFIER", "passportd"),
         ("MESSAGE_ID", events::message_id("service_crashed").unwrap()),
@@ -216,7 +216,7 @@ fn an_event_becomes_a_line() {
 
 #[test]
 fn long_values_are_cut_and_say_so() {
-    let say = || tracing::info!(a = "é".repeat(1 << 20), b = %"x".repeat(2000), "{}", "m".repeat(2000));
+    let say = || tracing::info!(a = "é".repeat(1 << 20), b = %"x".repeat(2000), "{}", "m".repeat(9000));
     let line = String::from_utf8(written(Form::Line { role: "run", ansi: false }, say)).unwrap();
     assert!(line.len() <= MAX_LINE && line.ends_with(" [cut]\n"), "{line}");
     let bytes = written(Form::Datagram { role: "run" }, say);

@@ -1,0 +1,285 @@
+//! A socket that listens where journald would, and a real journald where this machine has one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use passportd::boot::EVENTS;
+use passportd::wire::{IssueSpec, Passport, Problem, ServiceOp, encode_frame};
+
+use super::support::passports::{demo, for_demo, on_wire};
+use super::support::{House, Options, eventually, process, root_or_skip, skipped};
+
+/// The `corr_id` of the requests that are looked for.
+const CORR_ID: [u8; 16] = *b"0123456789abcdef";
+
+/// One entry, as journald would take it.
+pub(super) type Entry = BTreeMap<String, String>;
+
+/// Reads what daemons say, all the while: what finds no room is lost, by design.
+pub(super) struct Journal {
+    entries: Arc<Mutex<Vec<Entry>>>,
+    _ends_the_reader: Sender<()>,
+}
+
+impl Journal {
+    /// A socket in `dir`, for everybody.
+    pub(super) fn listen(dir: &Path) -> (Self, PathBuf) {
+        let (socket, path) = bind(dir);
+        socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let entries = Arc::new(Mutex::new(Vec::new()));
+        let (end, ended) = channel::<()>();
+        let into = Arc::clone(&entries);
+        std::thread::spawn(move || {
+            let mut buffer = vec![0; 1 << 18];
+            while ended.try_recv() == Err(TryRecvError::Empty) {
+                while let Ok(len) = socket.recv(&mut buffer) {
+                    into.lock().unwrap().push(decode(&buffer[..len]));
+                }
+            }
+        });
+        (Self { entries, _ends_the_reader: end }, path)
+    }
+
+    /// What has come so far.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        self.entries.lock().unwrap().clone()
+    }
+
+    /// The first entry that `fits`.
+    #[track_caller]
+    pub(super) fn find(&self, what: &str, fits: impl Fn(&Entry) -> bool) -> Entry {
+        eventually(what, Duration::from_secs(20), || self.entries().into_iter().find(|entry| fits(entry)))
+    }
+}
+
+/// A socket in `dir` that everybody may write to.
+pub(super) fn bind(dir: &Path) -> (UnixDatagram, PathBuf) {
+    let path = dir.join("journal");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    open(dir, 0o755);
+    open(&path, 0o666);
+    (socket, path)
+}
+
+fn open(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Only the length-prefixed form is written.
+fn decode(mut bytes: &[u8]) -> Entry {
+    let mut entry = Entry::new();
+    while !bytes.is_empty() {
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap();
+        let (name, rest) = (&bytes[..end], &bytes[end + 1..]);
+        let len = usize::try_from(u64::from_le_bytes(rest[..8].try_into().unwrap())).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(entry.insert(text(name), text(&rest[8..8 + len])).is_none(), "{entry:?}");
+        bytes = &rest[9 + len..];
+    }
+    entry
+}
+
+fn is(event: &str) -> impl Fn(&Entry) -> bool {
+    move |entry| entry.get("PASSPORT_EVENT").is_some_and(|name| name == event)
+}
+
+fn ask(house: &House, op: ServiceOp<'_>) -> Result<(), Problem> {
+    let mut raw = house.raw();
+    let mut frame = Vec::new();
+    encode_frame(&passportd::wire::Request { id: 1, corr_id: CORR_ID, op }, &mut frame).unwrap();
+    raw.send(&frame).unwrap();
+    raw.reply().result.map(drop)
+}
+
+/// A request of each kind, with [`CORR_ID`].
+fn use_it(house: &House) {
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    let stranger = Passport::Envelope { alg: "Ed25519", kid: "ed25519/x/y/v1", msg: b"{}", sig: &[0; 64] };
+    ask(house, ServiceOp::Issue(demo("alice"))).unwrap();
+    ask(house, ServiceOp::Issue(IssueSpec { template: "none", ..demo("alice") })).unwrap_err();
+    ask(house, ServiceOp::Verify { want: for_demo(), passport: on_wire(&passport) }).unwrap();
+    let items = vec![on_wire(&passport), stranger, on_wire(&passport)];
+    ask(house, ServiceOp::VerifyBatch { want: for_demo(), items }).unwrap();
+}
+
+#[test]
+fn every_field_of_a_request_reaches_journald() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, path) = Journal::listen(dir.path());
+    let options = Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()).env("PASSPORTD_LOG", "debug");
+    let house = House::start(options);
+    use_it(&house);
+    let own = |entry: &Entry, name: &str| entry.get(name).cloned().unwrap_or_default();
+    let corr_id =
+        |entry: &Entry| entry.get("PASSPORT_CORR_ID").is_some_and(|id| *id == "30313233343536373839616263646566");
+    for (event, op, more) in [
+        ("issued", "issue", vec![("KID", "ed25519/t1/auth/v1"), ("RESULT", "ok"), ("BATCH_LEN", "1")]),
+        ("answer_refused", "issue", vec![("REASON", "op_denied"), ("RESULT", "refused")]),
+        ("verified", "verify", vec![("KID", "ed25519/t1/auth/v1"), ("RESULT", "ok"), ("VERIFY_PATH", "dalek")]),
+        ("verified", "verify_batch", vec![("BATCH_LEN", "3"), ("ACCEPTED", "2"), ("RESULT", "mixed")]),
+    ] {
+        let found = journal.find(event, |entry| is(event)(entry) && own(entry, "PASSPORT_OP") == op && corr_id(entry));
+        for (name, value) in more {
+            assert_eq!(own(&found, &format!("PASSPORT_{name}")), value, "{name} of {found:?}");
+        }
+        assert_eq!(own(&found, "PASSPORT_PEER_UID"), nix::unistd::geteuid().to_string());
+        assert_eq!(own(&found, "PASSPORT_PEER_PID"), std::process::id().to_string());
+        assert_eq!(own(&found, "PASSPORT_LISTENER"), "main");
+        assert_eq!(own(&found, "PASSPORT_ROLE"), "front");
+        assert_eq!((own(&found, "PRIORITY"), own(&found, "SYSLOG_IDENTIFIER")), ("7".into(), "passportd".into()));
+    }
+    for role in ["front", "signer"] {
+        let ready = journal.find(role, |entry| is("ready")(entry) && own(entry, "PASSPORT_ROLE") == role);
+        assert_eq!((own(&ready, "PASSPORT_READY"), own(&ready, "PRIORITY")), ("1".into(), "6".into()));
+    }
+    // Whatever was said is in the table, with its id and no other field.
+    for entry in &journal.entries() {
+        let event = EVENTS.iter().find(|event| is(event.name)(entry)).unwrap_or_else(|| panic!("{entry:?}"));
+        assert_eq!(entry.get("MESSAGE_ID").map(String::as_str), event.message_id, "{entry:?}");
+        let fields = entry.keys().filter_map(|name| name.strip_prefix("PASSPORT_"));
+        for field in fields.filter(|field| !["EVENT", "ROLE"].contains(field)) {
+            let known = event.fields.split_whitespace().any(|known| known.to_uppercase() == field);
+            assert!(known, "{field} of {entry:?}");
+        }
+    }
+    assert_eq!(house.log(), "", "nothing of it on standard error");
+}
+
+#[test]
+fn crashes_and_the_hsm_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, path) = Journal::listen(dir.path());
+    let mut house = House::start(Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()));
+    journal.find("the HSM signs", is("hsm_up"));
+    house.kill("signer");
+    let crashed = journal.find("the crash", is("service_crashed"));
+    let own = |name: &str| crashed.get(name).map(String::as_str);
+    assert_eq!(
+        (own("PASSPORT_SERVICE"), own("PASSPORT_ROLE"), own("PRIORITY")),
+        (Some("signer"), Some("run"), Some("3"))
+    );
+    assert!(own("PASSPORT_REASON").unwrap().contains("SIGKILL"), "{crashed:?}");
+    let down = journal.find("the HSM is away", is("hsm_down"));
+    assert!(!down["PASSPORT_REASON"].is_empty());
+    house.wait_ready();
+    house.signal("front", Signal::SIGHUP);
+    journal.find("the reload", is("reloaded"));
+    house.write_policy("10-broken.toml", "[[peer]]\nname = 1\n");
+    house.signal("front", Signal::SIGHUP);
+    let refused = journal.find("the broken reload", is("reload_refused"));
+    assert!(refused["PASSPORT_ERROR"].contains("10-broken.toml:2"), "{refused:?}");
+}
+
+#[test]
+fn a_failure_of_ours_is_told_without_asking_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, path) = Journal::listen(dir.path());
+    let house = House::start(Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()).without_keys());
+    house.raw().issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
+    // Far more than are written one by one; a summary counts the rest.
+    for _ in 0..100 {
+        house.raw().issue(demo("x")).unwrap_err();
+    }
+    let failed = journal.find("the failure", is("answer_failed"));
+    assert_eq!((&*failed["PASSPORT_REASON"], &*failed["PASSPORT_OP"]), ("not_ready", "issue"));
+    let storm = journal.find("the summary", is("log_storm"));
+    assert_eq!((&*storm["PASSPORT_OF"], &*storm["PASSPORT_REASON"]), ("answer_failed", "not_ready"));
+    eventually("each is written or counted", Duration::from_secs(20), || {
+        let entries = journal.entries();
+        let written = entries.iter().filter(|entry| is("answer_failed")(entry)).count();
+        let storms = entries.iter().filter(|entry| is("log_storm")(entry));
+        let counted: usize = storms.map(|entry| entry["PASSPORT_COUNT"].parse::<usize>().unwrap()).sum();
+        (written + counted == 100).then_some(())
+    });
+    assert!(!journal.entries().iter().any(is("answer_refused")), "that is for debug");
+}
+
+/// A journald in a mount namespace of its own: its socket and its files are in `dir`.
+struct Journald(Child);
+
+impl Journald {
+    /// None, and why is said, where this machine can't.
+    fn start(dir: &Path) -> Option<Self> {
+        const SCRIPT: &str = "set -e
+            mount -t tmpfs tmpfs /run
+            mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal
+            printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\nForwardToWall=no\\nRateLimitBurst=0\\n' \\
+                > /run/systemd/journald.conf.d/test.conf
+            mount --bind \"$1/run\" /run/systemd/journal
+            mount --bind \"$1/log\" /run/log/journal
+            exec /lib/systemd/systemd-journald";
+        const PROGRAM: &str = "/lib/systemd/systemd-journald";
+        if !root_or_skip("a real journald") {
+            return None;
+        }
+        let mounts = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success());
+        if !Path::new(PROGRAM).exists() || !mounts {
+            skipped("a real journald: there is none, or no mount namespaces");
+            return None;
+        }
+        for name in ["run", "log"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        open(dir, 0o755);
+        let mut command = Command::new("unshare");
+        command.args(["-m", "bash", "-c", SCRIPT, "journald"]).arg(dir).stdin(Stdio::null()).stderr(Stdio::null());
+        let journald = Self(command.spawn().unwrap());
+        eventually("journald listens", Duration::from_secs(20), || dir.join("run/socket").exists().then_some(()));
+        open(&dir.join("run"), 0o755);
+        Some(journald)
+    }
+}
+
+impl Drop for Journald {
+    fn drop(&mut self) {
+        process::signal(i32::try_from(self.0.id()).unwrap(), Signal::SIGTERM);
+        drop(self.0.wait());
+    }
+}
+
+/// The queries of docs/LOGS.md, as they stand, against a real journal.
+#[test]
+fn the_queries_of_the_document_find_what_they_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(_journald) = Journald::start(dir.path()) else { return };
+    let socket = dir.path().join("run/socket");
+    let options = Options::default().env("PASSPORTD_LOG_TO", socket.to_str().unwrap()).env("PASSPORTD_LOG", "debug");
+    let mut house = House::start(options);
+    house.kill("signer");
+    eventually("the signer is back", Duration::from_secs(20), || house.raw().issue(demo("alice")).ok());
+    use_it(&house);
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/LOGS.md")).unwrap();
+    let blocks: Vec<_> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 10, "{}", blocks.len());
+    let logs = dir.path().join("log");
+    let run = |block: &str| {
+        let here = format!("journalctl() {{ command journalctl -D '{}' \"$@\"; }}\n{block}", logs.display());
+        let output = Command::new("bash").args(["-euo", "pipefail", "-c", &here]).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(output.status.success(), "{block}\n{said}");
+        said
+    };
+    for (query, finds) in [
+        ("-p warning", "it ended; starting it again"),
+        ("PASSPORT_EVENT=ready", "serving ready=1"),
+        ("PASSPORT_EVENT=service_crashed", "\"PASSPORT_SERVICE\":\"signer\""),
+        ("PASSPORT_EVENT=hsm_down", "the HSM signs"),
+    ] {
+        let block = blocks.iter().find(|block| block.contains(query)).unwrap();
+        eventually(query, Duration::from_secs(20), || run(block).contains(finds).then_some(()));
+    }
+    let by_id = "journalctl PASSPORT_CORR_ID=30313233343536373839616263646566 --no-pager -o cat";
+    eventually("the request", Duration::from_secs(20), || {
+        let said = run(by_id);
+        (said.contains("verified op=\"verify_batch\"") && said.contains("a request was refused")).then_some(())
+    });
+    blocks.iter().for_each(|block| drop(run(block)));
+}

@@ -1,0 +1,88 @@
+//! What no log says, at any level, of any role.
+
+use std::time::Duration;
+
+use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
+use passportd::wire::ceremony::PlanKind;
+use passportd::wire::{IssueSpec, Passport, ServiceOp, Want};
+
+use super::journal::Journal;
+use super::support::passports::{demo, for_demo, on_wire};
+use super::support::softhsm::PIN;
+use super::support::{House, Options, Roles, eventually};
+
+const SUBJECT: &str = "canary-subject-58213";
+const CONTEXT: &str = "canary-context-93117";
+const NONCE: &str = "canary-nonce-40622";
+
+/// Uses all that carries something to sign, well and badly. What must not be seen.
+fn scenario(house: &mut House) -> Vec<String> {
+    let mut raw = house.raw();
+    let context = format!("{{\"x\":\"{CONTEXT}\"}}");
+    let spec = IssueSpec { ctx: Some(&context), ..demo(SUBJECT) };
+    let passport = raw.issue(spec.clone()).unwrap();
+    raw.ask(ServiceOp::IssueBatch(vec![spec.clone(), IssueSpec { template: NONCE, ..spec.clone() }])).unwrap();
+    raw.issue(IssueSpec { template: "none", ..spec.clone() }).unwrap_err();
+    raw.issue(IssueSpec { ctx: Some(CONTEXT), ..spec.clone() }).unwrap_err();
+    raw.verify(for_demo(), &passport).unwrap();
+    raw.verify(Want { aud: Some(NONCE), scopes: Vec::new() }, &passport).unwrap_err();
+    let mut broken = passport.clone();
+    broken.sig[7] ^= 1;
+    raw.verify_batch(for_demo(), &[passport.clone(), broken.clone()]).unwrap();
+    raw.ask(ServiceOp::Introspect { want: for_demo(), passport: on_wire(&broken) }).unwrap();
+    let stranger = Passport::Envelope { alg: NONCE, kid: NONCE, msg: &passport.msg, sig: &passport.sig };
+    raw.ask(ServiceOp::Verify { want: for_demo(), passport: stranger }).unwrap();
+    // Bytes that are no request, with all of it in them.
+    let junk = [&[1, 200][..], &passport.msg, &passport.sig, PIN.as_bytes()].concat();
+    raw.send(&super::support::raw::frame(&junk)).unwrap();
+    raw.reply();
+    house.ceremony(PlanKind::List, "t1", "auth");
+    house.kill("signer");
+    eventually("it is missed", Duration::from_secs(20), || (house.get("/readyz").0 == 503).then_some(()));
+    house.start_role("signer");
+    house.wait_ready();
+    let mut never: Vec<_> = [SUBJECT, CONTEXT, NONCE, PIN].map(str::to_owned).into();
+    for bytes in [&passport.sig, &broken.sig, &passport.msg] {
+        never.extend([Base64::encode_string(bytes), Base64UrlUnpadded::encode_string(bytes)]);
+        never.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        never.push(format!("{bytes:?}").trim_matches(['[', ']']).to_owned());
+    }
+    // In part is bad enough.
+    never.into_iter().map(|text| text.chars().take(40).collect()).collect()
+}
+
+fn assert_absent(text: &str, never: &[String]) {
+    let text = text.to_lowercase();
+    for secret in never {
+        assert!(!text.contains(&secret.to_lowercase()), "{secret}");
+    }
+}
+
+#[test]
+fn no_log_holds_what_was_signed_or_a_secret() {
+    let mut house = House::start(Options::default().roles(Roles::Apart).env("PASSPORTD_LOG", "trace"));
+    let never = scenario(&mut house);
+    house.stop();
+    let log = house.log();
+    for said in
+        ["front: verified op=\"verify_batch\"", "signer: serving", "ceremony: a ceremony begins", "op=\"unreadable\""]
+    {
+        assert!(log.contains(said), "{said} in\n{log}");
+    }
+    assert_absent(&log, &never);
+}
+
+#[test]
+fn nor_does_journald_get_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, path) = Journal::listen(dir.path());
+    let options = Options::default().roles(Roles::Apart).env("PASSPORTD_LOG", "trace");
+    let mut house = House::start(options.env("PASSPORTD_LOG_TO", path.to_str().unwrap()));
+    let never = scenario(&mut house);
+    house.stop();
+    journal.find("the end", |entry| entry["PASSPORT_EVENT"] == "connections_drained");
+    let entries = journal.entries();
+    let said = |event: &str| entries.iter().any(|entry| entry["PASSPORT_EVENT"] == event);
+    assert!(["verified", "issued", "answer_refused", "ready", "hsm_down"].into_iter().all(said));
+    assert_absent(&format!("{entries:?}"), &never);
+}
