@@ -2,6 +2,9 @@
 //! level and fields, and the tables of the document are written from the code. `PASSPORTD_BLESS=1` writes them anew.
 #![cfg(test)]
 
+#[path = "support/document.rs"]
+mod document;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
@@ -9,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use passportd::audit;
 use passportd::boot::EVENTS;
+
+use document::assert_written;
 
 const DOCUMENT: &str = "docs/LOGS.md";
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
@@ -19,26 +24,10 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What stands between the markers of `name` is `fresh`; with `PASSPORTD_BLESS` it is made so.
-fn assert_written(name: &str, fresh: &str) {
-    let path = root().join(DOCUMENT);
-    let text = fs::read_to_string(&path).unwrap();
-    let begin = format!("<!-- {name}: written by the tests (PASSPORTD_BLESS=1) -->\n");
-    let end = format!("<!-- end of {name} -->");
-    let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("no {begin}"));
-    let (_, after) = rest.split_once(&end).unwrap();
-    let blessed = format!("{before}{begin}{fresh}{end}{after}");
-    if std::env::var_os("PASSPORTD_BLESS").is_some() {
-        fs::write(&path, &blessed).unwrap();
-    } else {
-        assert!(text == blessed, "{DOCUMENT}: {name} is not the code's; run this test with PASSPORTD_BLESS=1");
-    }
-}
-
 #[test]
 fn the_tables_are_the_codes_own() {
-    assert_written("events", &table_of_events());
-    assert_written("records", &table_of_records());
+    assert_written(DOCUMENT, "events", &table_of_events());
+    assert_written(DOCUMENT, "records", &table_of_records());
 }
 
 fn table_of_events() -> String {
