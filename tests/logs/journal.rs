@@ -16,6 +16,7 @@ use passportd::wire::{IssueSpec, Passport, Problem, ServiceOp, encode_frame};
 
 use super::support::passports::{demo, for_demo, on_wire};
 use super::support::{House, Options, eventually, process, root_or_skip, skipped};
+use super::with_env;
 
 /// The `corr_id` of the requests that are looked for.
 const CORR_ID: [u8; 16] = *b"0123456789abcdef";
@@ -114,7 +115,8 @@ fn use_it(house: &House) {
 fn every_field_of_a_request_reaches_journald() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, path) = Journal::listen(dir.path());
-    let options = Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()).env("PASSPORTD_LOG", "debug");
+    let options =
+        with_env(Options::default(), &[("PASSPORTD_LOG_TO", path.to_str().unwrap()), ("PASSPORTD_LOG", "debug")]);
     let house = House::start(options);
     use_it(&house);
     let own = |entry: &Entry, name: &str| entry.get(name).cloned().unwrap_or_default();
@@ -157,7 +159,7 @@ fn every_field_of_a_request_reaches_journald() {
 fn crashes_and_the_hsm_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, path) = Journal::listen(dir.path());
-    let mut house = House::start(Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()));
+    let mut house = House::start(with_env(Options::default(), &[("PASSPORTD_LOG_TO", path.to_str().unwrap())]));
     journal.find("the HSM signs", is("hsm_up"));
     house.kill("signer");
     let crashed = journal.find("the crash", is("service_crashed"));
@@ -182,7 +184,8 @@ fn crashes_and_the_hsm_are_told() {
 fn a_failure_of_ours_is_told_without_asking_for_it() {
     let dir = tempfile::tempdir().unwrap();
     let (journal, path) = Journal::listen(dir.path());
-    let house = House::start(Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()).without_keys());
+    let house =
+        House::start(with_env(Options::default().without_keys(), &[("PASSPORTD_LOG_TO", path.to_str().unwrap())]));
     house.raw().issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
     // Far more than are written one by one; a summary counts the rest.
     for _ in 0..100 {
@@ -251,7 +254,8 @@ fn the_queries_of_the_document_find_what_they_promise() {
     let dir = tempfile::tempdir().unwrap();
     let Some(_journald) = Journald::start(dir.path()) else { return };
     let socket = dir.path().join("run/socket");
-    let options = Options::default().env("PASSPORTD_LOG_TO", socket.to_str().unwrap()).env("PASSPORTD_LOG", "debug");
+    let options =
+        with_env(Options::default(), &[("PASSPORTD_LOG_TO", socket.to_str().unwrap()), ("PASSPORTD_LOG", "debug")]);
     let mut house = House::start(options);
     house.kill("signer");
     eventually("the signer is back", Duration::from_secs(20), || house.raw().issue(demo("alice")).ok());

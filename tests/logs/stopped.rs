@@ -1,8 +1,9 @@
 //! A reader of the log that stands still never stops the daemon.
 
 use std::io::{PipeReader, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use passportd::wire::ServiceOp;
@@ -11,6 +12,7 @@ use super::journal::bind;
 use super::support::passports::{demo, for_demo};
 use super::support::raw::frame;
 use super::support::{House, Options, Roles};
+use super::with_env;
 
 /// A pipe that nobody reads, without room for another byte.
 fn full_pipe() -> (PipeReader, OwnedFd) {
@@ -21,6 +23,11 @@ fn full_pipe() -> (PipeReader, OwnedFd) {
     while writer.write(b"x").is_ok() {}
     fcntl(&writer, FcntlArg::F_SETFL(blocking)).unwrap();
     (reader, writer.into())
+}
+
+/// The file by which a process of ours opens one of our descriptors.
+fn path(fd: &OwnedFd) -> PathBuf {
+    format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd()).into()
 }
 
 /// Every kind of request, and more events than any queue holds.
@@ -40,7 +47,8 @@ fn is_of_use(house: &House) {
 fn a_full_standard_error_stops_neither_start_nor_requests_nor_end() {
     for roles in [Roles::Run, Roles::Apart] {
         let (reader, pipe) = full_pipe();
-        let mut house = House::start(Options::default().roles(roles).stderr(pipe).env("PASSPORTD_LOG", "trace"));
+        let mut house =
+            House::start(with_env(Options::default().roles(roles).log(&path(&pipe)), &[("PASSPORTD_LOG", "trace")]));
         is_of_use(&house);
         // Also one that starts again, when its parent has something to say of it.
         if roles == Roles::Run {
@@ -56,15 +64,17 @@ fn a_full_standard_error_stops_neither_start_nor_requests_nor_end() {
 #[test]
 fn a_standard_error_that_is_read_again_gets_what_waited() {
     let (mut reader, pipe) = full_pipe();
-    let mut house = House::start(Options::default().roles(Roles::Apart).stderr(pipe).env("PASSPORTD_LOG", "debug"));
+    let mut house =
+        House::start(with_env(Options::default().roles(Roles::Apart).log(&path(&pipe)), &[("PASSPORTD_LOG", "debug")]));
     is_of_use(&house);
     let read = std::thread::spawn(move || {
         let mut text = Vec::new();
         reader.read_to_end(&mut text).map(|_| String::from_utf8_lossy(&text).into_owned())
     });
     assert!(house.stop().success());
-    // The last writing end is the test's own.
     drop(house);
+    // The last writing end is the test's own.
+    drop(pipe);
     let text = read.join().unwrap().unwrap();
     let said = text.trim_start_matches('x');
     for part in [
@@ -85,7 +95,8 @@ fn a_journald_that_never_reads_stops_nothing() {
     let own = UnixDatagram::unbound().unwrap();
     own.set_nonblocking(true).unwrap();
     while own.send_to(b"MESSAGE=x\n", &path).is_ok() {}
-    let options = Options::default().env("PASSPORTD_LOG_TO", path.to_str().unwrap()).env("PASSPORTD_LOG", "trace");
+    let env = [("PASSPORTD_LOG_TO", path.to_str().unwrap()), ("PASSPORTD_LOG", "trace")];
+    let options = with_env(Options::default(), &env);
     let mut house = House::start(options);
     is_of_use(&house);
     assert!(own.send_to(b"MESSAGE=x\n", &path).is_err(), "it is full all the while");

@@ -106,7 +106,10 @@ impl House {
     /// Starts one role, where the test is who starts them.
     pub(crate) fn start_role(&mut self, role: &'static str) {
         self.processes.retain_mut(|process| process.role != role || process.ended().is_none());
-        self.processes.push(Started::new(role, self.hsm.dir(), &self.options));
+        let own = self.options.environment.iter().filter(|(whose, ..)| *whose == role);
+        let own: Vec<_> = own.map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
+        let log = self.options.log.clone().unwrap_or_else(|| self.hsm.dir().join("log"));
+        self.processes.push(Started::new(role, self.hsm.dir(), &log, &own));
     }
 
     /// Panics with the log if a process that the test has started is gone.

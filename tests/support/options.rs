@@ -1,8 +1,6 @@
 //! How a daemon under test is to be.
 
-use std::os::fd::OwnedFd;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
@@ -60,8 +58,8 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
-    pub(super) environment: Vec<(String, String)>,
-    pub(super) stderr: Option<Arc<OwnedFd>>,
+    pub(super) log: Option<PathBuf>,
+    pub(super) environment: Vec<(&'static str, String, String)>,
 }
 
 impl Default for Options {
@@ -74,8 +72,8 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            log: None,
             environment: Vec::new(),
-            stderr: None,
         }
     }
 }
@@ -116,15 +114,15 @@ impl Options {
         self
     }
 
-    /// A variable of the environment that the roles are started with.
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
+    /// A variable in the environment of one role, where the test is who starts it.
+    pub(crate) fn environment(mut self, role: &'static str, name: &str, value: &str) -> Self {
+        self.environment.push((role, name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Where standard error goes, instead of [`super::House::log`].
-    pub(crate) fn stderr(mut self, to: OwnedFd) -> Self {
-        self.stderr = Some(Arc::new(to));
+    /// Where standard error goes, instead of to [`super::House::log`].
+    pub(crate) fn log(mut self, path: &Path) -> Self {
+        self.log = Some(path.to_owned());
         self
     }
 

@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Options;
-
 /// A role that the test has started.
 pub(crate) struct Started {
     /// `run`, `front` or `signer`.
@@ -18,15 +16,12 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Starts `passportd <role>`; what it says goes to the end of the file `log` in `dir`, if `options` say no more.
-    pub(crate) fn new(role: &'static str, dir: &Path, options: &Options) -> Self {
-        let log = File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    /// Starts `passportd <role>`; what it says goes to the end of `log`.
+    pub(crate) fn new(role: &'static str, dir: &Path, log: &Path, environment: &[(&str, &str)]) -> Self {
+        let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = command(role, dir);
-        command.envs(options.environment.iter().cloned());
+        command.envs(environment.iter().copied());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        if let Some(stderr) = &options.stderr {
-            command.stderr(stderr.try_clone().unwrap());
-        }
         Self { role, child: command.spawn().unwrap() }
     }
 
