@@ -105,9 +105,9 @@ fn macros(text: &str) -> Vec<(&'static str, String)> {
     let mut out = Vec::new();
     for level in LEVELS {
         for (at, start) in text.match_indices(&format!("{level}!(")) {
-            let before = text[..at].chars().next_back().unwrap();
-            if !before.is_alphanumeric() && before != '_' {
-                out.push((level, balanced(&text[at + start.len()..])));
+            let (before, rest) = text.split_at(at);
+            if !before.ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+                out.push((level, balanced(rest.split_at(start.len()).1)));
             }
         }
     }
@@ -128,27 +128,24 @@ fn balanced(text: &str) -> String {
         }
         depth == 0
     });
-    text[..end.unwrap()].to_owned()
+    text.split_at(end.unwrap()).0.to_owned()
 }
 
 /// Splits at the commas that are in no bracket and no string.
 fn arguments(text: &str) -> Vec<&str> {
-    let (mut depth, mut quoted, mut start, mut out) = (0, false, 0, Vec::new());
-    for (at, c) in text.char_indices() {
+    let (mut depth, mut quoted, mut escaped) = (0, false, false);
+    let between = |c: char| {
         match c {
-            '"' if !text[..at].ends_with('\\') => quoted = !quoted,
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => quoted = !quoted,
             '(' | '[' | '{' if !quoted => depth += 1,
             ')' | ']' | '}' if !quoted => depth -= 1,
-            ',' if !quoted && depth == 0 => {
-                out.push(text[start..at].trim());
-                start = at + 1;
-            }
             _ => {}
         }
-    }
-    out.push(text[start..].trim());
-    out.retain(|argument| !argument.is_empty());
-    out
+        c == ',' && !quoted && depth == 0
+    };
+    text.split(between).map(str::trim).filter(|argument| !argument.is_empty()).collect()
 }
 
 /// Name and fields of an event; the last argument is its message.

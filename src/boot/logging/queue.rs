@@ -113,7 +113,7 @@ impl Queue {
         let (mut lost, end) = (0, Instant::now() + patience);
         while !state.is_empty() && sink.ready(end.saturating_duration_since(Instant::now())) {
             if let Some(entry) = state.take() {
-                self.hand_over(&mut sink, entry, &mut lost, false);
+                self.hand_over(&mut sink, &entry, &mut lost, false);
             }
         }
         state.sink = Some(sink);
@@ -124,7 +124,7 @@ impl Queue {
     }
 
     /// Writes one entry, and before it how many are missing.
-    fn hand_over(&self, sink: &mut Sink, entry: Entry, lost: &mut u64, may_pause: bool) {
+    fn hand_over(&self, sink: &mut Sink, entry: &Entry, lost: &mut u64, may_pause: bool) {
         *lost += entry.dropped;
         if *lost > 0 && sink.write(&self.form.encode(&Record::gap(*lost)), may_pause) {
             *lost = 0;
@@ -140,7 +140,7 @@ impl Queue {
         let mut lost = 0;
         loop {
             let entry = self.next();
-            self.hand_over(&mut sink, entry, &mut lost, true);
+            self.hand_over(&mut sink, &entry, &mut lost, true);
         }
     }
 

@@ -28,7 +28,7 @@ impl Destination {
     /// By `to` ([`super::TO`]), else as systemd.exec(5) describes for `JOURNAL_STREAM`: a process whose standard error is
     /// a stream to the journal may speak journald's own protocol instead. Second, why a wish could not be met.
     pub(super) fn choose(to: Option<&str>, stream: Option<&str>) -> (Self, Option<String>) {
-        let wish = match wish(to, stream, stderr_is()) {
+        let wish = match wish(to, stream, stderr_is().as_deref()) {
             Ok(Wish::Journal(path)) if !path.exists() => Err(format!("{} is not there", path.display())),
             Ok(wish) => Ok(wish),
             Err(why) => Err(why),
@@ -44,10 +44,10 @@ impl Destination {
     }
 }
 
-fn wish<'a>(to: Option<&'a str>, stream: Option<&str>, stderr: Option<String>) -> Result<Wish<'a>, String> {
+fn wish<'a>(to: Option<&'a str>, stream: Option<&str>, stderr: Option<&str>) -> Result<Wish<'a>, String> {
     match to.unwrap_or("auto") {
         // The variable is inherited by processes whose standard error goes elsewhere; the numbers tell.
-        "auto" if stream.is_some() && stream == stderr.as_deref() => Ok(Wish::Journal(Path::new(SOCKET))),
+        "auto" if stream.is_some() && stream == stderr => Ok(Wish::Journal(Path::new(SOCKET))),
         "auto" | "stderr" => Ok(Wish::Stderr),
         "journald" => Ok(Wish::Journal(Path::new(SOCKET))),
         path if path.starts_with('/') => Ok(Wish::Journal(Path::new(path))),
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_journal_is_used_where_standard_error_is_a_stream_to_it() {
         let journal = || Ok(Wish::Journal(Path::new(SOCKET)));
-        let this = || Some("8:4711".to_owned());
+        let this = || Some("8:4711");
         assert_eq!(wish(None, Some("8:4711"), this()), journal());
         assert_eq!(wish(Some("auto"), Some("8:4711"), this()), journal());
         assert_eq!(wish(None, Some("8:4712"), this()), Ok(Wish::Stderr), "redirected since");

@@ -66,7 +66,7 @@ fn line(message: &str) -> String {
 
 /// The lines without their times.
 fn timeless(out: &Mutex<Vec<String>>) -> Vec<String> {
-    out.lock().unwrap().iter().map(|line| line[27..].to_owned()).collect()
+    out.lock().unwrap().iter().map(|line| line.split_at(27).1.to_owned()).collect()
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn long_values_are_cut_and_say_so() {
     let x = "x".repeat(5000);
     let x = x.as_str();
     let many = || {
-        tracing::info!(a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, i = x, j = x, k = x, l = x, m = x, "x")
+        tracing::info!(a = x, b = x, c = x, d = x, e = x, f = x, g = x, h = x, i = x, j = x, k = x, l = x, m = x, "x");
     };
     let bytes = written(Form::Datagram { role: "run" }, many);
     assert!(bytes.len() <= MAX_LINE * 5, "{}", bytes.len());
