@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use passportd::audit;
 use passportd::boot::EVENTS;
@@ -156,6 +157,20 @@ fn event(text: &str) -> Option<(String, Vec<String>)> {
     let fields = rest.iter().filter(|argument| !argument.starts_with('"'));
     let field = |argument: &&str| argument.split('=').next().unwrap().trim().trim_start_matches(['%', '?']).to_owned();
     Some((name.to_owned(), fields.map(field).collect()))
+}
+
+/// A remedy that is no command helps nobody.
+#[test]
+fn every_command_that_the_document_names_is_there() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let commands: BTreeSet<_> =
+        text.split("`passportctl ").skip(1).map(|rest| rest.split('`').next().unwrap()).collect();
+    assert!(commands.len() >= 3, "{commands:?}");
+    for command in commands {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+        let output = tool.args(command.split(' ')).arg("--help").output().unwrap();
+        assert!(output.status.success(), "passportctl {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 #[test]

@@ -79,6 +79,8 @@ fn welcome<H: House>(
     let place = match shares.admit(peer.uid, house.bounds_of(&peer)) {
         Ok(place) => Arc::new(place),
         Err(full) => {
+            let (peer_uid, peer_pid, reason) = (peer.uid, peer.pid, full.text());
+            debug!(name: "peer_turned_away", reason, peer_uid, peer_pid, listener, "turned away");
             house.turned_away(&peer, full.text(), shares.refusal_on_record(peer.uid));
             return turn_away(&stream, full);
         }
@@ -97,7 +99,6 @@ fn turn_away(stream: &UnixStream, full: Full) {
     let mut frame = Vec::new();
     let refused = Greeting::Refused(Problem::saying(Code::Busy, full.text()));
     if encode_frame(&refused, &mut frame).is_ok() {
-        let told: io::Result<usize> = stream.try_write(&frame);
-        debug!(name: "peer_turned_away", ?told, "turned away");
+        drop::<io::Result<usize>>(stream.try_write(&frame));
     }
 }

@@ -99,7 +99,7 @@ events! {
         "What the message says.";
     ledger_cut WARN "c855d94cc2ae9580461f2371bf1a8a54" [gap]
         "The ledger's end was torn, as by a crash; a break record says where."
-        "Nothing after a crash or power loss. Else look at the disk, and run `passportctl audit verify`.";
+        "Nothing after a crash or a power loss. Else look at the disk.";
     journald_missing WARN - []
         "`[audit] journald` is on, and its socket is not there."
         "Start journald, or set it to auto or off.";
@@ -159,7 +159,7 @@ events! {
     peer_unidentified WARN - [listener error]
         "The kernel did not say who a peer is; it was turned away."
         "Report it.";
-    peer_turned_away DEBUG - [told]
+    peer_turned_away DEBUG - [reason peer_uid peer_pid listener]
         "A peer has its share of connections, or all are taken."
         "`[server] max_connections`, or the peer's `max_connections` in the policy.";
     greeted DEBUG - [client peer_uid peer_pid listener]
