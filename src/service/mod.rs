@@ -155,7 +155,7 @@ impl Client {
     fn refuse_greeting(&self, endpoint: Endpoint, out: &mut Vec<u8>) {
         self.daemon.metrics.busy.at(endpoint).inc();
         if let Err(error) = encode_frame(&Greeting::Refused(Problem::new(Code::Busy)), out) {
-            error!(%error, "a refusal does not fit a frame");
+            error!(name: "reply_not_encoded", %error, "a refusal does not fit a frame");
         }
     }
 
