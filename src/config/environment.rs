@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::Fault;
-use super::suggest;
+use crate::policy::suggest;
 
 const PREFIX: &str = "PASSPORT_";
 /// A switch of an older system that let every request through (L13).

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::codec::{Account, Codec, Maybe, Mode, Raw, SocketPath, Wrong};
-use super::suggest;
+use crate::policy::suggest;
 
 /// Most sockets beside the services' and the administrators'.
 const MAX_LISTENERS: usize = 32;

@@ -12,7 +12,8 @@ use toml::de::{DeTable, DeValue};
 use super::codec::Raw;
 use super::environment::{self, Environment, Override};
 use super::error::{ConfigError, Fault, Place};
-use super::{Config, check, suggest, trusted};
+use super::{Config, check, trusted};
+use crate::policy::suggest;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/passportd/passportd.toml";

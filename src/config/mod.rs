@@ -14,7 +14,6 @@ mod load;
 mod print;
 mod section;
 mod sections;
-mod suggest;
 mod trusted;
 mod uri;
 

@@ -44,6 +44,7 @@ mod load;
 mod names;
 mod operation;
 mod peer;
+pub mod suggest;
 mod template;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! "Did you mean …": the nearest known name.
+//! "Did you mean …": the nearest known name, for policy and configuration.
 
 /// Longest name that is compared; the cost grows with the product of the lengths.
 const MAX_LEN: usize = 48;
 
 /// ` (did you mean x?)`, or nothing when no candidate is near.
-pub(super) fn hint<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
+pub fn hint<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> String {
     nearest(name, candidates).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"))
 }
 
