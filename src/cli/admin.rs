@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::KeyCommand;
 use super::context::Context;
 use super::error::{CliError, Exit};
-use super::{service, status};
+use super::status;
 use crate::client::{AdminClient, ClientError};
 use crate::passport::hex;
 use crate::wire::{AdminOk, AdminOp};
@@ -28,12 +28,10 @@ pub(super) async fn status_document(admin: &AdminClient) -> Result<Value, CliErr
     }
 }
 
-pub(super) async fn attest(context: &mut Context<'_>) -> Result<Exit, CliError> {
-    match context.admin().await?.ask(AdminOp::Attest).await? {
-        AdminOk::Attest(text) => {
-            let document = parsed(&text)?;
-            service::show(context, &document)
-        }
+/// The daemon's own statement of what runs.
+pub(super) async fn attestation(admin: &AdminClient) -> Result<Value, CliError> {
+    match admin.ask(AdminOp::Attest).await? {
+        AdminOk::Attest(text) => parsed(&text),
         _ => Err(ClientError::WrongAnswer.into()),
     }
 }

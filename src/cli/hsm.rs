@@ -8,6 +8,7 @@ use super::args::{Doctor, HsmCommand, HsmInit, HsmRotate, Pin as PinArgument};
 use super::ceremony::{Starting, hold, hold_anyway};
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::progress::Extent;
 use super::text::plain;
 use crate::client::{AdminClient, ClientError};
 use crate::secret::Pin;
@@ -21,6 +22,8 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
         HsmCommand::Doctor(doctor) => self::doctor(context, &doctor),
     }
 }
+
+const HOLDING: &str = "holding the ceremony";
 
 /// From the file, else typed. There is no third way: arguments and variables are seen by others and end up in logs.
 fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
@@ -36,21 +39,27 @@ fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
     Pin::take(&mut typed).map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn ceremony(context: &Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
-    hold(&context.ceremony_socket()?, request, pin)
+fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
+    let socket = context.ceremony_socket()?;
+    let progress = context.out.progress(HOLDING, Extent::Unknown);
+    let report = hold(&socket, request, pin);
+    drop(progress);
+    report
 }
 
 async fn init(context: &mut Context<'_>, init: &HsmInit) -> Result<Exit, CliError> {
     let request =
         Request { plan: PlanKind::Init, tenant: Some(init.tenant.clone()), purpose: Some(init.purpose.clone()) };
-    let report = ceremony(context, &request, Some(&pin(&init.pin)?))?;
+    let pin = pin(&init.pin)?;
+    let report = ceremony(context, &request, Some(&pin))?;
     put_to_use(context, &report, true, Some(&init.tenant)).await
 }
 
 async fn rotate(context: &mut Context<'_>, rotate: &HsmRotate) -> Result<Exit, CliError> {
     let HsmInit { tenant, purpose, pin: argument } = &rotate.key;
     let request = Request { plan: PlanKind::Generate, tenant: Some(tenant.clone()), purpose: Some(purpose.clone()) };
-    let report = ceremony(context, &request, Some(&pin(argument)?))?;
+    let pin = pin(argument)?;
+    let report = ceremony(context, &request, Some(&pin))?;
     put_to_use(context, &report, rotate.activate, None).await
 }
 
@@ -80,13 +89,17 @@ async fn put_to_use(
         let left = || unknown_of.zip(known.as_ref()).is_some_and(|(tenant, known)| is_left(key, tenant, known));
         key.made_now || left()
     };
-    let mut steps = Vec::new();
-    for key in report.keys.iter().filter(is_new) {
+    let new: Vec<_> = report.keys.iter().filter(is_new).collect();
+    let mut steps = Vec::with_capacity(new.len());
+    let progress = context.out.progress("putting the keys to use", Extent::Items(new.len()));
+    for key in new {
         steps.push(match &admin {
             Ok(admin) => one_key(admin, key, and_activate).await,
             Err(error) => unreachable_daemon(key, and_activate, error),
         });
+        progress.advance(1);
     }
+    drop(progress);
     let exit = if steps.iter().all(|step| step.left.is_none()) { Exit::Ok } else { Exit::Failed };
     if context.out.is_json() {
         let steps: Vec<_> = steps.iter().map(step_json).collect();
@@ -185,7 +198,8 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
 
 fn list(context: &mut Context<'_>, argument: &PinArgument) -> Result<Exit, CliError> {
     let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
-    let report = ceremony(context, &request, Some(&pin(argument)?))?;
+    let pin = pin(argument)?;
+    let report = ceremony(context, &request, Some(&pin))?;
     if context.out.is_json() {
         return context.out.json(&report).map(|()| Exit::Ok);
     }
@@ -229,7 +243,11 @@ fn examined(context: &mut Context<'_>, doctor: &Doctor) -> Result<Vec<Finding>, 
     // The daemon is not needed, and neither is its configuration where the socket is served.
     let module_config = context.configuration().ok().and_then(|loaded| loaded.config.hsm.module_config.clone());
     let starting = Starting { config: context.global.config.clone(), module_config };
-    match hold_anyway(&context.ceremony_socket()?, &starting, &request, pin.as_ref()) {
+    let socket = context.ceremony_socket()?;
+    let progress = context.out.progress(HOLDING, Extent::Unknown);
+    let report = hold_anyway(&socket, &starting, &request, pin.as_ref());
+    drop(progress);
+    match report {
         Ok(report) => Ok(report.findings),
         Err(error) => {
             let (name, remedy) = ("ceremony".to_owned(), String::new());

@@ -3,9 +3,11 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`args`] | the command line and its help |
-//! | [`context`], [`out`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
-//! | [`service`], [`passports`] | commands on the services' socket |
-//! | [`admin`], [`status`] | commands on the admins' socket |
+//! | [`environment`] | variables that stand for options |
+//! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
+//! | [`service`], [`passports`], [`publish`] | commands on the services' socket |
+//! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
+//! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
 //! | [`smoke`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
@@ -14,16 +16,21 @@
 
 mod admin;
 mod args;
+mod attestation;
 mod bench;
 mod ceremony;
 mod config;
 mod context;
+mod environment;
 mod error;
 mod hsm;
 mod input;
+mod inspect;
 mod out;
 mod passports;
 mod policy;
+mod progress;
+mod publish;
 mod scrape;
 mod service;
 mod smoke;
@@ -40,27 +47,49 @@ use context::Context;
 pub use error::{CliError, Exit};
 use out::{Out, Screen};
 
+/// The command line as clap has it, for completions, manuals, and tests that walk every command.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Runs the command that `arguments` (the program's name first) spell, on the process's own stdin, stdout and stderr.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let environment: Vec<_> = std::env::vars_os().collect();
+    // No lock on stderr: progress is drawn there from a thread of its own.
+    let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr());
+    let mut out = Out::new(&mut stdout, &mut stderr, Screen::own(), None);
+    let Arguments { global, command } = match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help goes to stdout and is no error; a reader that has left has seen enough.
-            drop(error.print());
-            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-        }
+        Err(error) => return unparsed(&mut out, &error, &arguments),
     };
-    let Arguments { global, command } = arguments;
-    let (mut stdin, mut stdout, mut stderr) = (io::stdin().lock(), io::stdout().lock(), io::stderr().lock());
-    let out = Out::new(&mut stdout, &mut stderr, Screen::stdout(), global.output);
-    let mut context = Context { global, environment: std::env::vars_os().collect(), stdin: &mut stdin, out };
-    match execute(&mut context, command) {
-        Ok(exit) => exit,
-        Err(error) => {
-            context.out.note(&error.to_string());
-            error.exit()
-        }
+    let out = out.with_format(global.output);
+    let mut context = Context { global, environment, stdin: &mut stdin, out };
+    for warning in environment::warnings(&context.environment) {
+        context.out.note(&warning);
     }
+    ended(execute(&mut context, command), &mut context.out)
+}
+
+/// The exit of what was done, and a line on stderr where it went wrong.
+fn ended(outcome: Result<Exit, CliError>, out: &mut Out<'_>) -> Exit {
+    outcome.unwrap_or_else(|error| {
+        out.note(&error.to_string());
+        error.exit()
+    })
+}
+
+/// Help and version are answers like all others; everything else is for stderr.
+fn unparsed(out: &mut Out<'_>, error: &clap::Error, typed: &[OsString]) -> Exit {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return ended(out.bytes(text.as_bytes()).map(|()| Exit::Ok), out);
+    }
+    out.error(&text);
+    if let Some(culprit) = environment::culprit(error, typed) {
+        out.note(&culprit);
+    }
+    Exit::Usage
 }
 
 fn execute(context: &mut Context<'_>, command: Command) -> Result<Exit, CliError> {
@@ -82,8 +111,9 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Issue(issue) => passports::issue(context, issue).await,
         Command::Verify(verify) => passports::verify(context, verify).await,
         Command::Introspect(verify) => passports::introspect(context, verify).await,
+        Command::Inspect(inspect) => inspect::run(context, &inspect),
         Command::Status => admin::status(context).await,
-        Command::Attest => admin::attest(context).await,
+        Command::Attest(attest) => attestation::run(context, &attest).await,
         Command::Key(command) => admin::key(context, command).await,
         Command::Pause { reason } => admin::pause(context, &reason).await,
         Command::Resume => admin::resume(context).await,
@@ -97,7 +127,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Completions(args::Completions { shell }) => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "passportctl", &mut script);
+            clap_complete::generate(shell, &mut self::command(), "passportctl", &mut script);
             context.out.bytes(&script).map(|()| Exit::Ok)
         }
     }

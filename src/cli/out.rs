@@ -4,33 +4,44 @@ use std::io::{self, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
 use super::args::Format;
 use super::error::CliError;
+use super::progress::{Extent, Progress};
+use super::text;
 
 /// Narrower than this, wrapped cells can't be read; the terminal may wrap the lines instead.
 const MIN_WIDTH: u16 = 40;
 
-/// What stdout is.
+/// What stdout and stderr are.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Screen {
-    /// Somebody is watching.
+    /// Somebody is watching stdout.
     pub(super) terminal: bool,
     /// Its columns, if it is known to have an end.
     pub(super) width: Option<u16>,
-    /// Whether colours are welcome: a terminal, and no `NO_COLOR` (no-color.org).
+    /// Whether colours are welcome: a terminal that has them, and no `NO_COLOR` (no-color.org).
     pub(super) colour: bool,
+    /// Somebody is watching stderr.
+    pub(super) watched: bool,
 }
 
 impl Screen {
-    /// The process's own stdout.
-    pub(super) fn stdout() -> Self {
+    /// The process's own stdout and stderr.
+    pub(super) fn own() -> Self {
         let stdout = io::stdout();
         let terminal = io::IsTerminal::is_terminal(&stdout);
         let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { terminal, width: width.filter(|width| *width >= MIN_WIDTH), colour: terminal && !plain }
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        Self {
+            terminal,
+            width: width.filter(|width| *width >= MIN_WIDTH),
+            colour: terminal && !plain,
+            watched: io::IsTerminal::is_terminal(&io::stderr()),
+        }
     }
 }
 
@@ -41,6 +52,8 @@ pub(super) struct Out<'a> {
     screen: Screen,
     format: Option<Format>,
     closed: bool,
+    /// What is drawn on stderr meanwhile.
+    bar: ProgressBar,
 }
 
 impl<'a> Out<'a> {
@@ -50,7 +63,12 @@ impl<'a> Out<'a> {
         screen: Screen,
         format: Option<Format>,
     ) -> Self {
-        Self { stdout, stderr, screen, format, closed: false }
+        Self { stdout, stderr, screen, format, closed: false, bar: ProgressBar::hidden() }
+    }
+
+    /// The same, in the format that was asked for.
+    pub(super) fn with_format(self, format: Option<Format>) -> Self {
+        Self { format, ..self }
     }
 
     /// Whether to answer in JSON; tables unless asked otherwise.
@@ -79,7 +97,8 @@ impl<'a> Out<'a> {
         if self.closed {
             return Ok(());
         }
-        match self.stdout.write_all(bytes).and_then(|()| self.stdout.flush()) {
+        let Self { stdout, bar, .. } = self;
+        match bar.suspend(|| stdout.write_all(bytes).and_then(|()| stdout.flush())) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed = true;
                 Ok(())
@@ -97,7 +116,7 @@ impl<'a> Out<'a> {
     pub(super) fn json(&mut self, value: &impl Serialize) -> Result<(), CliError> {
         let text =
             if self.screen.terminal { serde_json::to_string_pretty(value) } else { serde_json::to_string(value) };
-        self.line(&text.map_err(|error| CliError::Output(error.into()))?)
+        self.line(&text::escaped(&text.map_err(|error| CliError::Output(error.into()))?))
     }
 
     /// A table with a header.
@@ -154,9 +173,36 @@ impl<'a> Out<'a> {
         }
     }
 
+    /// Words that must not be overlooked.
+    pub(super) fn loud(&self, words: &str) -> String {
+        if self.screen.colour { format!("\u{1b}[1;31m{words}\u{1b}[0m") } else { words.to_owned() }
+    }
+
+    /// The columns of the terminal, if there is one.
+    pub(super) fn width(&self) -> Option<usize> {
+        self.screen.width.map(usize::from)
+    }
+
+    /// Announces something that may take over a second: on a terminal's stderr alone, and never beside JSON that was
+    /// asked for. It is cleared when the result is dropped.
+    pub(super) fn progress(&mut self, what: &str, extent: Extent) -> Progress {
+        if !self.screen.watched || self.is_json() {
+            return Progress::hidden();
+        }
+        let progress = Progress::start(what, extent);
+        self.bar = progress.bar();
+        progress
+    }
+
     /// One line for people, on stderr. Where even that can't be written there is nobody left to tell.
     pub(super) fn note(&mut self, text: &str) {
-        drop(writeln!(self.stderr, "passportctl: {text}"));
+        self.error(&format!("passportctl: {text}\n"));
+    }
+
+    /// Exactly this text, on stderr.
+    pub(super) fn error(&mut self, text: &str) {
+        let Self { stderr, bar, .. } = self;
+        drop(bar.suspend(|| stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush())));
     }
 }
 
@@ -203,7 +249,7 @@ mod tests {
 
     #[test]
     fn a_screen_bounds_the_lines() {
-        let screen = Screen { terminal: true, width: Some(40), colour: false };
+        let screen = Screen { terminal: true, width: Some(40), ..Screen::default() };
         let text = shown(screen, None, |out| out.pairs([("note", "word ".repeat(30))]).unwrap());
         assert!(text.lines().count() > 3 && text.lines().all(|line| line.chars().count() <= 40), "{text}");
     }

@@ -6,10 +6,14 @@ use super::args::{Issue, Verify};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::input::{self, Given, Slot};
+use super::progress::Extent;
 use super::text::{self, plain};
-use crate::client::{IssueRequest, Want};
+use crate::client::{Client, IssueRequest, Want};
 use crate::passport::OwnedEnvelope;
 use crate::wire::{Accepted, Introspection, Problem, Verdict};
+
+/// Passports that are asked about between two steps of what is shown as progress.
+const STRIDE: usize = 1024;
 
 type Answers = Vec<Result<OwnedEnvelope, Problem>>;
 
@@ -17,14 +21,15 @@ pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result
     if let Some(path) = issue.batch.take() {
         let (name, bytes) = context.read(&path)?;
         let requests: Vec<IssueRequest> = input::batch(&name, &bytes)?;
-        let answers = context.client().await?.issue_batch(&requests).await?;
+        let client = context.client().await?;
+        let answers = issue_all(context, &client, &requests).await?;
         return issued(context, &answers);
     }
     let count = usize::try_from(issue.count).unwrap_or(usize::MAX);
     let request = request(issue)?;
     let client = context.client().await?;
     if count > 1 {
-        let answers = client.issue_batch(&vec![request; count]).await?;
+        let answers = issue_all(context, &client, &vec![request; count]).await?;
         return issued(context, &answers);
     }
     let envelope = client.issue(&request).await?;
@@ -34,6 +39,31 @@ pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result
     }
     context.out.line(&envelope.to_json())?;
     Ok(Exit::Ok)
+}
+
+async fn issue_all(context: &mut Context<'_>, client: &Client, requests: &[IssueRequest]) -> Result<Answers, CliError> {
+    let progress = context.out.progress("issuing", Extent::Items(requests.len()));
+    let mut answers = Vec::with_capacity(requests.len());
+    for part in requests.chunks(STRIDE) {
+        answers.extend(client.issue_batch(part).await?);
+        progress.advance(part.len());
+    }
+    Ok(answers)
+}
+
+async fn verify_all(
+    context: &mut Context<'_>,
+    client: &Client,
+    passports: &[OwnedEnvelope],
+    want: &Want,
+) -> Result<Vec<Verdict>, CliError> {
+    let progress = context.out.progress("verifying", Extent::Items(passports.len()));
+    let mut verdicts = Vec::with_capacity(passports.len());
+    for part in passports.chunks(STRIDE) {
+        verdicts.extend(client.verify_batch(part, want).await?);
+        progress.advance(part.len());
+    }
+    Ok(verdicts)
 }
 
 fn request(issue: Issue) -> Result<IssueRequest, CliError> {
@@ -77,7 +107,8 @@ pub(super) async fn verify(context: &mut Context<'_>, verify: Verify) -> Result<
         Given::Batch(slots) => slots,
     };
     let passports: Vec<_> = slots.iter().filter_map(passport).cloned().collect();
-    let verdicts = context.client().await?.verify_batch(&passports, &want).await?;
+    let client = context.client().await?;
+    let verdicts = verify_all(context, &client, &passports, &want).await?;
     let mut verdicts = verdicts.into_iter();
     let mut judged = Vec::with_capacity(slots.len());
     for slot in &slots {
@@ -167,7 +198,9 @@ pub(super) async fn introspect(context: &mut Context<'_>, verify: Verify) -> Res
     };
     let client = context.client().await?;
     let (mut items, mut exit) = (Vec::with_capacity(slots.len()), Exit::Ok);
+    let progress = context.out.progress("introspecting", Extent::Items(slots.len()));
     for slot in slots {
+        progress.advance(1);
         let item = match slot {
             Slot::Passport(passport) => introspection_json(&client.introspect(&passport, &want).await?),
             Slot::Problem(problem) => json!({"active": false, "problem": problem}),
@@ -177,6 +210,7 @@ pub(super) async fn introspect(context: &mut Context<'_>, verify: Verify) -> Res
         }
         items.push(item);
     }
+    drop(progress);
     let document = match items.pop() {
         Some(one) if single => one,
         last => {

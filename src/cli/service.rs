@@ -7,7 +7,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::text::plain;
 use crate::client::{self, ClientError};
-use crate::passport::{etag, hex, parse_jwks, thumbprint};
+use crate::passport::{Kid, etag, hex, parse_jwks, thumbprint};
 use crate::wire::{AdminOk, AdminOp, Health, Identity, KeySet};
 
 pub(super) async fn ping(context: &mut Context<'_>) -> Result<Exit, CliError> {
@@ -105,6 +105,9 @@ fn health_json(health: &Health) -> Value {
 }
 
 pub(super) async fn keys(context: &mut Context<'_>, keys: Keys) -> Result<Exit, CliError> {
+    if let Some(file) = &keys.publish {
+        return super::publish::run(context, file).await;
+    }
     match context.client().await?.keys(keys.etag).await? {
         client::Keys::NotModified { max_age_s } if context.out.is_table_asked_for() => {
             context.out.line(&format!("not modified; good for {max_age_s} s"))?;
@@ -117,16 +120,21 @@ pub(super) async fn keys(context: &mut Context<'_>, keys: Keys) -> Result<Exit, 
     Ok(Exit::Ok)
 }
 
-fn key_set(context: &mut Context<'_>, set: &KeySet) -> Result<(), CliError> {
+/// The keys of a set that is what it says.
+pub(super) fn checked(set: &KeySet) -> Result<Vec<(Kid, [u8; 32])>, CliError> {
     if etag(&set.jwks) != set.etag {
         return Err(CliError::Answer("the ETag of the key set is not BLAKE3 of its bytes".to_owned()));
     }
+    parse_jwks(&set.jwks).map_err(|error| CliError::Answer(error.to_string()))
+}
+
+fn key_set(context: &mut Context<'_>, set: &KeySet) -> Result<(), CliError> {
+    let keys = checked(set)?;
     if !context.out.is_table_asked_for() {
         context.out.bytes(&set.jwks)?;
         // In a pipe the bytes stay exact, so that their BLAKE3 is the ETag.
         return if context.out.is_terminal() { context.out.bytes(b"\n") } else { Ok(()) };
     }
-    let keys = parse_jwks(&set.jwks).map_err(|error| CliError::Answer(error.to_string()))?;
     let rows = keys.iter().map(|(kid, public)| vec![kid.to_string(), thumbprint(public), hex::encode(public)]);
     context.out.table(&["kid", "thumbprint (RFC 7638)", "public key"], rows)?;
     context.out.line(&format!("etag {}, good for {} s", hex::encode(&set.etag), set.max_age_s))

@@ -9,6 +9,7 @@ use super::args::Smoke;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::passports::claims;
+use super::progress::Extent;
 use super::scrape::{get, total};
 use crate::client::{Client, ClientError, IssueRequest, Keys, Want};
 use crate::config::Config;
@@ -31,6 +32,7 @@ pub(super) async fn run(context: &mut Context<'_>, smoke: Smoke) -> Result<Exit,
     let metrics = metrics_address(context, &smoke)?;
     let timeout = context.global.timeout;
     let client = context.client().await?;
+    let progress = context.out.progress("trying the daemon", Extent::Unknown);
     let before = scrape(metrics, timeout).await;
     let mut steps = Steps { context, taken: Vec::new() };
     exercise(&mut steps, &client, &smoke).await?;
@@ -42,6 +44,7 @@ pub(super) async fn run(context: &mut Context<'_>, smoke: Smoke) -> Result<Exit,
         let ready = fetch(address, "/readyz", timeout).await.map(|_| format!("http://{address}/readyz answers 200"));
         steps.take("ready", start, ready)?;
     }
+    drop(progress);
     steps.end()
 }
 

@@ -28,12 +28,36 @@ pub(super) fn cell(value: &Value) -> String {
     }
 }
 
-/// Text that can't move the cursor: a terminal obeys control characters.
+/// Whether a character does something on a screen instead of being seen: controls (C0, DEL and C1, which terminals
+/// obey), and what is invisible or turns the direction of its neighbours (UTR #36 §2.10), so that one text looks like
+/// another.
+fn is_unseen(c: char) -> bool {
+    let formats = ['\u{ad}', '\u{61c}', '\u{180e}', '\u{feff}'];
+    c.is_control()
+        || formats.contains(&c)
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+}
+
+/// Text that can neither move the cursor nor hide.
 pub(super) fn plain(text: &str) -> String {
-    if !text.chars().any(char::is_control) {
+    if !text.chars().any(is_unseen) {
         return text.to_owned();
     }
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_unseen(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// A JSON text with the same meaning and nothing unseen. What JSON lets stand unescaped stands in strings alone, and all
+/// of it is in the basic plane, so that `\u` and four digits say it (RFC 8259 §7).
+pub(super) fn escaped(json: &str) -> String {
+    if !json.chars().any(|c| c != '\n' && is_unseen(c)) {
+        return json.to_owned();
+    }
+    let escape = |c: char| match c {
+        '\n' => c.to_string(),
+        c if is_unseen(c) => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    };
+    json.chars().map(escape).collect()
 }
 
 /// The leaves of a JSON document as `a.b.c` and value, in the order of the keys. Lists of objects are numbered.
@@ -84,6 +108,11 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
         assert_eq!(cell(&json!("x\u{9b}31m")), "x\\u{9b}31m");
         assert_eq!(cell(&json!({"k": "\u{7}"})), r#"{"k":"\u0007"}"#);
+        assert_eq!(plain("user\u{202e}nimda"), "user\\u{202e}nimda");
+        let value = json!({"k\u{9b}": "\u{7f}é\u{202e}\u{feff}", "l": ["\n"]});
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.contains(r#""k\u009b": "\u007fé\u202e\ufeff""#) && text.contains("\n  \"l\""), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
     }
 
     #[test]

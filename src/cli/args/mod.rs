@@ -9,10 +9,11 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use operate::{
-    Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand, Pin,
-    PolicyCommand, Smoke,
+    Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand,
+    Pin, PolicyCommand, Smoke,
 };
-pub(super) use service::{Issue, Keys, Verify};
+use service::{INTROSPECT, VERIFY};
+pub(super) use service::{Inspect, Issue, Keys, Verify};
 
 const AFTER: &str = "\
 Exit codes:
@@ -22,8 +23,12 @@ Exit codes:
   3  not valid: a passport was refused
   4  refused: the daemon says why it won't answer (op_denied, rate_limited, paused, ...)
 
-Example:
-  passportctl issue --template demo --sub alice | passportctl verify --aud demo";
+A reader that leaves early, as in `passportctl keys | head -0`, is no error: the exit code stays the command's own.
+Colours and progress bars are for terminals alone; a NO_COLOR in the environment that is not empty turns colours off.
+
+Examples:
+  passportctl issue --template demo --sub alice | passportctl verify --aud demo
+  passportctl status";
 
 /// Asks passportd for passports and verdicts, operates it, and looks after its keys.
 #[derive(Debug, Parser)]
@@ -48,8 +53,8 @@ pub(super) enum Format {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(super) struct Global {
-    /// How to show the answer; `issue` and `keys` print JSON on their own when stdout is no terminal
-    #[arg(long, global = true, value_enum)]
+    /// How to show the answer; `issue`, `keys` and `attest` print JSON on their own when stdout is no terminal
+    #[arg(long, global = true, value_enum, env = "PASSPORTCTL_OUTPUT", hide_env_values = true)]
     pub(super) output: Option<Format>,
     /// The services' socket [default: the configuration's, or /run/passportd/passportd.sock]
     #[arg(long, global = true, value_name = "PATH", env = "PASSPORTCTL_SOCKET", hide_env_values = true)]
@@ -64,7 +69,15 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "FILE", env = "PASSPORTCTL_CONFIG", hide_env_values = true)]
     pub(super) config: Option<PathBuf>,
     /// The longest that one request may take
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value = "10",
+        value_parser = seconds,
+        env = "PASSPORTCTL_TIMEOUT",
+        hide_env_values = true
+    )]
     pub(super) timeout: Duration,
 }
 
@@ -72,52 +85,55 @@ pub(super) struct Global {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Is the daemon there?
-    #[command(after_help = "Example:\n  passportctl ping")]
+    #[command(after_help = "Examples:\n  passportctl ping")]
     Ping,
     /// What is running: the daemon's version, wire version and issuer
-    #[command(after_help = "Example:\n  passportctl version --output json")]
+    #[command(after_help = "Examples:\n  passportctl version --output json")]
     Version,
     /// Whom the daemon takes this process for, and what it may do
-    #[command(after_help = "Example:\n  passportctl whoami --admin")]
+    #[command(after_help = "Examples:\n  passportctl whoami --admin")]
     Whoami(Where),
     /// Which conditions hold; exits 1 unless passports can be issued and verified
-    #[command(after_help = "Example:\n  passportctl health --admin || journalctl -u passportd -n 50")]
+    #[command(after_help = "Examples:\n  passportctl health --admin || journalctl -u passportd -n 50")]
     Health(Where),
     /// Issues one passport, several alike, or a batch
     Issue(Issue),
     /// A verdict on one passport or a batch
+    #[command(after_help = VERIFY)]
     Verify(Verify),
     /// The claims of a passport and whether it would be accepted, without accepting it
+    #[command(after_help = INTROSPECT)]
     Introspect(Verify),
+    /// What a passport says and what looks wrong with it, without trust: offline, nothing is verified
+    Inspect(Inspect),
     /// The public keys as a JSON Web Key Set
     Keys(Keys),
     /// Everything an operator wants to see
-    #[command(after_help = "Example:\n  passportctl status --output json | jq .health")]
+    #[command(after_help = "Examples:\n  passportctl status --output json | jq .health")]
     Status,
     /// A statement of version, build, configuration, policy and keys
-    #[command(after_help = "Example:\n  passportctl attest --output json > attest.json")]
-    Attest,
+    Attest(Attest),
     /// Stages and activates keys that a ceremony made
     #[command(subcommand)]
     Key(KeyCommand),
     /// Stops issuing until `resume`; verification goes on
-    #[command(after_help = "Example:\n  passportctl pause --reason 'incident 42'")]
+    #[command(after_help = "Examples:\n  passportctl pause --reason 'incident 42'")]
     Pause {
         /// Why, for the audit record
         #[arg(long)]
         reason: String,
     },
     /// Ends `pause`
-    #[command(after_help = "Example:\n  passportctl resume")]
+    #[command(after_help = "Examples:\n  passportctl resume")]
     Resume,
     /// Reads configuration and policy again; a broken file changes nothing
-    #[command(after_help = "Example:\n  passportctl policy check && passportctl reload")]
+    #[command(after_help = "Examples:\n  passportctl policy check && passportctl reload")]
     Reload,
     /// Unready, and no new connections; what is under way is finished
-    #[command(after_help = "Example:\n  passportctl drain")]
+    #[command(after_help = "Examples:\n  passportctl drain")]
     Drain,
     /// Ends `drain`
-    #[command(after_help = "Example:\n  passportctl undrain")]
+    #[command(after_help = "Examples:\n  passportctl undrain")]
     Undrain,
     /// Makes keys in the HSM, lists them, and finds what is set up wrong
     #[command(subcommand)]
@@ -167,18 +183,73 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
-    #[test]
-    fn every_command_shows_an_example() {
-        fn check(command: &clap::Command, path: &str) {
-            let path = format!("{path} {}", command.get_name());
-            let leaf = command.get_subcommands().next().is_none();
-            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(!leaf || help.contains("Example"), "{path} shows no example");
-            for one in command.get_subcommands() {
-                check(one, &path);
+    /// The commands of a line of shell: words by command, without quotes and redirections.
+    fn spelt(line: &str) -> Vec<Vec<String>> {
+        let (mut commands, mut word, mut quote) = (vec![Vec::new()], None::<String>, None);
+        for c in line.chars().chain([' ']) {
+            match (quote, c) {
+                (Some(open), c) if c == open => quote = None,
+                (None, '"' | '\'') => (quote, word) = (Some(c), Some(word.unwrap_or_default())),
+                (None, ' ') => commands.last_mut().unwrap().extend(word.take()),
+                (_, c) => word.get_or_insert_default().push(c),
             }
         }
-        check(&Arguments::command(), "");
+        let words = commands.remove(0);
+        let is_end = |word: &String| ["|", "||", "&&"].contains(&word.as_str());
+        let command = |words: &[String]| words.iter().take_while(|word| *word != ">").cloned().collect();
+        words.split(is_end).map(command).collect()
+    }
+
+    /// Every command without sub-commands, by its path.
+    fn leaves<'c>(command: &'c clap::Command, path: &str, found: &mut Vec<(String, &'c clap::Command)>) {
+        if command.get_subcommands().next().is_none() {
+            found.push((path.to_owned(), command));
+        }
+        for one in command.get_subcommands() {
+            leaves(one, format!("{path} {}", one.get_name()).trim_start(), found);
+        }
+    }
+
+    #[test]
+    fn help_ends_with_examples_that_work() {
+        let root = Arguments::command();
+        let mut commands = vec![(String::new(), &root)];
+        leaves(&root, "", &mut commands);
+        assert!(commands.len() > 25, "{}", commands.len());
+        for (path, command) in commands {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("`{path}` has no examples"));
+            let mut own = 0;
+            for line in examples.lines() {
+                assert!(line.starts_with("  passportctl "), "`{path}` ends with more than examples: {line}");
+                for words in spelt(line.trim()).into_iter().filter(|words| words[0] == "passportctl") {
+                    // What the shell would put there is an ETag.
+                    let typed = words
+                        .iter()
+                        .map(|word| if word.starts_with("$(b3sum") { "0".repeat(64) } else { word.clone() });
+                    let matches = root.clone().try_get_matches_from(typed);
+                    let mut matches = &matches.unwrap_or_else(|error| panic!("{line}: {error}"));
+                    let mut taken = Vec::new();
+                    while let Some((name, below)) = matches.subcommand() {
+                        taken.push(name);
+                        matches = below;
+                    }
+                    own += usize::from(path.is_empty() || taken.join(" ") == path);
+                }
+            }
+            assert!(own > 0, "`{path}` shows only other commands");
+        }
+    }
+
+    #[test]
+    fn lines_of_shell_are_split_as_a_shell_does() {
+        let words = spelt(r#"passportctl issue --ctx '{"a":"b c"}' --sub "x y" > f | passportctl verify - && echo"#);
+        let expected: [&[&str]; 3] = [
+            &["passportctl", "issue", "--ctx", r#"{"a":"b c"}"#, "--sub", "x y"],
+            &["passportctl", "verify", "-"],
+            &["echo"],
+        ];
+        assert_eq!(words, expected);
     }
 
     #[test]

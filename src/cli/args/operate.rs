@@ -13,13 +13,13 @@ use super::seconds;
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Publishes a key that a ceremony made; it does not sign yet
-    #[command(after_help = "Example:\n  passportctl key stage ed25519/demo/auth/v2")]
+    #[command(after_help = "Examples:\n  passportctl key stage ed25519/demo/auth/v2")]
     Stage {
         /// The key's id
         kid: String,
     },
     /// Lets a staged key sign; the one before it retires
-    #[command(after_help = "Example:\n  passportctl key activate ed25519/demo/auth/v2")]
+    #[command(after_help = "Examples:\n  passportctl key activate ed25519/demo/auth/v2")]
     Activate {
         /// The key's id
         kid: String,
@@ -31,20 +31,20 @@ pub(crate) enum KeyCommand {
 pub(crate) enum HsmCommand {
     /// Makes a tenant's first passport key and, if they are missing, the audit key and the seal key
     #[command(after_help = "\
+The PIN is asked for on the terminal, or read from a file of mode 0400 or 0600; never from an argument or variable.
+
 Examples:
   passportctl hsm init --tenant demo --purpose auth
-  passportctl hsm init --tenant demo --purpose auth --pin-file /root/hsm.pin
-
-The PIN is asked for on the terminal, or read from a file of mode 0400 or 0600; never from an argument or variable.")]
+  passportctl hsm init --tenant demo --purpose auth --pin-file /root/hsm.pin")]
     Init(HsmInit),
     /// Makes the next version of a passport key and publishes it
-    #[command(after_help = "Example:\n  passportctl hsm rotate --tenant demo --purpose auth --activate")]
+    #[command(after_help = "Examples:\n  passportctl hsm rotate --tenant demo --purpose auth --activate")]
     Rotate(HsmRotate),
     /// The keys that the HSM holds
-    #[command(after_help = "Example:\n  passportctl hsm list --pin-file /root/hsm.pin")]
+    #[command(after_help = "Examples:\n  passportctl hsm list --pin-file /root/hsm.pin")]
     List(Pin),
     /// Finds what is set up wrong: one line each, with its remedy
-    #[command(after_help = "Example:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
+    #[command(after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Doctor(Doctor),
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct HsmRotate {
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
     /// Reads the policy as the daemon would, and names what is wrong
-    #[command(after_help = "Example:\n  passportctl policy check ./policy")]
+    #[command(after_help = "Examples:\n  passportctl policy check ./policy")]
     Check {
         /// Directories or files [default: the configuration's policy.dir]
         #[arg(value_name = "DIR|FILE")]
@@ -98,10 +98,10 @@ pub(crate) enum PolicyCommand {
     },
     /// What the policy says to a peer that asks for an operation, and by which rule
     #[command(after_help = "\
-Example:
-  passportctl policy explain --uid 1000 --op issue --template demo
+Exits 0 if it is allowed, 4 if it is denied.
 
-Exits 0 if it is allowed, 4 if it is denied.")]
+Examples:
+  passportctl policy explain --uid 1000 --op issue --template demo")]
     Explain(Explain),
 }
 
@@ -135,20 +135,47 @@ pub(crate) struct Explain {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
     /// Reads the configuration as the daemon would, and names everything that is wrong
-    #[command(after_help = "Example:\n  passportctl config check --config /etc/passportd/passportd.toml")]
+    #[command(after_help = "Examples:\n  passportctl config check --config /etc/passportd/passportd.toml")]
     Check,
     /// Every setting, its value and where that comes from
     #[command(
-        after_help = "Example:\n  passportctl config print --output json | jq '.[] | select(.origin != \"default\")'"
+        after_help = "Examples:\n  passportctl config print --output json | jq '.[] | select(.origin != \"default\")'"
     )]
     Print,
 }
 
-const SMOKE: &str = "\
-Example:
-  passportctl smoke --template demo --metrics 127.0.0.1:9909
+const ATTEST: &str = "\
+With --verify a statement is checked, not fetched: its form, its keys against its own jwks_etag and against the running
+daemon's key set or --jwks, and, where --config names the daemon's configuration, the hashes of configuration and policy.
+Statements are not signed yet, so who wrote one is never proven: the exit code is 3 unless --allow-unsigned is given.
 
-Exits 1 if any step fails.";
+Examples:
+  passportctl attest > statement.json
+  passportctl attest --verify statement.json
+  passportctl attest --verify statement.json --jwks jwks.json --config /etc/passportd/passportd.toml --allow-unsigned
+  passportctl attest | passportctl attest --verify - --allow-unsigned";
+
+/// `attest`.
+#[derive(Debug, Args)]
+#[command(after_help = ATTEST)]
+pub(crate) struct Attest {
+    /// Check this statement (`-`: stdin) instead of fetching one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) verify: Option<PathBuf>,
+    /// The key set to check it against [default: the running daemon's]
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) jwks: Option<PathBuf>,
+    /// Exit 0 if nothing contradicts it, although it is not signed
+    #[arg(long, requires = "verify")]
+    pub(crate) allow_unsigned: bool,
+}
+
+const SMOKE: &str = "\
+Exits 1 if any step fails.
+
+Examples:
+  passportctl smoke
+  passportctl smoke --template demo --metrics 127.0.0.1:9909";
 
 /// `smoke`.
 #[derive(Debug, Args)]
@@ -169,16 +196,16 @@ pub(crate) struct Smoke {
 }
 
 const BENCH: &str = "\
+per_second counts passports; latencies are of requests. CPU and memory of the daemon's processes come from the admins'
+socket and are null where it can't be reached. `mixed` asks one passport a request, at its rates, and counts latencies
+from when a request was due; cpu_idle_percent is what the whole machine, this client included, had left.
+
 Examples:
   passportctl bench issue --connections 8 --in-flight 16 --seconds 10
   passportctl bench verify --connections 2 --in-flight 4 --batch 256 --output json
   passportctl bench verify --in-flight 1 --compare
   passportctl bench echo --in-flight 1
-  passportctl bench mixed --connections 4 --issues-per-second 500 --verifies-per-second 5000
-
-`mixed` asks one passport a request at its rates, and counts latencies from when a request was due; cpu_idle_percent is
-what the whole machine, this client included, had left. per_second counts passports; latencies are of requests. CPU and memory of the daemon's processes come from the admins'
-socket and are null where it can't be reached.";
+  passportctl bench mixed --connections 4 --issues-per-second 500 --verifies-per-second 5000";
 
 /// `bench`.
 #[derive(Debug, Args)]
@@ -239,9 +266,15 @@ pub(crate) struct Load {
     pub(crate) seconds: Duration,
 }
 
+const COMPLETIONS: &str = "\
+Examples:
+  passportctl completions bash > /etc/bash_completion.d/passportctl
+  passportctl completions zsh > /usr/local/share/zsh/site-functions/_passportctl
+  passportctl completions fish > /etc/fish/completions/passportctl.fish";
+
 /// `completions`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  passportctl completions bash > /etc/bash_completion.d/passportctl")]
+#[command(after_help = COMPLETIONS)]
 pub(crate) struct Completions {
     /// The shell
     #[arg(value_enum)]

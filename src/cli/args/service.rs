@@ -8,13 +8,14 @@ use clap::Args;
 const MAX_COUNT: u64 = 100_000;
 
 const ISSUE: &str = "\
+A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx}, as in
+[{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}].
+Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.
+
 Examples:
   passportctl issue --template demo --sub alice
   passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
-  echo '[{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}]' | passportctl issue --batch -
-
-A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx}.
-Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.";
+  passportctl issue --batch wanted.json > issued.json";
 
 /// `issue`.
 #[derive(Debug, Args)]
@@ -56,18 +57,24 @@ pub(crate) struct Issue {
     pub(crate) batch: Option<PathBuf>,
 }
 
-const VERIFY: &str = "\
-Examples:
-  passportctl issue --template demo --sub alice | passportctl verify --aud demo
-  passportctl verify --aud demo --scope read passport.json
-  passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo
-
+pub(super) const VERIFY: &str = "\
 Reads one envelope {alg, kid, msg_b64, sig_b64}, or a batch: {\"items\":[...]} or a bare array of envelopes or of
-{\"passport\":{...}}. Exits 3 if any passport is refused.";
+{\"passport\":{...}}. Exits 3 if any passport is refused.
+
+Examples:
+  passportctl verify --aud demo --scope read passport.json
+  passportctl issue --template demo --sub alice | passportctl verify --aud demo
+  passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo";
+
+pub(super) const INTROSPECT: &str = "\
+Reads what `passportctl verify` reads. Exits 3 if any passport is not active.
+
+Examples:
+  passportctl introspect --aud demo passport.json
+  passportctl issue --template demo --sub alice | passportctl introspect --output json";
 
 /// `verify` and `introspect`.
 #[derive(Debug, Args)]
-#[command(after_help = VERIFY)]
 pub(crate) struct Verify {
     /// The audience to verify as [default: the only one that policy grants]
     #[arg(long)]
@@ -87,13 +94,32 @@ pub(crate) struct Passports {
     pub(crate) file: PathBuf,
 }
 
+const INSPECT: &str = "\
+Reads one envelope {alg, kid, msg_b64, sig_b64}, bare or as {\"passport\":{...}}, or one compact JWS. Whoever wrote the
+passport chose every word that is shown. Exits 0 if it could be read, whatever it says: `passportctl verify` judges.
+
+Examples:
+  passportctl inspect passport.json
+  passportctl issue --template demo --sub alice | passportctl inspect --output json";
+
+/// `inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT)]
+pub(crate) struct Inspect {
+    /// The file with the passport
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+}
+
 const KEYS: &str = "\
+Prints the exact bytes of the set, whose BLAKE3 is the ETag; {\"not_modified\":true,...} if the given one is current.
+--publish replaces FILE in one step, so that a web server never serves half a set, and leaves it alone if it is current.
+
 Examples:
   passportctl keys > jwks.json
   passportctl keys --output table
   passportctl keys --etag \"$(b3sum --no-names jwks.json)\"
-
-Prints the exact bytes of the set, whose BLAKE3 is the ETag; {\"not_modified\":true,...} if the given one is current.";
+  passportctl keys --publish /var/www/passportd/jwks.json";
 
 /// `keys`.
 #[derive(Debug, Args)]
@@ -102,4 +128,7 @@ pub(crate) struct Keys {
     /// The ETag of the set that you have
     #[arg(long, value_name = "HEX", value_parser = crate::cli::text::etag)]
     pub(crate) etag: Option<[u8; 32]>,
+    /// Write the set to this file, with mode 0644, if it is not there already
+    #[arg(long, value_name = "FILE", conflicts_with = "etag")]
+    pub(crate) publish: Option<PathBuf>,
 }

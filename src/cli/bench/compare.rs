@@ -15,6 +15,7 @@ use super::{plan, usage, verifying, within_limits};
 use crate::cli::args::Bench;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::progress::Extent;
 use crate::client::{Client, Keys};
 use crate::passport::{OwnedEnvelope, parse_jwks};
 
@@ -34,6 +35,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
     let before = usage(admin.as_ref()).await;
     let (mut echoes, mut verifies) = (Tally::new()?, Tally::new()?);
     let (mut ratios, mut timings) = (Vec::new(), Vec::new());
+    let progress = context.out.progress("comparing", Extent::Time(bench.load.seconds));
     // Two halves a round.
     let half = bench.load.seconds / (2 * ROUNDS);
     for _ in 0..ROUNDS {
@@ -46,6 +48,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
         echoes.add(&echoed)?;
         verifies.add(&verified)?;
     }
+    drop(progress);
     let after = usage(admin.as_ref()).await;
     let beside = numbers(&echoes, &mut timings, &mut ratios);
     let outcome = Outcome { tally: verifies, usage: before.zip(after).map(|(before, after)| Usage { before, after }) };

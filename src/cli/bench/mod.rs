@@ -17,6 +17,7 @@ use super::args::{Bench, BenchWhat};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::passports::claims;
+use super::progress::Extent;
 use crate::client::{AdminClient, Client, IssueRequest};
 use crate::passport::OwnedEnvelope;
 use drive::{Plan, Tally, drive};
@@ -34,12 +35,14 @@ pub(super) async fn run(context: &mut Context<'_>, bench: Bench) -> Result<Exit,
         }
         return compare::run(context, &bench).await;
     }
+    let progress = context.out.progress("measuring", Extent::Time(bench.load.seconds));
     let outcome = match bench.what {
         BenchWhat::Issue => issue(context, &bench).await?,
         BenchWhat::Verify => verify(context, &bench).await?,
         BenchWhat::Echo => echo(&bench).await?,
         BenchWhat::Mixed => return mixed::run(context, &bench).await,
     };
+    drop(progress);
     report::show(context, &bench, &outcome, Vec::new())
 }
 

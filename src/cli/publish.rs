@@ -1,0 +1,172 @@
+//! `keys --publish FILE`: the key set as a file that web servers serve.
+//!
+//! Readers see the old set or the new one, never a part: the new one is written beside the old under another name, made
+//! durable, and renamed over it.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::service::checked;
+use crate::client::Keys;
+use crate::passport::jwk::MAX_JWKS_BYTES;
+use crate::passport::{etag, hex};
+
+/// Public keys are for everybody to read.
+const MODE: u32 = 0o644;
+
+pub(super) async fn run(context: &mut Context<'_>, file: &Path) -> Result<Exit, CliError> {
+    let unusable = |why| CliError::File { path: file.to_owned(), why };
+    let old = current(file).map_err(unusable)?;
+    let known = old.as_deref().map(etag);
+    let (changed, tag, max_age_s) = match (context.client().await?.keys(known).await?, known) {
+        (Keys::NotModified { max_age_s }, Some(tag)) => (false, tag, max_age_s),
+        (Keys::NotModified { .. }, None) => {
+            return Err(CliError::Answer("`not modified` without an ETag".to_owned()));
+        }
+        (Keys::Set(set), _) => {
+            checked(&set)?;
+            // A daemon that sends what is there already is no reason to touch the file.
+            let changed = old.as_deref() != Some(set.jwks.as_slice());
+            if changed {
+                replace(file, &set.jwks).map_err(unusable)?;
+            }
+            (changed, set.etag, set.max_age_s)
+        }
+    };
+    let (tag, path) = (hex::encode(&tag), file.display().to_string());
+    if context.out.is_json() {
+        let document = json!({"published": path, "changed": changed, "etag": tag, "max_age_s": max_age_s});
+        return context.out.json(&document).map(|()| Exit::Ok);
+    }
+    let what = if changed { "published" } else { "unchanged" };
+    context.out.line(&format!("{what} {}: etag {tag}, good for {max_age_s} s", super::text::plain(&path)))?;
+    Ok(Exit::Ok)
+}
+
+/// What is there, as far as it can be a key set; none where nothing is.
+fn current(file: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::symlink_metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(there) if !there.is_file() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file, so it is not replaced; name another, or where a symbolic link leads",
+        )),
+        Ok(_) => {
+            let limit = u64::try_from(MAX_JWKS_BYTES).unwrap_or(u64::MAX);
+            let mut bytes = Vec::new();
+            File::open(file)?.take(limit).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+    }
+}
+
+/// A file that is removed unless it was renamed.
+struct Draft {
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Whatever kept us from the rename is the error that is told.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+/// Puts `bytes` in the place of `file`, durably.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    // A name of its own length: the file's may be the longest that there is. O_EXCL follows no link and opens nothing
+    // that somebody put there.
+    let path = dir.join(format!(".passportctl-{}", uuid::Uuid::now_v7().simple()));
+    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut draft = Draft { path, renamed: false };
+    new.write_all(bytes)?;
+    // Not left to the umask.
+    new.set_permissions(Permissions::from_mode(MODE))?;
+    new.sync_all()?;
+    fs::rename(&draft.path, file)?;
+    draft.renamed = true;
+    // The rename is durable once the directory is.
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn readers_see_one_set_or_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jwks.json");
+        let sets = [vec![b'a'; 200_000], vec![b'b'; 100_000]];
+        replace(&file, &sets[0]).unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let mut reads = 0;
+                while !done.load(Ordering::SeqCst) || reads == 0 {
+                    let read = fs::read(&file).unwrap();
+                    assert!(sets.contains(&read), "{} bytes of both sets, or of none", read.len());
+                    reads += 1;
+                }
+            });
+            for round in 1..40 {
+                replace(&file, &sets[round % 2]).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+            reader.join().unwrap();
+        });
+        assert_eq!(names(dir.path()), ["jwks.json"]);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, MODE);
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        // A directory can't be renamed over.
+        let file = dir.path().join("taken");
+        fs::create_dir(&file).unwrap();
+        assert!(replace(&file, b"x").is_err());
+        assert_eq!(names(dir.path()), ["taken"]);
+        assert!(replace(&dir.path().join("none/jwks.json"), b"x").is_err());
+        // The longest name that a file can have.
+        replace(&dir.path().join("n".repeat(255)), b"x").unwrap();
+        assert_eq!(names(dir.path()).len(), 2);
+    }
+
+    #[test]
+    fn only_regular_files_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        assert_eq!(current(&file).unwrap(), None);
+        fs::write(&file, "old").unwrap();
+        assert_eq!(current(&file).unwrap(), Some(b"old".to_vec()));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for other in [link.as_path(), dir.path(), Path::new("/dev/null")] {
+            let error = current(other).unwrap_err().to_string();
+            assert!(error.contains("no regular file"), "{}: {error}", other.display());
+        }
+    }
+}
