@@ -71,7 +71,7 @@ mod tests {
             .collect();
         assert!(without.is_empty(), "{without:?}");
         for (name, option) in known() {
-            assert_eq!(name, format!("{PREFIX}{}", option[2..].to_uppercase().replace('-', "_")));
+            assert_eq!(name, format!("{PREFIX}{}", option.trim_start_matches('-').to_uppercase().replace('-', "_")));
         }
     }
 

@@ -34,12 +34,13 @@ impl Screen {
         let stdout = io::stdout();
         let terminal = io::IsTerminal::is_terminal(&stdout);
         let width = rustix::termios::tcgetwinsize(&stdout).ok().map(|size| size.ws_col);
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        // A terminal without a name may be a printer.
+        let dumb = std::env::var_os("TERM").is_none_or(|value| value == "dumb");
         Self {
             terminal,
             width: width.filter(|width| *width >= MIN_WIDTH),
-            colour: terminal && !plain,
+            colour: terminal && !plain && !dumb,
             watched: io::IsTerminal::is_terminal(&io::stderr()),
         }
     }

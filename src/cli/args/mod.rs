@@ -20,7 +20,7 @@ Exit codes:
   0  done; every passport that was asked about is valid
   1  failed: no connection, no answer, not ready, a finding, a failed step
   2  the arguments or the input are wrong
-  3  not valid: a passport was refused
+  3  not valid: a passport was refused, or a statement is contradicted or not signed
   4  refused: the daemon says why it won't answer (op_denied, rate_limited, paused, ...)
 
 A reader that leaves early, as in `passportctl keys | head -0`, is no error: the exit code stays the command's own.

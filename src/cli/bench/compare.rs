@@ -25,6 +25,7 @@ const ROUNDS: u32 = 5;
 const STRICT: u32 = 200;
 
 pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit, CliError> {
+    let progress = context.out.progress("comparing", Extent::Time(bench.load.seconds));
     let client = context.client().await?;
     within_limits(&client, bench).await?;
     let work = Rc::new(verifying(&client, bench).await?);
@@ -35,7 +36,6 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
     let before = usage(admin.as_ref()).await;
     let (mut echoes, mut verifies) = (Tally::new()?, Tally::new()?);
     let (mut ratios, mut timings) = (Vec::new(), Vec::new());
-    let progress = context.out.progress("comparing", Extent::Time(bench.load.seconds));
     // Two halves a round.
     let half = bench.load.seconds / (2 * ROUNDS);
     for _ in 0..ROUNDS {

@@ -111,8 +111,8 @@ fn envelope(from: &str, strict: Option<String>, members: &Map<String, Value>) ->
 fn jws(from: &str, text: &str) -> Result<Found, CliError> {
     let parts: Vec<_> = text.split('.').collect();
     let [header, payload, signature] = parts.as_slice() else {
-        let what = "expected a JSON envelope or a compact JWS, header.payload.signature";
-        return Err(CliError::input(from, format!("{} parts separated by dots; {what}", parts.len())));
+        let what = "neither a JSON envelope nor a compact JWS, which has 3 parts separated by dots";
+        return Err(CliError::input(from, format!("{what}; this has {}", parts.len())));
     };
     let mut wrong = Vec::new();
     let header = decoded(from, "the header", header, &mut wrong)?;
@@ -214,7 +214,7 @@ mod tests {
             ("[]", "a batch; inspect one"),
             (r#"{"items":[]}"#, "a batch; inspect one"),
             ("{", "not JSON: EOF"),
-            ("a.b", "2 parts separated by dots"),
+            ("a.b", "3 parts separated by dots; this has 2"),
             ("!.e30.", "the header is not base64url"),
             ("e30.YQ.", "the payload is not JSON"),
             (r#"{"alg":"x"}"#, "`msg_b64` is missing"),

@@ -14,6 +14,8 @@ const WIDTH: usize = 80;
 const NAMES: usize = 11;
 /// Lines of conditions that don't hold; the rest is counted.
 const MAX_FAILING: usize = 5;
+/// With so few of them, each has a second line: the remedy stands at the end.
+const MAX_TALKING: usize = 3;
 /// Lines of keys that there is always room for, the header among them.
 const MIN_KEYS: usize = 4;
 /// How much of a hash tells one from another for a reader; `--output json` has all of it.
@@ -68,7 +70,14 @@ fn verdict(out: &Out<'_>, status: &Value, width: usize) -> Vec<String> {
     // Colours take no columns, so the mark is put on after the line was cut.
     let marked = |ok: bool, text: &str| format!("{} {}", out.mark(ok), cut(text, width.saturating_sub(5)));
     for one in bad.iter().take(MAX_FAILING) {
-        lines.push(marked(false, &format!("{:<6} {}", text(one, "name"), text(one, "detail"))));
+        let said = format!("{:<6} {}", text(one, "name"), text(one, "detail"));
+        let (line, rest) = broken(&said, width.saturating_sub(5));
+        if bad.len() <= MAX_TALKING && !rest.is_empty() {
+            lines.push(marked(false, &line));
+            lines.push(cut(&format!("{:<NAMES$} {rest}", ""), width));
+        } else {
+            lines.push(marked(false, &said));
+        }
     }
     if bad.len() > MAX_FAILING {
         let rest: Vec<_> = bad.iter().skip(MAX_FAILING).map(|one| text(one, "name")).collect();
@@ -120,6 +129,17 @@ fn key_table(keys: &[Value], room: usize, width: usize) -> Vec<String> {
         lines.push(format!("{} more: passportctl status --output json | jq .keys", sorted.len() - shown));
     }
     lines
+}
+
+/// As many words as `width` characters hold, and the rest.
+fn broken(text: &str, width: usize) -> (String, String) {
+    let fits = text.char_indices().nth(width).map_or(text, |(at, _)| text.get(..at).unwrap_or(text));
+    if fits.len() == text.len() {
+        return (text.to_owned(), String::new());
+    }
+    let at = fits.rfind(' ').unwrap_or(fits.len());
+    let (line, rest) = text.split_at_checked(at).unwrap_or((text, ""));
+    (line.to_owned(), rest.trim_start().to_owned())
 }
 
 /// At most `width` characters, the end cut off.
@@ -264,8 +284,15 @@ fn process(status: &Value, name: &str) -> Option<String> {
 /// What confines it; of what is switched, only its name, with a mark where it is off.
 fn sandbox(status: &Value) -> Vec<Option<String>> {
     let members = status.get("sandbox").and_then(Value::as_object);
-    let said = members.into_iter().flatten().filter(|(_, value)| value.as_array().is_none_or(|list| !list.is_empty()));
-    said.map(|(name, value)| Some(format!("{} {}", plain(name), cell(value)))).collect()
+    // Who it is stands in the JSON.
+    let said = members.into_iter().flatten().filter(|(name, _)| !["role", "uid", "gid"].contains(&name.as_str()));
+    let word = |(name, value): (&String, &Value)| match value {
+        Value::Bool(true) => Some(plain(name)),
+        Value::Bool(false) => Some(format!("NOT {}", plain(name))),
+        Value::Array(list) if list.is_empty() => None,
+        value => Some(format!("{} {}", plain(name), cell(value))),
+    };
+    said.map(word).collect()
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn the_whole_status_is_this() {
     policy      abababababababab, peers 2, templates 3, /etc/passportd/policy.d
     config      cdcdcdcdcdcdcdcd, /etc/passportd/passportd.toml
     processes   front pid 7 12.1 MiB 1.23 s CPU, signer 8.7 MiB 0.00 s CPU
-    sandbox     landlock full, no_new_privs true
+    sandbox     landlock full, no_new_privs
 
     KID                   ROLE      STATE        CREATED
     ed25519/demo/auth/v1  passport  active       2023-11-14T22:13:20Z
@@ -113,6 +113,23 @@ fn all_keys_are_shown_where_there_is_room() {
     status["keys"] = json!((1..=3).map(|n| key(&format!("ed25519/t1/auth/v{n}"), "active")).collect::<Vec<_>>());
     let text = drawn(&status, Some(80));
     assert!(text.contains("/v1") && text.contains("/v3") && !text.contains(" more: "), "{text}");
+}
+
+#[test]
+fn a_remedy_is_not_cut_off() {
+    let mut status = sample();
+    let detail = "the HSM has not answered for 12 s; look at `journalctl -u passportd-signer` and restart it";
+    status["health"]["conditions"][0]["detail"] = json!(detail);
+    let text = drawn(&status, Some(80));
+    let shown: Vec<_> = text.lines().skip(1).take(2).collect();
+    let expected = [
+        "FAIL hsm    the HSM has not answered for 12 s; look at `journalctl -u",
+        "            passportd-signer` and restart it",
+    ];
+    assert_eq!(shown, expected, "{text}");
+    assert_eq!(broken("éé éé", 3), ("éé".into(), "éé".into()));
+    assert_eq!(broken("ééééé", 3), ("ééé".into(), "éé".into()));
+    assert_eq!(broken("ééé", 3), ("ééé".into(), String::new()));
 }
 
 #[test]
