@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 #[path = "cli_fake/mod.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
 mod fake;
 #[cfg(test)]
 #[path = "cli_fake/tool.rs"]

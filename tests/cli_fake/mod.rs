@@ -1,12 +1,14 @@
 //! A daemon for the tests of `passportctl`: the real wire, real signatures and real verdicts in a few threads, with no
 //! HSM, no policy and no state. What it answers can be bent, so that the tool's own checks are tried.
 
+mod documents;
+
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use passportd::check::{Terms, check, introspect};
@@ -40,11 +42,35 @@ struct State {
     /// Accepts whatever it is shown.
     gullible: AtomicBool,
     unready: AtomicBool,
+    /// Refuses every operation.
+    closed: AtomicBool,
+    /// Whoever holds it keeps the services waiting.
+    gate: Mutex<()>,
+    /// The time that it goes by; else the present.
+    frozen: Option<Moment>,
 }
+
+impl State {
+    fn now(&self) -> Moment {
+        self.frozen.unwrap_or_else(Moment::now)
+    }
+}
+
+/// The time of a frozen daemon: 2023-11-14T22:13:20Z.
+pub(crate) const FROZEN: Moment = Moment::from_unix(1_700_000_000);
 
 impl Fake {
     /// Serves `s.sock`, `a.sock` and a metrics port until the process ends.
     pub(crate) fn start() -> Self {
+        Self::at(None)
+    }
+
+    /// The same, for which it is always [`FROZEN`], so that all that it says can be foretold.
+    pub(crate) fn frozen() -> Self {
+        Self::at(Some(FROZEN))
+    }
+
+    fn at(frozen: Option<Moment>) -> Self {
         let key = SigningKey::from_bytes(&[7; 32]);
         let kid: Kid = KID.parse().unwrap();
         let public = key.verifying_key().to_bytes();
@@ -56,6 +82,9 @@ impl Fake {
             verified: AtomicU64::new(0),
             gullible: AtomicBool::new(false),
             unready: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            gate: Mutex::new(()),
+            frozen,
         };
         let state = Arc::new(state);
         let dir = tempfile::tempdir().unwrap();
@@ -76,6 +105,16 @@ impl Fake {
 
     pub(crate) fn become_unready(&self) {
         self.state.unready.store(true, Ordering::SeqCst);
+    }
+
+    /// No service is answered until the guard is dropped.
+    pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.state.gate.lock().unwrap()
+    }
+
+    /// From now on every operation is refused, or no longer.
+    pub(crate) fn close(&self, closed: bool) {
+        self.state.closed.store(closed, Ordering::SeqCst);
     }
 }
 
@@ -127,9 +166,15 @@ fn welcome() -> Welcome {
 
 fn service(state: &State, body: &[u8]) -> Vec<u8> {
     let Request { id, op, .. } = decode(body).unwrap();
+    drop(state.gate.lock().unwrap());
     let mut out = Vec::new();
-    encode_frame(&Reply { id, result: answer(state, op) }, &mut out).unwrap();
+    let result = if state.closed.load(Ordering::SeqCst) { Err(denied()) } else { answer(state, op) };
+    encode_frame(&Reply { id, result }, &mut out).unwrap();
     out
+}
+
+fn denied() -> Problem {
+    Problem::saying(Code::OpDenied, "no rule grants this operation")
 }
 
 fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
@@ -180,7 +225,7 @@ fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
     if spec.template != "demo" {
         return Err(Problem::saying(Code::OpDenied, "no rule grants this template"));
     }
-    let iat = Moment::now().unix();
+    let iat = state.now().unix();
     let number = state.issued.fetch_add(1, Ordering::SeqCst);
     let claims = Claims {
         iss: ISSUER.into(),
@@ -206,7 +251,7 @@ fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
 
 fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) -> T) -> T {
     let audiences: Vec<_> = want.aud.into_iter().collect();
-    let (issuer, now) = (ISSUER, Moment::now());
+    let (issuer, now) = (ISSUER, state.now());
     let expect = Expect { issuer, now, skew_s: 0, audiences: &audiences, require_aud: true, scopes: &want.scopes };
     ask(&Terms { keyring: &state.keyring, expect, max_msg_bytes: MAX_MSG })
 }
@@ -225,16 +270,24 @@ fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Ve
 
 fn admin(state: &State, body: &[u8]) -> Vec<u8> {
     let AdminRequest { id, op, .. } = decode(body).unwrap();
-    let result = Ok(match op {
+    let result = if state.closed.load(Ordering::SeqCst) { Err(denied()) } else { Ok(administered(state, &op)) };
+    let mut out = Vec::new();
+    encode_frame(&AdminReply { id, result }, &mut out).unwrap();
+    out
+}
+
+fn public(state: &State) -> [u8; 32] {
+    state.key.verifying_key().to_bytes()
+}
+
+fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
+    match op {
         AdminOp::WhoAmI => AdminOk::WhoAmI(identity()),
         AdminOp::Health => AdminOk::Health(health(state)),
-        AdminOp::Status => {
-            let processes = r#"{"front":{"pid":1,"rss_kib":2048,"cpu_us":7},"signer":{"rss_kib":1024,"cpu_us":9}}"#;
-            AdminOk::Status(format!(r#"{{"version":"0","keys":[{{"kid":"{KID}"}}],"processes":{processes}}}"#))
-        }
-        AdminOp::Attest => AdminOk::Attest(r#"{"type":"passportd/attestation/v1"}"#.into()),
-        AdminOp::Stage { kid } => AdminOk::Staged { kid: kid.into(), public: [1; 32] },
-        AdminOp::Activate { kid } => AdminOk::Activated { kid: kid.into(), retired: Some(KID.into()) },
+        AdminOp::Status => AdminOk::Status(documents::status(!state.unready.load(Ordering::SeqCst))),
+        AdminOp::Attest => AdminOk::Attest(documents::attestation(&state.keyring, &public(state), state.now())),
+        AdminOp::Stage { kid } => AdminOk::Staged { kid: (*kid).into(), public: [1; 32] },
+        AdminOp::Activate { kid } => AdminOk::Activated { kid: (*kid).into(), retired: Some(KID.into()) },
         AdminOp::Reload => AdminOk::Reloaded {
             old_policy: [0; 32],
             new_policy: [1; 32],
@@ -242,10 +295,7 @@ fn admin(state: &State, body: &[u8]) -> Vec<u8> {
             needs_restart: vec!["server.socket".into()],
         },
         _ => AdminOk::Done,
-    });
-    let mut out = Vec::new();
-    encode_frame(&AdminReply { id, result }, &mut out).unwrap();
-    out
+    }
 }
 
 fn metrics(state: Arc<State>) -> std::net::SocketAddr {

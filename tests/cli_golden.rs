@@ -1,0 +1,83 @@
+//! Every output of `passportctl`, byte for byte, in tables and in JSON: one file under `tests/golden/cli` for each
+//! command, with what it answers, refuses and complains about. `PASSPORTD_BLESS=1` writes them anew.
+#![cfg(feature = "cli")]
+
+#[cfg(test)]
+#[path = "cli_golden/cases.rs"]
+mod cases;
+#[cfg(test)]
+#[path = "cli_golden/ceremonies.rs"]
+mod ceremonies;
+#[cfg(test)]
+#[path = "cli_fake/mod.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod fake;
+#[cfg(test)]
+#[path = "cli_golden/offline.rs"]
+mod offline;
+#[cfg(test)]
+#[path = "cli_golden/page.rs"]
+mod page;
+#[cfg(test)]
+#[path = "cli_fake/tool.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod tool;
+
+use std::collections::BTreeSet;
+
+use page::{Page, compare, golden};
+use tool::{run, tool};
+
+/// The paths of all commands without sub-commands, as they are typed.
+fn leaves() -> Vec<String> {
+    // Types of clap have no name here; a queue needs none.
+    let mut queue = vec![(String::new(), passportd::cli::command())];
+    let mut found = Vec::new();
+    while let Some((path, command)) = queue.pop() {
+        let below: Vec<_> = command.get_subcommands().cloned().collect();
+        if below.is_empty() {
+            found.push(path.clone());
+        }
+        queue.extend(below.into_iter().map(|one| (format!("{path} {}", one.get_name()).trim().to_owned(), one)));
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn every_output_of_every_command_is_as_it_was_recorded() {
+    let pages = cases::all();
+    let shown: Vec<&str> = pages.iter().map(Page::leaf).collect();
+    let missing: Vec<_> = leaves().into_iter().filter(|leaf| !shown.contains(&leaf.as_str())).collect();
+    assert!(missing.is_empty(), "commands without a page in tests/cli_golden/cases.rs: {missing:?}");
+    for page in &pages {
+        // A script for a shell has one form.
+        let one_form = page.leaf() == "completions";
+        assert!(one_form || page.has_both(), "{}: tables and JSON, both", page.leaf());
+        assert!(page.has_usage(), "{}: wrong usage is not shown", page.leaf());
+    }
+    let recorded: Vec<_> = pages.iter().map(|page| (page.file(), page.text().to_owned())).collect();
+    compare(&recorded);
+    // A file that no command writes any more is a lie.
+    let known: BTreeSet<String> = recorded.into_iter().map(|(file, _)| file).chain(["help.txt".to_owned()]).collect();
+    let there = std::fs::read_dir(golden("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let stale: Vec<_> = there.filter(|name| !known.contains(name)).collect();
+    assert!(stale.is_empty(), "{stale:?} belong to no command");
+}
+
+#[test]
+fn every_help_is_as_it_was_recorded() {
+    let mut text = String::new();
+    let groups = ["", "config", "hsm", "key", "policy"].map(str::to_owned);
+    for path in groups.into_iter().chain(leaves()) {
+        let arguments: Vec<_> = path.split_whitespace().chain(["--help"]).collect();
+        let ran = run(&mut tool(&arguments), "");
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(ran.stdout.lines().all(|line| line.chars().count() <= 120), "{}", ran.stdout);
+        text.push_str(&format!("$ passportctl {}\n", arguments.join(" ")));
+        // Empty lines have blanks in them.
+        ran.stdout.lines().for_each(|line| text.push_str(&format!("{}\n", line.trim_end())));
+        text.push('\n');
+    }
+    compare(&[("help.txt".to_owned(), text)]);
+}

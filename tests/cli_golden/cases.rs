@@ -1,0 +1,243 @@
+//! The cases of every command.
+
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+use crate::offline::{blanks, configuration, write};
+use crate::page::{Page, between, numbers};
+use crate::{ceremonies, offline};
+
+/// All commands, each against a daemon of its own, so that no page depends on another.
+pub(crate) fn all() -> Vec<Page> {
+    let mut pages = vec![ping(), keys(), issue(), verify(), introspect(), inspect(), attest()];
+    pages.extend([smoke(), bench(), completions()]);
+    pages.extend(offline::all());
+    pages.extend(ceremonies::all());
+    pages.extend([health(), status()]);
+    for (leaf, arguments) in [
+        ("version", &[][..]),
+        ("whoami", &[]),
+        ("key stage", &["ed25519/t1/auth/v2"]),
+        ("key activate", &["ed25519/t1/auth/v2"]),
+        ("pause", &["--reason", "incident 42"]),
+        ("resume", &[]),
+        ("reload", &[]),
+        ("drain", &[]),
+        ("undrain", &[]),
+    ] {
+        let fake = Fake::frozen();
+        let mut page = Page::new(leaf);
+        page.both(&fake, arguments, "");
+        page.troubles(&fake, arguments, "");
+        pages.push(page.misused(&fake));
+    }
+    pages
+}
+
+fn ping() -> Page {
+    let fake = Fake::frozen();
+    let mut page =
+        Page::new("ping").scrubbed(|text| between(&between(&text, "pong in ", " us", "N"), "\"us\":", "}", "N"));
+    page.both(&fake, &[], "");
+    page.troubles(&fake, &[], "");
+    page.misused(&fake)
+}
+
+fn health() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("health");
+    page.both(&fake, &[], "");
+    fake.become_unready();
+    page.both(&fake, &["--admin"], "");
+    page.troubles(&fake, &[], "");
+    page.misused(&fake)
+}
+
+fn status() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("status");
+    page.both(&fake, &[], "");
+    fake.become_unready();
+    page.case(&fake, &[], "");
+    page.troubles(&fake, &[], "");
+    page.misused(&fake)
+}
+
+fn keys() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("keys");
+    page.case(&fake, &[], "");
+    page.both(&fake, &[], "");
+    let set = fake.run(&["keys"]).stdout;
+    let etag: String = passportd::passport::etag(set.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    page.both(&fake, &["--etag", &etag], "");
+    let file = fake.path("jwks.json");
+    page.both(&fake, &["--publish", file.to_str().unwrap()], "");
+    page.case(&fake, &["--publish", fake.path("").to_str().unwrap()], "");
+    page.case(&fake, &["--publish", fake.path("none/jwks.json").to_str().unwrap()], "");
+    page.troubles(&fake, &[], "");
+    page.case(&fake, &["--etag", "abc"], "");
+    page.misused(&fake)
+}
+
+const ISSUE: [&str; 8] = ["--template", "demo", "--sub", "alice", "--scope", "read", "--ttl", "300"];
+const WANTED: &str = r#"[{"template":"demo","sub":"a"},{"template":"nope","sub":"b"}]"#;
+
+fn issue() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("issue");
+    page.case(&fake, &ISSUE, "");
+    page.both(&fake, &ISSUE, "");
+    page.both(&fake, &["--batch", "-"], WANTED);
+    page.case(&fake, &["--template", "nope", "--sub", "alice"], "");
+    page.case(&fake, &["--batch", "-"], r#"[{"subject":"b"}]"#);
+    page.case(&fake, &["--template", "demo", "--sub", "a", "--ctx", "[1]"], "");
+    page.troubles(&fake, &ISSUE, "");
+    page.case(&fake, &["--sub", "alice"], "");
+    page.misused(&fake)
+}
+
+/// A passport and a batch that has one, a refused one, and a problem.
+fn passports(fake: &Fake) -> (String, String) {
+    let one = fake.run(&[&["issue"], &ISSUE[..]].concat()).stdout;
+    let batch = fake.fed(&["issue", "--batch", "-"], WANTED).json();
+    let mut items = batch["items"].as_array().unwrap().clone();
+    let mut tampered: Value = serde_json::from_str(&one).unwrap();
+    tampered["sig_b64"] = json!("A".repeat(86));
+    items.push(json!({"passport": tampered}));
+    (one, json!({"items": items}).to_string())
+}
+
+fn verify() -> Page {
+    let fake = Fake::frozen();
+    let (one, batch) = passports(&fake);
+    let mut page = Page::new("verify");
+    page.both(&fake, &["--aud", "demo", "--scope", "read"], &one);
+    page.both(&fake, &["--aud", "other"], &one);
+    page.both(&fake, &["--aud", "demo"], &batch);
+    page.case(&fake, &[], "{");
+    page.case(&fake, &["/no/such/file"], "");
+    page.troubles(&fake, &["--aud", "demo"], &one);
+    page.misused(&fake)
+}
+
+fn introspect() -> Page {
+    let fake = Fake::frozen();
+    let (one, batch) = passports(&fake);
+    let mut page = Page::new("introspect");
+    page.both(&fake, &["--aud", "demo"], &one);
+    page.both(&fake, &["--aud", "other"], &one);
+    page.both(&fake, &["--aud", "demo"], &batch);
+    page.case(&fake, &[], "");
+    page.troubles(&fake, &["--aud", "demo"], &one);
+    page.misused(&fake)
+}
+
+/// A JWS that no verifier takes, with words that would move a cursor.
+const EVIL: &str = concat!(
+    // {"alg":"none","jku":"https://evil.example","kid":"ed25519/t1/auth/v1"}
+    "eyJhbGciOiJub25lIiwiamt1IjoiaHR0cHM6Ly9ldmlsLmV4YW1wbGUiLCJraWQiOiJlZDI1NTE5L3QxL2F1dGgvdjEifQ.",
+    // {"exp":4102444800,"iat":1700000000,"sub":"root\u001b[2J","verified":true}
+    "eyJleHAiOjQxMDI0NDQ4MDAsImlhdCI6MTcwMDAwMDAwMCwic3ViIjoicm9vdFx1MDAxYlsySiIsInZlcmlmaWVkIjp0cnVlfQ.",
+);
+
+fn inspect() -> Page {
+    let fake = Fake::frozen();
+    let (one, batch) = passports(&fake);
+    // How long ago changes with every run; that it is said does not.
+    let mut page = Page::new("inspect").scrubbed(|text| {
+        let mut text = ["iat", "exp", "nbf"].into_iter().fold(text, |text, name| {
+            let lines =
+                text.lines().map(|line| match (line.starts_with(&format!("claims.{name}")), line.split_once("), ")) {
+                    (true, Some((head, tail))) => {
+                        let ago = if tail.starts_with("in ") { "in SPAN" } else { "SPAN ago" };
+                        format!("{head}), {ago}")
+                    }
+                    _ => line.to_owned(),
+                });
+            lines.collect::<Vec<_>>().join("\n") + "\n"
+        });
+        text = between(&text, "it has expired, ", " ago", "SPAN");
+        between(&text, "\"from_now_s\":", "}", "N")
+    });
+    page.both(&fake, &[], &one);
+    page.both(&fake, &[], EVIL);
+    page.case(&fake, &[], &batch);
+    page.case(&fake, &[], "no passport");
+    page.case(&fake, &["/no/such/file"], "");
+    page.misused(&fake)
+}
+
+fn attest() -> Page {
+    let fake = Fake::frozen();
+    let ago = |text: String| {
+        let text = between(&text, "(1700000000), ", " ago", "SPAN");
+        between(&text, "/run/fake/p.toml gives ", " (", "HASH")
+    };
+    let mut page = Page::new("attest").scrubbed(ago);
+    page.both(&fake, &[], "");
+    page.troubles(&fake, &[], "");
+    let statement = fake.run(&["attest"]).stdout;
+    page.both(&fake, &["--verify", "-"], &statement);
+    page.case(&fake, &["--verify", "-", "--allow-unsigned"], &statement);
+    let jwks = write(&fake, "jwks.json", r#"{"keys":[]}"#);
+    page.both(&fake, &["--verify", "-", "--jwks", &jwks, "--allow-unsigned"], &statement);
+    let config = configuration(&fake);
+    page.case(&fake, &["--verify", "-", "--config", &config, "--allow-unsigned"], &statement);
+    page.troubles(&fake, &["--verify", "-"], &statement);
+    page.case(&fake, &["--verify", "-"], "{}");
+    page.case(&fake, &["--jwks", &jwks], "");
+    page.misused(&fake)
+}
+
+fn smoke() -> Page {
+    let fake = Fake::frozen();
+    let metrics = fake.metrics.to_string();
+    let mut page = Page::new("smoke").scrubbed(|text| {
+        // The name takes 28 columns, the time what it needs.
+        let lines = text.lines().map(|line| match (line.split_once(" ms  "), line.get(..28)) {
+            (Some((_, seen)), Some(head)) => format!("{head}N ms  {seen}"),
+            _ => line.to_owned(),
+        });
+        between(&(lines.collect::<Vec<_>>().join("\n") + "\n"), "\"us\":", "}", "N")
+    });
+    page.both(&fake, &["--metrics", &metrics], "");
+    page.case(&fake, &["--metrics", &metrics, "--template", "nope"], "");
+    page.troubles(&fake, &["--metrics", &metrics], "");
+    fake.become_gullible();
+    page.case(&fake, &["--metrics", &metrics], "");
+    page.misused(&fake)
+}
+
+fn bench() -> Page {
+    let fake = Fake::frozen();
+    // The numbers and the bars differ; the names don't.
+    let mut page = Page::new("bench").scrubbed(|text| {
+        let lines = text.lines().filter(|line| !line.contains(" us |"));
+        let ours = |line: &str| line.starts_with("$ ") || line.starts_with("2> ") || line.starts_with("[exit ");
+        let lines = lines.map(|line| if ours(line) { line.to_owned() } else { blanks(&numbers(line)) });
+        lines.collect::<Vec<_>>().join("\n") + "\n"
+    });
+    for what in ["issue", "verify", "echo"] {
+        page.both(&fake, &[what, "--seconds", "0.3"], "");
+    }
+    page.both(&fake, &["verify", "--compare", "--seconds", "1"], "");
+    page.case(&fake, &["issue", "--batch", "65"], "");
+    page.case(&fake, &["issue", "--compare"], "");
+    page.troubles(&fake, &["verify", "--seconds", "0.1"], "");
+    page.misused(&fake)
+}
+
+fn completions() -> Page {
+    let fake = Fake::frozen();
+    // What is in the scripts is tested where shells read them.
+    let mut page = Page::new("completions").scrubbed(|text| {
+        let mut lines: Vec<_> = text.lines().take(3).collect();
+        lines.extend(text.lines().skip(3).filter(|line| line.starts_with("2> ") || line.starts_with("[exit")));
+        lines.join("\n") + "\n\n"
+    });
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell", "tcsh"] {
+        page.case(&fake, &[shell], "");
+    }
+    page.misused(&fake)
+}

@@ -1,0 +1,91 @@
+//! The cases of `hsm …`, each against a ceremony that answers once.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::fake::{Fake, ceremony};
+use crate::offline::write;
+use crate::page::{Page, between};
+
+pub(crate) fn all() -> Vec<Page> {
+    let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
+    keys.into_iter().chain([hsm_list(), hsm_doctor()]).collect()
+}
+
+fn pin(fake: &Fake) -> String {
+    let path = write(fake, "pin", "1234");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
+    path
+}
+
+/// Runs cases, each against a ceremony that answers so.
+fn with_ceremony(fake: &Fake, answer: &Value, mut case: impl FnMut(&[&str])) {
+    for format in ["table", "json"] {
+        let held = ceremony(&fake.path("c.sock"), answer.to_string());
+        case(&["--output", format]);
+        held.join().unwrap();
+        std::fs::remove_file(fake.path("c.sock")).unwrap();
+    }
+}
+
+fn held(kid: &str, usable: bool) -> Value {
+    let problem = if usable { "" } else { "its public key is not a point of the curve" };
+    json!({"kid": kid, "role": "passport", "public": "11".repeat(32), "cka_id": "0a0b", "made_now": true,
+           "usable": usable, "problem": problem, "mechanisms_bound": true})
+}
+
+fn report(keys: &[Value]) -> Value {
+    json!({"done": {
+        "keys": keys, "orphans": ["a public key of CKA_ID 77"], "findings": [], "backup": "/var/backups/store.1",
+        "module": "/usr/lib/softhsm/libsofthsm2.so", "token": "passportd", "warnings": ["the store is on tmpfs"],
+    }})
+}
+
+fn hsm_keys(leaf: &'static str, more: &[&str]) -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new(leaf).scrubbed(|text| between(&text, "readable by uid ", "\n", "UID"));
+    let arguments = [&["--tenant", "t1", "--purpose", "auth", "--pin-file", pin.as_str()], more].concat();
+    with_ceremony(&fake, &report(&[held("ed25519/t1/auth/v2", true)]), |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
+    let failed = json!({"failed": {"code": "pin", "message": "the HSM refused the PIN; nothing was changed"}});
+    with_ceremony(&fake, &failed, |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
+    page.case(&fake, &arguments, "");
+    fake.close(true);
+    with_ceremony(&fake, &report(&[held("ed25519/t1/auth/v2", true)]), |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
+    page.case(&fake, &["--tenant", "t1", "--purpose", "auth", "--pin-file", "/no/such/pin"], "");
+    page.misused(&fake)
+}
+
+fn hsm_list() -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new("hsm list");
+    let keys = [held("ed25519/t1/auth/v1", true), held("ed25519/t1/auth/v2", false)];
+    with_ceremony(&fake, &report(&keys), |format| {
+        page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
+    });
+    page.misused(&fake)
+}
+
+fn hsm_doctor() -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new("hsm doctor");
+    let finding = |name: &str, ok: bool, detail: &str, remedy: &str| json!({"name": name, "ok": ok, "detail": detail, "remedy": remedy});
+    for findings in [
+        vec![finding("module", true, "/usr/lib/x.so", ""), finding("token", false, "no token \"dev\"", "mend hsm.uri")],
+        vec![finding("module", true, "/usr/lib/x.so", "")],
+    ] {
+        with_ceremony(&fake, &json!({"done": {"findings": findings}}), |format| {
+            page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
+        });
+    }
+    page.misused(&fake)
+}

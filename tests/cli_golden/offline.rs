@@ -1,0 +1,105 @@
+//! The cases of what needs no daemon: policy and configuration.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::fake::Fake;
+use crate::page::{Page, between};
+
+pub(crate) fn all() -> Vec<Page> {
+    vec![policy_check(), policy_explain(), config_check(), config_print()]
+}
+
+pub(crate) fn write(fake: &Fake, name: &str, text: &str) -> String {
+    let path = fake.path(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// One blank for several: columns are as wide as what is in them.
+pub(crate) fn blanks(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+const POLICY: &str = r#"
+[[peer]]
+name = "web"
+uid = 33
+allow = ["issue"]
+templates = ["demo"]
+
+[[template]]
+name = "demo"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+scopes = []
+max_ttl_s = 60
+"#;
+
+fn policy_check() -> Page {
+    let fake = Fake::frozen();
+    let good = write(&fake, "policy/10-web.toml", POLICY);
+    let broken = write(&fake, "broken.toml", "[[peer]]\nname = 3\n");
+    let empty = write(&fake, "empty.toml", "");
+    // The hash is over the names, too, and the files are in another place each time.
+    let hash = |text: String| between(&between(&text, ", hash ", "\n", "HASH"), "\"hash\":\"", "\"", "HASH");
+    let mut page = Page::new("policy check").scrubbed(hash);
+    page.both(&fake, &[&good], "");
+    page.both(&fake, &[fake.path("policy").to_str().unwrap()], "");
+    page.both(&fake, &[&broken], "");
+    page.case(&fake, &[&empty], "");
+    page.misused(&fake)
+}
+
+fn policy_explain() -> Page {
+    let fake = Fake::frozen();
+    write(&fake, "policy/10-web.toml", POLICY);
+    let dir = fake.path("policy").to_str().unwrap().to_owned();
+    let mut page = Page::new("policy explain");
+    for uid in ["33", "34"] {
+        page.both(&fake, &["--uid", uid, "--op", "issue", "--template", "demo", "--dir", &dir], "");
+    }
+    page.case(&fake, &["--uid", "33", "--op", "fly", "--dir", &dir], "");
+    page.misused(&fake)
+}
+
+pub(crate) fn configuration(fake: &Fake) -> String {
+    let text = "[passport]\nissuer = \"x\"\n[hsm]\nuri = \"pkcs11:token=t\"\nmodule = \"/usr/lib/x.so\"\n";
+    write(fake, "p.toml", text)
+}
+
+fn config_check() -> Page {
+    let fake = Fake::frozen();
+    let good = configuration(&fake);
+    let bad = write(&fake, "bad.toml", "[limits]\nmax_batsh = 3\n[passport]\nissuer = 7\n");
+    let hash = |text: String| between(&between(&text, "is good; hash ", "\n", "HASH"), "\"hash\":\"", "\"", "HASH");
+    let mut page = Page::new("config check").scrubbed(hash);
+    page.both(&fake, &["--config", &good], "");
+    page.both(&fake, &["--config", &bad], "");
+    page.case(&fake, &["--config", fake.path("none.toml").to_str().unwrap()], "");
+    page.misused(&fake)
+}
+
+fn config_print() -> Page {
+    let fake = Fake::frozen();
+    let good = configuration(&fake);
+    // Every setting is in the README's table; here, its form.
+    let mut page = Page::new("config print").scrubbed(|text| {
+        let shown = |row: &str| row.contains("passport.issuer") || row.contains("limits.max_batch ");
+        let lines = text.lines().filter_map(|line| match line.strip_prefix("[{") {
+            Some(rows) => {
+                rows.split("},{").find(|row| row.contains("passport.issuer")).map(|row| format!("[{{{row}}},…]"))
+            }
+            None if line.starts_with("KEY ") || shown(line) => Some(blanks(line)),
+            None if line.contains("  default") || line.contains("  /run/fake/p.toml:") => None,
+            None => Some(line.to_owned()),
+        });
+        lines.collect::<Vec<String>>().join("\n") + "\n"
+    });
+    page.both(&fake, &["--config", &good], "");
+    page.case(&fake, &["--config", fake.path("none.toml").to_str().unwrap()], "");
+    page.misused(&fake)
+}
