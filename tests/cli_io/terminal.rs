@@ -1,0 +1,180 @@
+//! What only people see: colours on a terminal's stdout, progress on its stderr.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use serde_json::json;
+
+use crate::fake::{Fake, ceremony};
+
+/// How long a bar may take to appear on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A terminal of 80 columns, and all that was written to it so far.
+struct Terminal {
+    shown: Arc<(Mutex<String>, Condvar)>,
+    reader: JoinHandle<()>,
+}
+
+impl Terminal {
+    /// The terminal, and the end that programs write to.
+    fn open() -> (Self, OwnedFd) {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let theirs = ioctl_tiocgptpeer(&master, flags).unwrap();
+        tcsetwinsize(&theirs, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let shown = Arc::new((Mutex::new(String::new()), Condvar::new()));
+        let written = Arc::clone(&shown);
+        let reader = std::thread::spawn(move || {
+            let (mut master, mut chunk) = (File::from(master), [0; 4096]);
+            // EIO, once the last writer is gone.
+            while let Ok(read @ 1..) = master.read(&mut chunk) {
+                written.0.lock().unwrap().push_str(&String::from_utf8_lossy(&chunk[..read]));
+                written.1.notify_all();
+            }
+        });
+        (Self { shown, reader }, theirs)
+    }
+
+    /// Waits until this is on the screen.
+    fn shows(&self, words: &str) {
+        let (shown, changed) = &*self.shown;
+        let guard = shown.lock().unwrap();
+        let (guard, late) = changed.wait_timeout_while(guard, PATIENCE, |shown| !shown.contains(words)).unwrap();
+        assert!(!late.timed_out(), "{words:?} never came: {guard:?}");
+    }
+
+    /// Everything, after the last writer has gone.
+    fn all(self) -> String {
+        self.reader.join().unwrap();
+        self.shown.0.lock().unwrap().clone()
+    }
+}
+
+fn health(variables: &[(&str, &str)]) -> String {
+    let fake = Fake::start();
+    let (terminal, theirs) = Terminal::open();
+    let mut command = fake.tool(&["health"]);
+    command.env("TERM", "xterm").envs(variables.iter().copied()).stdout(theirs).status().unwrap();
+    drop(command);
+    terminal.all()
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    let coloured = "\u{1b}[32mok\u{1b}[0m   issue";
+    assert!(health(&[]).starts_with(coloured), "{:?}", health(&[]));
+    // no-color.org: an empty value counts as none.
+    assert!(health(&[("NO_COLOR", "")]).starts_with(coloured));
+    for plain in [("NO_COLOR", "1"), ("NO_COLOR", "0"), ("TERM", "dumb")] {
+        assert!(health(&[plain]).starts_with("ok   issue\r\n"), "{plain:?}");
+    }
+    let fake = Fake::start();
+    assert!(!fake.run(&["health"]).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn people_get_tables_and_json_that_can_be_read() {
+    let fake = Fake::start();
+    let on_terminal = |arguments: &[&str]| {
+        let (terminal, theirs) = Terminal::open();
+        let mut command = fake.tool(arguments);
+        assert!(command.stdout(theirs).status().unwrap().success());
+        drop(command);
+        terminal.all()
+    };
+    assert!(on_terminal(&["keys", "--output", "json"]).ends_with("]}\r\n"));
+    assert!(on_terminal(&["version", "--output", "json"]).starts_with("{\r\n  \"client\""));
+    let issued = on_terminal(&["issue", "--template", "demo", "--sub", "alice"]);
+    assert!(issued.contains("\r\nsub           alice\r\n"), "{issued}");
+    let status = on_terminal(&["status"]);
+    assert!(status.lines().count() < 24 && status.lines().all(|line| line.chars().count() <= 80), "{status}");
+}
+
+/// Starts a command with stderr on a terminal and stdout in a pipe.
+fn watched(mut command: Command) -> (Child, Terminal) {
+    let (terminal, theirs) = Terminal::open();
+    let child = command.env("TERM", "xterm").stdout(Stdio::piped()).stderr(theirs).spawn().unwrap();
+    // The command holds the terminal open, too.
+    drop(command);
+    (child, terminal)
+}
+
+#[test]
+fn what_takes_over_a_second_is_announced_to_whoever_watches() {
+    let fake = Fake::start();
+    let batch = fake.run(&["issue", "--template", "demo", "--sub", "a", "--count", "3"]).stdout;
+    std::fs::write(fake.path("batch"), batch).unwrap();
+    let batch = fake.path("batch").to_str().unwrap().to_owned();
+    let metrics = fake.metrics.to_string();
+    for (arguments, words) in [
+        (&["issue", "--template", "demo", "--sub", "a", "--count", "2000"][..], "issuing ["),
+        (&["verify", "--aud", "demo", &batch], "verifying ["),
+        (&["introspect", "--aud", "demo", &batch], "introspecting ["),
+        (&["smoke", "--metrics", &metrics], "trying the daemon"),
+        (&["bench", "verify", "--seconds", "0.2"], "measuring ["),
+        (&["bench", "verify", "--compare", "--seconds", "0.2"], "comparing ["),
+    ] {
+        let held = fake.hold();
+        let (child, terminal) = watched(fake.tool(arguments));
+        terminal.shows(words);
+        drop(held);
+        let output = child.wait_with_output().unwrap();
+        let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
+        assert!(output.status.success() && !answer.is_empty(), "{arguments:?}: {answer} {shown:?}");
+        assert!(!answer.contains(words) && !answer.contains('\u{1b}'), "{answer}");
+        // It is erased at the end: nothing visible follows the last erasure of a line.
+        let last = shown.rsplit("\u{1b}[2K").next().unwrap();
+        assert!(last.trim().is_empty() && !shown.contains("[3"), "{shown:?}");
+    }
+}
+
+#[test]
+fn a_ceremony_is_announced_once_the_pin_is_known() {
+    use std::os::unix::fs::PermissionsExt;
+    let fake = Fake::start();
+    let pin = fake.path("pin");
+    std::fs::write(&pin, "1234").unwrap();
+    std::fs::set_permissions(&pin, PermissionsExt::from_mode(0o400)).unwrap();
+    let (child, terminal) = {
+        // Nobody accepts yet, so the answer is late.
+        let listener = std::os::unix::net::UnixListener::bind(fake.path("c.sock")).unwrap();
+        let watched = watched(fake.tool(&["hsm", "list", "--pin-file", pin.to_str().unwrap()]));
+        watched.1.shows("holding the ceremony");
+        drop(listener);
+        watched
+    };
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(terminal.all().contains("passportctl: "), "the error stands on a line of its own");
+    std::fs::remove_file(fake.path("c.sock")).unwrap();
+    let report = json!({"done": {"keys": [], "orphans": [], "findings": [], "backup": null, "module": "m", "token": "t",
+                                 "warnings": []}});
+    let held = ceremony(&fake.path("c.sock"), report.to_string());
+    let ran = fake.run(&["hsm", "list", "--pin-file", pin.to_str().unwrap()]);
+    held.join().unwrap();
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn programs_never_see_a_bar() {
+    let fake = Fake::start();
+    let bench = ["bench", "echo", "--seconds", "1.5"];
+    let json = [&bench[..], &["--output", "json"]].concat();
+    let (piped, (child, terminal)) = (fake.tool(&bench), watched(fake.tool(&json)));
+    let piped = { piped }.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((piped.status.code(), piped.stderr.as_slice()), (Some(0), &b""[..]));
+    assert!(!String::from_utf8(piped.stdout).unwrap().contains("measuring"));
+    let output = child.wait_with_output().unwrap();
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["per_second"].is_number());
+    assert_eq!(terminal.all(), "", "JSON was asked for, so the terminal stays clean");
+}
