@@ -1,0 +1,109 @@
+//! What `passportctl` checks by itself holds against the real daemon: its statements, its passports, its key set, its
+//! status on a screen.
+#![cfg(test)]
+
+#[expect(dead_code, reason = "shared by several tests")]
+mod support;
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::{House, Options};
+
+struct Ran {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {} {}", self.stdout, self.stderr))
+    }
+}
+
+fn run(house: &House, arguments: &[&str], input: &str) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+    command.env_clear().args(arguments).env("PASSPORTCTL_CONFIG", house.dir().join("passportd.toml"));
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// The checks of a statement that came out so.
+fn checks(document: &Value, outcome: &str) -> Vec<String> {
+    let checks = document["checks"].as_array().unwrap().iter().filter(|check| check["outcome"] == outcome);
+    checks.map(|check| check["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_daemons_own_statement_is_not_contradicted() {
+    let house = House::start(Options::default());
+    let statement = run(&house, &["attest"], "").stdout;
+    let verify = ["attest", "--verify", "-", "--output", "json"];
+    let ran = run(&house, &verify, &statement);
+    assert_eq!(ran.code, Some(3), "{} {}", ran.stdout, ran.stderr);
+    assert_eq!(run(&house, &[&verify[..], &["--allow-unsigned"]].concat(), &statement).code, Some(0));
+    let held = ["form", "time", "keys", "key set", "issuer", "config", "policy"];
+    assert_eq!(
+        (checks(&ran.json(), "holds"), checks(&ran.json(), "not_checked")),
+        (held.map(str::to_owned).into(), vec!["signature".into()])
+    );
+
+    // Another policy on the disk than the one in force.
+    fs::write(house.dir().join("policy.d/99-more.toml"), "").unwrap();
+    let ran = run(&house, &[&verify[..], &["--allow-unsigned"]].concat(), &statement);
+    assert_eq!((ran.code, checks(&ran.json(), "contradicted")), (Some(3), vec!["policy".to_owned()]), "{}", ran.stdout);
+    fs::remove_file(house.dir().join("policy.d/99-more.toml")).unwrap();
+
+    // Another key set than the one that it speaks of.
+    let other = house.dir().join("jwks.json");
+    fs::write(&other, r#"{"keys":[]}"#).unwrap();
+    let ran = run(&house, &[&verify[..], &["--jwks", other.to_str().unwrap()]].concat(), &statement);
+    assert_eq!(
+        (ran.code, checks(&ran.json(), "contradicted")),
+        (Some(3), vec!["key set".to_owned()]),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn a_real_passport_has_nothing_wrong_and_is_not_verified() {
+    let house = House::start(Options::default());
+    let passport = run(&house, &["issue", "--template", "demo", "--sub", "alice", "--ttl", "60"], "").stdout;
+    let looked = run(&house, &["inspect", "--output", "json"], &passport);
+    let document = looked.json();
+    assert_eq!(
+        (looked.code, &document["verified"], &document["wrong"]),
+        (Some(0), &false.into(), &Value::Array(vec![]))
+    );
+    assert_eq!(document["claims"]["sub"], "alice");
+    // With a signature of zeros it still looks right, which is why looking proves nothing.
+    let mut forged: Value = serde_json::from_str(&passport).unwrap();
+    forged["sig_b64"] = "A".repeat(86).into();
+    let looked = run(&house, &["inspect"], &forged.to_string());
+    assert_eq!(looked.code, Some(0));
+    assert!(looked.stdout.starts_with("NOT VERIFIED: "), "{}", looked.stdout);
+    assert!(looked.stdout.ends_with("nothing looks wrong, which proves nothing: `passportctl verify` judges\n"));
+    assert_eq!(run(&house, &["verify", "--aud", "demo"], &forged.to_string()).code, Some(3));
+}
+
+#[test]
+fn the_published_file_is_the_daemons_set_and_the_status_fits_a_screen() {
+    let house = House::start(Options::default());
+    let file = house.dir().join("jwks.json");
+    let publish =
+        |file: &Path| run(&house, &["keys", "--publish", file.to_str().unwrap(), "--output", "json"], "").json();
+    assert_eq!(publish(&file)["changed"], true);
+    assert_eq!(publish(&file)["changed"], false);
+    assert_eq!(fs::read_to_string(&file).unwrap(), run(&house, &["keys"], "").stdout);
+    let status = run(&house, &["status"], "").stdout;
+    assert!(status.starts_with("ready       issue yes, verify yes\nok   "), "{status}");
+    assert!(status.lines().count() < 24 && status.lines().all(|line| line.chars().count() <= 80), "{status}");
+}
