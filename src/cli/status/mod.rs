@@ -128,7 +128,7 @@ fn key_table(keys: &[Value], room: usize, width: usize) -> Vec<String> {
     if shown < sorted.len() {
         lines.push(format!("{} more: passportctl status --output json | jq .keys", sorted.len() - shown));
     }
-    lines
+    lines.iter().map(|line| cut(line.trim_end(), width)).collect()
 }
 
 /// As many words as `width` characters hold, and the rest.

@@ -92,7 +92,7 @@ fn worst() -> Value {
 #[test]
 fn it_fits_a_screen_whatever_it_says() {
     for status in [sample(), worst()] {
-        for width in [None, Some(80), Some(100)] {
+        for width in [None, Some(40), Some(80), Some(100)] {
             let text = drawn(&status, width);
             assert!(text.lines().count() < 24, "{} lines:\n{text}", text.lines().count());
             let columns = usize::from(width.unwrap_or(80));
