@@ -63,12 +63,15 @@ fn what_is_current_is_left_alone_and_what_is_not_is_replaced() {
 }
 
 #[test]
-fn links_and_devices_stay_what_they_are() {
+fn links_sockets_and_directories_stay_what_they_are() {
     let fake = Fake::start();
     let (target, link) = (fake.path("target"), fake.path("link"));
     fs::write(&target, "kept").unwrap();
     std::os::unix::fs::symlink(&target, &link).unwrap();
-    for other in [link.as_path(), Path::new("/dev/null"), &fake.path("s.sock")] {
+    // No device: as root, a tool that is broken would replace it for the whole machine.
+    let dir = fake.path("dir");
+    fs::create_dir(&dir).unwrap();
+    for other in [link.as_path(), &dir, &fake.path("s.sock")] {
         publish(&fake, other).says(1, "it is no regular file, so it is not replaced");
     }
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
