@@ -12,8 +12,9 @@ use super::{request, usage, verifying, within_limits};
 use crate::cli::args::Bench;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
+use crate::cli::progress::Progress;
 
-pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit, CliError> {
+pub(super) async fn run(context: &mut Context<'_>, bench: &Bench, progress: Progress) -> Result<Exit, CliError> {
     if bench.load.batch != 1 {
         return Err(CliError::Usage("`bench mixed` asks for one passport a request; leave --batch at 1".to_owned()));
     }
@@ -45,6 +46,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
         let percent = spent.map(|spent| per(spent, bench.load.seconds.as_secs_f64() * 10_000.0, 1));
         numbers.push((format!("{process}_cpu_percent"), json!(percent)));
     }
+    drop(progress);
     report::show_all(context, bench, &[("issue", &issued), ("verify", &verified)], numbers)
 }
 

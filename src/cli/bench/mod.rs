@@ -40,7 +40,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: Bench) -> Result<Exit,
         BenchWhat::Issue => issue(context, &bench).await?,
         BenchWhat::Verify => verify(context, &bench).await?,
         BenchWhat::Echo => echo(&bench).await?,
-        BenchWhat::Mixed => return mixed::run(context, &bench).await,
+        BenchWhat::Mixed => return mixed::run(context, &bench, progress).await,
     };
     drop(progress);
     report::show(context, &bench, &outcome, Vec::new())
