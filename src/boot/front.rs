@@ -20,7 +20,7 @@ use super::hsm::tell_systemd;
 use super::{BootError, gid_of, is_root, logging, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
-use crate::config::{Config, Journald, Loaded, Sources};
+use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{Author, Daemon, Live, Parts, Reloaded, watch_signer};
 use crate::log::{Pace, SegmentConfig};
 use crate::metrics::{Metrics, Mode, Socket, Words};
@@ -36,9 +36,6 @@ use crate::state::{self, KeyState, Store};
 const MAIN: &str = "main";
 /// The admins' listener.
 const ADMIN: &str = "admin";
-/// Descriptors beside those of services' connections: 48 for admins and the metrics port, the rest for files, listeners,
-/// the signer's link and the runtimes' own.
-const OTHER_FILES: u64 = 96;
 /// Between attempts to put the start on record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
 /// Between looks at whether the last connection has ended.

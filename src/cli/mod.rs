@@ -10,6 +10,7 @@
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
+//! | [`doctor`] | everything that can be set up wrong, with and without the daemon |
 //! | [`smoke`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
 //!
 //! Answers go to stdout, everything else to stderr; the exit code is [`Exit`].
@@ -21,6 +22,7 @@ mod bench;
 mod ceremony;
 mod config;
 mod context;
+mod doctor;
 mod environment;
 mod error;
 mod hsm;
@@ -123,6 +125,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Hsm(command) => hsm::run(context, command).await,
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
+        Command::Doctor => doctor::run(context).await,
         Command::Smoke(smoke) => smoke::run(context, smoke).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Completions(args::Completions { shell }) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connection::Shared;
 use super::{ClientError, Options};
-use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, encode_frame};
+use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Welcome, encode_frame};
 
 /// A client of the admin socket. Clones share one connection.
 #[derive(Clone)]
@@ -27,6 +27,14 @@ impl AdminClient {
         let client = Self { shared: Arc::new(Shared::new(options)) };
         client.shared.welcome().await?;
         Ok(client)
+    }
+
+    /// What the daemon said of itself; connects if need be.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`], or the daemon's refusal.
+    pub async fn welcome(&self) -> Result<Welcome, ClientError> {
+        self.shared.welcome().await
     }
 
     /// Sends one operation; the answer is of the kind that [`AdminOk`] names for it.

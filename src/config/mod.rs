@@ -26,7 +26,8 @@ pub use load::{DEFAULT_FILE, Loaded, Origin, Sources};
 pub use print::{Reference, ReloadDiff, Row, print, reference, reference_markdown, reload_diff};
 pub use section::Applies;
 pub use sections::{
-    Audit, Cache, Engine, Hsm, Journald, Limits, Passport, PolicyFiles, PqMode, Security, Server, State, Verify,
+    Audit, Cache, Engine, Hsm, Journald, Limits, OTHER_FILES, Passport, PolicyFiles, PqMode, Security, Server, State,
+    Verify,
 };
 pub use uri::{MAX_URI_BYTES, ObjectType, Pkcs11Uri, UriError};
 

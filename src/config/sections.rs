@@ -11,6 +11,10 @@ use super::uri::Pkcs11Uri;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
+/// Descriptors that the front needs beside one for each of `server.max_connections`: 48 for admins and the metrics port, the
+/// rest for files, listeners, the signer's link and the runtimes' own.
+pub const OTHER_FILES: u64 = 96;
+
 /// Which implementation verifies. Each agrees with `ed25519-dalek`'s `verify_strict`, verdict by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {

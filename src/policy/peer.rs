@@ -116,6 +116,14 @@ impl Rule {
         &self.verify_as
     }
 
+    /// The listeners that it is for.
+    pub fn listeners(&self) -> impl Iterator<Item = &str> {
+        self.conditions.iter().filter_map(|condition| match condition {
+            Condition::Listener(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// Each condition with whether it holds for the peer.
     pub(super) fn weigh<'a>(
         &'a self,

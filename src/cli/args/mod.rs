@@ -30,6 +30,15 @@ Examples:
   passportctl issue --template demo --sub alice | passportctl verify --aud demo
   passportctl status";
 
+const DOCTOR: &str = "\
+Examples:
+  passportctl doctor
+  passportctl doctor --config /etc/passportd/passportd.toml
+  passportctl doctor --output json | jq '.checks[] | select(.status != \"ok\")'
+
+Looks at configuration, policy, accounts, sockets, module, PIN, state, ledger, metrics, clock, versions and kernel, and
+changes nothing. What this user may not look at is skipped; root sees everything. Exits 1 if a check fails.";
+
 /// Asks passportd for passports and verdicts, operates it, and looks after its keys.
 #[derive(Debug, Parser)]
 #[command(name = "passportctl", version, max_term_width = 100, after_help = AFTER, propagate_version = true)]
@@ -144,6 +153,9 @@ pub(super) enum Command {
     /// Checks and prints the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Finds what is set up wrong: one line each, with its remedy; needs no running daemon
+    #[command(after_help = DOCTOR)]
+    Doctor,
     /// Tries a running daemon: issue, verify, keys, refusals, counters
     Smoke(Smoke),
     /// Measures a running daemon

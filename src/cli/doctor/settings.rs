@@ -1,0 +1,157 @@
+//! Configuration, policy, the signer's bounds, and the accounts that they name.
+
+use super::facts::{Account, Read, Settings};
+use super::{Check, Status};
+use crate::config::{Config, Loaded, Origin, SignerBounds};
+use crate::passport::hex;
+use crate::policy::{Operation, Policy};
+
+/// Names that listeners have without being configured.
+const OWN_LISTENERS: [&str; 2] = ["main", "admin"];
+/// How much of a hash tells one from another for a reader.
+const SHORT_HASH: usize = 16;
+
+pub(super) fn judge(settings: &Settings, uid: u32) -> Vec<Check> {
+    let mut checks = config(&settings.config);
+    let Read::Good(loaded) = &settings.config else {
+        checks.push(Check::skipped("policy", "the configuration, which says where everything is, can't be used", ""));
+        return checks;
+    };
+    if let Some(read) = &settings.policy {
+        checks.extend(policy(read, &loaded.config));
+    }
+    if let Some(read) = &settings.bounds {
+        let policy = match &settings.policy {
+            Some(Read::Good(policy)) => Some(policy),
+            _ => None,
+        };
+        checks.extend(bounds(read, policy, &loaded.config));
+    }
+    checks.extend(accounts(&settings.accounts, uid));
+    checks
+}
+
+pub(super) fn short(hash: &[u8; 32]) -> String {
+    hex::encode(hash).chars().take(SHORT_HASH).collect()
+}
+
+/// What keeps a file from being used, one line for each thing; none if it is good.
+fn unread<T>(name: &str, read: &Read<T>, who: &str) -> Vec<Check> {
+    match read {
+        Read::Good(_) => Vec::new(),
+        // The texts say what to do.
+        Read::Bad(faults) => faults.iter().map(|fault| Check::fail(name, fault, "")).collect(),
+        Read::Hidden(why) => vec![Check::skipped(name, why, format!("call doctor as {who}"))],
+    }
+}
+
+fn config(read: &Read<Loaded>) -> Vec<Check> {
+    let Read::Good(loaded) = read else { return unread("config", read, "root") };
+    let set = loaded.origins.values().filter(|origin| **origin != Origin::Default).count();
+    let from = match loaded.origins.get("passport.issuer") {
+        Some(Origin::File { path, .. }) => path.display().to_string(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let mut checks = vec![Check::ok("config", format!("{from}: {set} settings, hash {}", short(&loaded.hash)))];
+    checks.extend(loaded.warnings.iter().map(|warning| Check::warn("config", warning, "")));
+    checks
+}
+
+fn policy(read: &Read<Policy>, config: &Config) -> Vec<Check> {
+    let Read::Good(policy) = read else { return unread("policy", read, "root or the front's user") };
+    let dir = config.policy.dir.display();
+    let (rules, templates) = (policy.rules().count(), policy.templates().count());
+    if rules == 0 {
+        let remedy = format!("write a [[peer]] into {dir}/10-local.toml");
+        return vec![Check::warn("policy", format!("{dir} has no rule, so nobody may do anything"), remedy)];
+    }
+    let hash = short(&policy.hash());
+    let mut checks = vec![Check::ok("policy", format!("{dir}: {rules} rules, {templates} templates, hash {hash}"))];
+    let issues = policy.rules().any(|rule| rule.allow().contains(&Operation::Issue) && rule.templates().count() > 0);
+    if !issues {
+        let remedy = "give a rule allow = [\"issue\"] and templates = [...]";
+        checks.push(Check::warn("policy", format!("{dir}: no rule lets anybody issue"), remedy));
+    }
+    for rule in policy.rules() {
+        let unknown = rule.listeners().find(|name| {
+            !OWN_LISTENERS.contains(name) && !config.server.listeners.iter().any(|known| known.name == *name)
+        });
+        if let Some(name) = unknown {
+            let detail = format!("{rule} is for listener \"{name}\", which does not exist: it never matches");
+            checks.push(Check::warn("policy", detail, "add a [[server.listener]] of that name, or correct the rule"));
+        }
+    }
+    checks
+}
+
+/// Templates that the signer would refuse: it holds its own, narrower or not, against whatever the front asks.
+fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -> Vec<Check> {
+    let Read::Good(bounds) = read else { return unread("bounds", read, "root or the signer's user") };
+    let file = config.hsm.bounds.display();
+    let mut checks = Vec::new();
+    for template in policy.into_iter().flat_map(Policy::templates) {
+        let (tenant, purpose) = (template.tenant(), template.purpose());
+        if !bounds.tenant(tenant).is_some_and(|tenant| tenant.allows(purpose)) {
+            let detail = format!(
+                "{file} lets nobody sign for tenant {tenant}, purpose {purpose}, but template \"{}\" is of these",
+                template.name()
+            );
+            let remedy = format!(
+                "add purpose {purpose} to the [[tenant]] {tenant} there and restart the signer, or correct the template"
+            );
+            checks.push(Check::fail("bounds", detail, remedy));
+        }
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("bounds", format!("{file}: {} tenants", bounds.tenants.len())));
+    }
+    checks
+}
+
+fn accounts(accounts: &[Account], uid: u32) -> Vec<Check> {
+    let mut checks: Vec<Check> = accounts.iter().filter_map(account).collect();
+    if checks.is_empty() {
+        let known = accounts.iter().filter_map(|one| Some(format!("{} ({} {})", one.name, of(one.kind), id(one)?)));
+        let known: Vec<_> = known.collect();
+        let detail = if known.is_empty() { "none is configured".to_owned() } else { known.join(", ") };
+        checks.push(Check::ok("accounts", detail));
+    }
+    if uid == 0 && !accounts.iter().any(|one| one.kind == "user") {
+        let detail = "server.user and server.hsm_user are not set: started as root, every role stays root";
+        checks.push(Check::new(
+            Status::Warn,
+            "accounts",
+            detail,
+            "set both; sysusers.d/passportd.conf makes such users",
+        ));
+    }
+    checks
+}
+
+fn of(kind: &str) -> &'static str {
+    if kind == "user" { "uid" } else { "gid" }
+}
+
+fn id(account: &Account) -> Option<u32> {
+    account.id.as_ref().ok().copied().flatten()
+}
+
+/// What is wrong with an account.
+fn account(account: &Account) -> Option<Check> {
+    let Account { key, kind, name, id } = account;
+    match id {
+        Ok(Some(0)) if *kind == "user" => {
+            Some(Check::fail("accounts", format!("{key}: \"{name}\" is root"), "name an unprivileged user"))
+        }
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            let remedy = format!("create it (systemd-sysusers, or {kind}add --system {name}), or correct {key}");
+            Some(Check::fail("accounts", format!("{key}: there is no {kind} \"{name}\""), remedy))
+        }
+        Err(why) => {
+            let detail = format!("{key}: the database of users and groups does not answer: {why}");
+            Some(Check::fail("accounts", detail, "see nsswitch.conf(5)"))
+        }
+    }
+}
