@@ -1,10 +1,8 @@
-//! How the daemon starts: which mistakes it names, with which exit code, and what each role has given up once it runs.
+//! How the daemon starts: what each role has given up once it runs, and that a refused PIN is not tried again.
 #![cfg(test)]
 
 #[path = "start/confined.rs"]
 mod confined;
-#[path = "start/mistakes.rs"]
-mod mistakes;
 #[path = "start/pin.rs"]
 mod pin;
 #[path = "abuse/proc.rs"]
@@ -12,5 +10,6 @@ mod pin;
 mod proc;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
-#[path = "start/workshop.rs"]
+#[path = "setup/workshop.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
 mod workshop;

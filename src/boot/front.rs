@@ -116,10 +116,11 @@ fn open(config: &Config) -> Result<Opened, BootError> {
 /// The directories of state and ledger, as ours alone, where they are missing and their parent is there.
 fn make_private(config: &Config) -> Result<(), BootError> {
     let uid = uid_after(config.server.user.as_ref())?;
-    for dir in [config.state.path.parent().unwrap_or(Path::new("/")), &config.audit.dir] {
+    let state = config.state.path.parent().unwrap_or(Path::new("/"));
+    for (key, dir) in [("state.path", state), ("audit.dir", &config.audit.dir)] {
         let fail = |what| {
             let path = dir.display().to_string();
-            move |error| BootError::Place { path, what, error }
+            move |error| BootError::Place { key, path, what, error }
         };
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) if is_root() => chown(dir, Some(uid), None).map_err(fail("give it to the front's user"))?,

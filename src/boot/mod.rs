@@ -16,7 +16,7 @@ use tracing::error;
 
 use crate::audit::AuditError;
 use crate::ceremony::CeremonyError;
-use crate::config::{Config, ConfigError, Sources};
+use crate::config::{Config, ConfigError, Server, Sources};
 use crate::hsm::HsmError;
 use crate::log::{LogError, PlaceError};
 use crate::metrics::MetricsError;
@@ -46,10 +46,10 @@ pub enum BootError {
     Listen(#[from] ListenError),
     #[error("can't listen on [server] metrics_addr {addr}: {error}; configure another address, or \"off\"")]
     Metrics { addr: std::net::SocketAddr, error: io::Error },
-    #[error("there is no {kind} {name:?}; create it, or configure another")]
-    Unknown { kind: &'static str, name: String },
-    #[error("{path}: can't {what}: {error}")]
-    Place { path: String, what: &'static str, error: io::Error },
+    #[error("[server] {key}: there is no {kind} {name:?}; create it (sysusers.d/passportd.conf), or configure another")]
+    Unknown { key: &'static str, kind: &'static str, name: String },
+    #[error("[{key}] {path}: can't {what}: {error}{}", room(error))]
+    Place { key: &'static str, path: String, what: &'static str, error: io::Error },
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
@@ -171,6 +171,7 @@ fn start(role: &Role) -> Result<u8, BootError> {
     let argument = common.config.as_ref().map(std::path::absolute).transpose().map_err(BootError::Program)?;
     let sources = Sources::new(argument, std::env::vars_os());
     let loaded = Config::load(&sources)?;
+    accounts_exist(role, &loaded.config.server)?;
     match role {
         Role::Front(_) => front::front(loaded, sources, common.parent),
         Role::Signer(_) => hsm::signer(&loaded.config, common.parent),
@@ -182,11 +183,40 @@ fn start(role: &Role) -> Result<u8, BootError> {
     }
 }
 
+/// What to do where a directory can't be made.
+fn room(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "; make the directory above it first",
+        io::ErrorKind::PermissionDenied => "; make it yourself, and give it to the front's user",
+        _ => crate::log::remedy(error),
+    }
+}
+
+/// Every account that a role is going to ask for, each by the setting that names it.
+fn accounts_exist(role: &Role, server: &Server) -> Result<(), BootError> {
+    let wanted = |name: Option<&String>, key, known: &dyn Fn(&str) -> bool, kind| match name {
+        Some(name) if !known(name) => Err(BootError::Unknown { key, kind, name: name.clone() }),
+        _ => Ok(()),
+    };
+    let user = |name: &str| uid_of(name).is_ok();
+    let group = |name: &str| gid_of(name).is_ok();
+    wanted(server.user.as_ref(), "user", &user, "user")?;
+    wanted(server.hsm_user.as_ref(), "hsm_user", &user, "user")?;
+    if matches!(role, Role::Front(_) | Role::Run(_)) {
+        wanted(server.socket_group.as_ref(), "socket_group", &group, "group")?;
+        wanted(server.admin_socket_group.as_ref(), "admin_socket_group", &group, "group")?;
+        for listener in &server.listeners {
+            wanted(listener.group.as_ref(), "listener: group", &group, "group")?;
+        }
+    }
+    Ok(())
+}
+
 /// The uid of a configured user.
 fn uid_of(name: &str) -> Result<u32, BootError> {
     match nix::unistd::User::from_name(name) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
-        _ => Err(BootError::Unknown { kind: "user", name: name.to_owned() }),
+        _ => Err(BootError::Unknown { key: "user, hsm_user", kind: "user", name: name.to_owned() }),
     }
 }
 
@@ -194,7 +224,7 @@ fn uid_of(name: &str) -> Result<u32, BootError> {
 fn gid_of_user(name: &str) -> Result<u32, BootError> {
     match nix::unistd::User::from_name(name) {
         Ok(Some(user)) => Ok(user.gid.as_raw()),
-        _ => Err(BootError::Unknown { kind: "user", name: name.to_owned() }),
+        _ => Err(BootError::Unknown { key: "user, hsm_user", kind: "user", name: name.to_owned() }),
     }
 }
 
@@ -202,7 +232,7 @@ fn gid_of_user(name: &str) -> Result<u32, BootError> {
 fn gid_of(name: &str) -> Result<u32, BootError> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
-        _ => Err(BootError::Unknown { kind: "group", name: name.to_owned() }),
+        _ => Err(BootError::Unknown { key: "groups of sockets", kind: "group", name: name.to_owned() }),
     }
 }
 

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::client::ClientError;
 use crate::config::ConfigError;
 use crate::passport::EnvelopeError;
-use crate::wire::{Code, Problem};
+use crate::wire::{Code, Problem, WireError};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,6 +105,9 @@ fn client(error: &ClientError) -> String {
         ClientError::Timeout => {
             "no answer in time; see `passportctl health`, or give more --timeout (whether it took effect is not known)"
                 .to_owned()
+        }
+        ClientError::Wire(version @ WireError::Version(_)) => {
+            format!("{version}; install passportd and passportctl of one version, and start the daemon again")
         }
         other => other.to_string(),
     }

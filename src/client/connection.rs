@@ -152,7 +152,7 @@ fn codec() -> LengthDelimitedCodec {
 async fn connect<R: Answer>(options: &Options) -> Result<Live<R>, ClientError> {
     let fail = |error: io::Error| ClientError::Connect {
         socket: options.socket.display().to_string(),
-        why: error.to_string(),
+        why: explained(&error),
     };
     let stream = UnixStream::connect(&options.socket).await.map_err(fail)?;
     let mut framed = Framed::new(stream, codec());
@@ -170,6 +170,18 @@ async fn connect<R: Answer>(options: &Options) -> Result<Live<R>, ClientError> {
             tokio::spawn(carry::<R>(framed, inbox));
             Ok(Live { calls, welcome })
         }
+    }
+}
+
+/// The system's word, and what to do about it.
+fn explained(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{error}; is passportd running, and is this its socket?"),
+        io::ErrorKind::ConnectionRefused => format!("{error}; nobody listens any more: is passportd running?"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}; this user may not reach the socket: add it to the socket's group, and log in again")
+        }
+        _ => format!("{error}; is this passportd's socket?"),
     }
 }
 

@@ -51,11 +51,11 @@ impl Options {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody serves the socket, or we may not reach it.
-    #[error("can't connect to {socket}: {why}; is passportd running, and may this user reach the socket?")]
+    #[error("can't connect to {socket}: {why}")]
     Connect {
         /// The socket.
         socket: String,
-        /// The system's word.
+        /// The system's word, and what to do.
         why: String,
     },
     /// No answer in time. Whether the request took effect is not known.

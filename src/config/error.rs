@@ -42,12 +42,21 @@ impl fmt::Display for Place {
     }
 }
 
+/// What to do about a file that can't be read, where the system's word leaves that open.
+fn remedy(reason: &io::Error) -> &'static str {
+    match reason.kind() {
+        io::ErrorKind::NotFound => "; create it, or correct the path where it is named (--config for passportd.toml)",
+        io::ErrorKind::PermissionDenied => "; the user of this process must be able to read it",
+        _ => "",
+    }
+}
+
 /// One thing that is wrong. No message repeats a value, since the wrong line may hold a secret.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The file cannot be opened or read.
-    #[error("{}: cannot be read: {reason}", path.display())]
+    #[error("{}: cannot be read: {reason}{}", path.display(), remedy(reason))]
     Unreadable {
         /// The file.
         path: PathBuf,

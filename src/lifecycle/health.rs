@@ -16,7 +16,8 @@ impl Daemon {
         let snapshot = self.store.snapshot();
         let newest = snapshot.keys.iter().map(|key| key.staged_at).max().unwrap_or(snapshot.created);
         let behind = newest - Moment::now().unix();
-        let clock = (behind > CLOCK_SLACK_S).then(|| format!("the clock is {behind} s behind the newest key"));
+        let clock = (behind > CLOCK_SLACK_S)
+            .then(|| format!("the clock is {behind} s behind the newest key; set it right (timedatectl)"));
         let keys = (!hsm.any_key).then(|| "no key signs passports; run `passportctl hsm init`".to_owned());
         let audit = if self.audit.healthy() { None } else { self.audit.trouble() };
         let journald = self.audit.journald().is_some_and(crate::audit::JournaldStats::up);

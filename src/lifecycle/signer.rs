@@ -115,12 +115,16 @@ async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
     let table = daemon.store.keys();
     for key in table.iter().filter(|key| key.state == KeyState::Active && key.role == Role::Passport) {
         let kid = &key.kid;
-        let found = there.iter().find(|found| found.kid == *kid).ok_or_else(|| format!("{kid} is not in the HSM"))?;
+        let found = there.iter().find(|found| found.kid == *kid).ok_or_else(|| {
+            format!("{kid} is not in the HSM; is hsm.uri the token that it was made in? see passportctl hsm list")
+        })?;
         if !found.usable {
-            return Err(format!("{kid} can't be used: {}", found.problem).into());
+            return Err(format!("{kid} can't be used: {}; see passportctl hsm list", found.problem).into());
         }
         if Some(found.public) != key.public {
-            return Err(format!("{kid} in the HSM is another key than the one on record").into());
+            return Err(format!(
+                "{kid} in the HSM is another key than the one on record; was the HSM's store replaced? see passportctl hsm list"
+            ).into());
         }
         let probe = daemon.signer.probe(kid).await?;
         if !proves(&probe, &found.public) {

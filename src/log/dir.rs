@@ -17,6 +17,18 @@ const OTHERS_ALL: u32 = 0o077;
 /// A pid and a newline; anything longer in a lock file is not ours.
 const MAX_PID_TEXT: u64 = 16;
 
+/// What to do about a file that can't be written, where the system's word leaves that open.
+pub fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; make room there",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; mount it to be written to, and let the unit write there (ReadWritePaths=)"
+        }
+        io::ErrorKind::PermissionDenied => "; the front's user must be able to write there",
+        _ => "",
+    }
+}
+
 /// What is wrong with the place that data is to be kept in.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
@@ -65,7 +77,7 @@ pub enum PlaceError {
         pid: String,
     },
     /// Host: locking failed.
-    #[error("{path}: cannot lock: {source}")]
+    #[error("{path}: cannot lock: {source}{}", remedy(source))]
     Lock {
         /// The lock file.
         path: PathBuf,

@@ -19,7 +19,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use commit::{CommitError, Committer, MAX_GROUP, Pace, Receipt};
-pub use dir::{PidLock, PlaceError, require_private_dir, require_private_file};
+pub use dir::{PidLock, PlaceError, remedy, require_private_dir, require_private_file};
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile};
 
@@ -162,7 +162,7 @@ pub enum LogError {
     #[error(transparent)]
     Place(#[from] PlaceError),
     /// Host: reading or writing failed.
-    #[error("{path}: cannot {doing}: {source}")]
+    #[error("{path}: cannot {doing}: {source}{}", remedy(source))]
     Io {
         /// The file or directory.
         path: PathBuf,

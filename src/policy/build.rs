@@ -12,6 +12,7 @@ use super::{
     names::{Names, Overflow},
     operation::Operation,
     peer::{Condition, Rule},
+    suggest,
     template::{Pattern, Template},
 };
 use crate::passport::{
@@ -326,8 +327,13 @@ impl Context<'_> {
         self.source.bounded(list)?;
         let operation = |name: &Spanned<String>| {
             Operation::by_name(name.get_ref()).ok_or_else(|| {
-                let known = Operation::ALL.map(Operation::name).join(", ");
-                let message = format!("there is no operation {:?} in this release; there are {known}", name.get_ref());
+                let known = Operation::ALL.map(Operation::name);
+                let hint = suggest::hint(name.get_ref(), known.into_iter());
+                let message = format!(
+                    "there is no operation {:?} in this release{hint}; there are {}",
+                    name.get_ref(),
+                    known.join(", ")
+                );
                 self.source.wrong(&name.span(), message)
             })
         };
@@ -339,8 +345,9 @@ impl Context<'_> {
         self.source.bounded(list)?;
         let template = |name: &Spanned<String>| {
             self.templates.iter().find(|template| template.name == *name.get_ref()).cloned().ok_or_else(|| {
+                let hint = suggest::hint(name.get_ref(), self.templates.iter().map(|known| known.name.as_str()));
                 let message =
-                    format!("there is no [[template]] named {:?}; add one, or remove it here", name.get_ref());
+                    format!("there is no [[template]] named {:?}{hint}; add one, or remove it here", name.get_ref());
                 self.source.wrong(&name.span(), message)
             })
         };

@@ -2,12 +2,21 @@
 
 use std::{io, path::PathBuf};
 
+/// What to do about a file that can't be read, where the system's word leaves that open.
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::NotFound => "; create it, or correct [policy] dir",
+        io::ErrorKind::PermissionDenied => "; the front's user must be able to read it",
+        _ => "",
+    }
+}
+
 /// Why a policy was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// A file or the directory can't be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), remedy(source))]
     Read {
         /// What could not be read.
         path: PathBuf,

@@ -109,7 +109,7 @@ fn regular(path: &Path, metadata: &fs::Metadata) -> Result<(), PolicyError> {
     if metadata.is_file() {
         return Ok(());
     }
-    Err(PolicyError::Read { path: path.into(), source: io::Error::other("not a regular file") })
+    Err(PolicyError::Read { path: path.into(), source: io::Error::other("not a regular file; move it elsewhere") })
 }
 
 /// Makes sure that nobody but root and the daemon's own user can change it.

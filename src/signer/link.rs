@@ -39,7 +39,7 @@ pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, rep
                     None => return,
                 }
             }
-            Err(error) => format!("{}: {error}", config.socket.display()),
+            Err(error) => format!("{}: {error}{}", config.socket.display(), remedy(&error)),
         };
         report.send_replace(LinkStatus::Down(why));
         let pause = tokio::time::sleep(backoff);
@@ -54,6 +54,17 @@ pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, rep
                 },
             }
         }
+    }
+}
+
+/// What to do, where the system's word leaves that open.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => "; the signer does not run: its log says why",
+        io::ErrorKind::PermissionDenied => {
+            "; the front may not reach the signer's socket: see server.user and the directory"
+        }
+        _ => "",
     }
 }
 

@@ -9,13 +9,14 @@ mod rows;
 mod store;
 mod table;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
 pub use store::{Change, Mode, Snapshot, Store};
 pub use table::KeyTable;
 
-use crate::log::PlaceError;
+use crate::log::{PlaceError, remedy};
 
 /// Why the state cannot be opened or changed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +82,13 @@ pub enum StateError {
     /// Us: the daemon is stopping.
     #[error("the state is closed")]
     Closed,
+}
+
+impl StateError {
+    /// The host failed to read or write the file.
+    fn of_host(path: &Path, error: &io::Error) -> Self {
+        Self::Io { path: path.to_owned(), what: format!("{error}{}", remedy(error)) }
+    }
 }
 
 #[cfg(test)]

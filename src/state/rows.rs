@@ -89,7 +89,7 @@ impl RowError {
                 {
                     StateError::Corrupt { path, what: e.to_string() }
                 }
-                redb::Error::Io(e) => StateError::Io { path, what: e.to_string() },
+                redb::Error::Io(e) => StateError::of_host(&path, &e),
                 redb::Error::DatabaseAlreadyOpen => {
                     StateError::Io { path, what: "another process has it open".to_owned() }
                 }

@@ -111,7 +111,7 @@ impl Store {
             (Err(e), Mode::Existing) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StateError::Missing { path: path.to_owned() });
             }
-            (Err(e), _) => return Err(StateError::Io { path: path.to_owned(), what: e.to_string() }),
+            (Err(e), _) => return Err(StateError::of_host(path, &e)),
         }
         require_private_file(path)?;
         let file = path.to_owned();
@@ -233,7 +233,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// Makes the file under another name and renames it when it is whole, so that a crash leaves either none or a good one.
 fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateError> {
-    let io_error = |e: std::io::Error| StateError::Io { path: path.to_owned(), what: e.to_string() };
+    let io_error = |e: std::io::Error| StateError::of_host(path, &e);
     let unfinished = beside(path, ".new");
     match fs::remove_file(&unfinished) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(e)),

@@ -42,6 +42,10 @@ pub(super) async fn all(context: &Context<'_>, loaded: Option<&Loaded>) -> Asked
             server.listeners.iter().map(|one| socket(&format!("listener {}", one.name), "socket", &one.socket)),
         );
     }
+    // Without a configuration the places are guessed, but for those that were given.
+    for (one, given) in sockets.iter_mut().zip([&context.global.socket, &context.global.admin_socket]) {
+        one.sure = loaded.is_some() || given.is_some();
+    }
     for one in &mut sockets {
         one.owners = owners(server);
         one.knock = knock(&one.path, patience).await;
@@ -78,7 +82,8 @@ fn socket(name: &str, key: &str, path: &Path) -> Socket {
         _ => None,
     };
     let (name, key, path) = (name.to_owned(), key.to_owned(), path.to_owned());
-    Socket { name, key, path, found, group_name, knock: Knock::NotTried, mode: None, group: None, owners: None }
+    let knock = Knock::NotTried;
+    Socket { name, key, path, sure: true, found, group_name, knock, mode: None, group: None, owners: None }
 }
 
 /// The front binds as root, before it becomes its user; under systemd it is that user from its start.

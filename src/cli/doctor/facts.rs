@@ -99,6 +99,8 @@ pub(super) struct Socket {
     /// The setting that names it.
     pub(super) key: String,
     pub(super) path: PathBuf,
+    /// Whether it was given or configured; otherwise it is where sockets are by default.
+    pub(super) sure: bool,
     pub(super) found: Found,
     /// The name of the group that the file has, where there is one.
     pub(super) group_name: Option<String>,

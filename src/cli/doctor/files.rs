@@ -44,6 +44,10 @@ pub(super) fn socket(socket: &Socket, uid: u32) -> Check {
             let remedy = "to make keys: systemctl start passportd-ceremony.socket";
             return Check::warn(name, format!("{path} ({key}) is not there"), remedy);
         }
+        Found::Missing if !socket.sure => {
+            let why = format!("{path} is not there, and the configuration, which may name another, can't be used");
+            return Check::skipped(name, why, format!("give --{}", name.replace(' ', "-")));
+        }
         Found::Missing => return Check::fail(name, format!("{path} ({key}) is not there"), START),
         Found::Hidden(why) => return Check::skipped(name, why, "call doctor as root to have it looked at"),
     };

@@ -18,7 +18,7 @@ use super::ask;
 use super::facts::{Account, Directory, Facts, Files, Found, Host, Kind, Module, Pin, Read, Settings, Stat};
 use crate::cli::CliError;
 use crate::clock::Moment;
-use crate::config::{Config, ConfigError, Fault, Loaded, SignerBounds};
+use crate::config::{Config, ConfigError, Fault, SignerBounds};
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
 /// Where the credential of the shipped unit comes from, and where systemd looks by itself (systemd.exec(5)).

@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::out::Out;
 use super::text::plain;
 use facts::Facts;
 
@@ -90,7 +91,7 @@ impl Check {
 /// Looks at everything. Exits 0 unless a check fails.
 pub(super) async fn run(context: &mut Context<'_>) -> Result<Exit, CliError> {
     let facts = gather::all(context).await;
-    report(context, &judge(&facts))
+    report(&mut context.out, &judge(&facts))
 }
 
 /// Every check, in the order in which one depends on the other.
@@ -105,23 +106,23 @@ fn judge(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-fn report(context: &mut Context<'_>, checks: &[Check]) -> Result<Exit, CliError> {
+fn report(out: &mut Out<'_>, checks: &[Check]) -> Result<Exit, CliError> {
     let count = |status| checks.iter().filter(|check| check.status == status).count();
     let failed = count(Status::Fail);
     let exit = if failed == 0 { Exit::Ok } else { Exit::Failed };
-    if context.out.is_json() {
-        return context.out.json(&json!({"ok": failed == 0, "checks": checks})).map(|()| exit);
+    if out.is_json() {
+        return out.json(&json!({"ok": failed == 0, "checks": checks})).map(|()| exit);
     }
     let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
     for check in checks {
         let mark = match check.status {
-            Status::Ok => context.out.mark(true).to_owned(),
-            Status::Fail => context.out.mark(false).to_owned(),
+            Status::Ok => out.mark(true).to_owned(),
+            Status::Fail => out.mark(false).to_owned(),
             other => format!("{:<4}", other.word()),
         };
-        context.out.line(format!("{mark} {}", check.line(width)).trim_end())?;
+        out.line(format!("{mark} {}", check.line(width)).trim_end())?;
     }
     let (warnings, skipped) = (count(Status::Warn), count(Status::Skipped));
-    context.out.line(&format!("{} checks: {failed} failed, {warnings} warnings, {skipped} skipped", checks.len()))?;
+    out.line(&format!("{} checks: failed {failed}, warnings {warnings}, skipped {skipped}", checks.len()))?;
     Ok(exit)
 }

@@ -8,6 +8,8 @@ use crate::policy::{Operation, Policy};
 
 /// Names that listeners have without being configured.
 const OWN_LISTENERS: [&str; 2] = ["main", "admin"];
+/// Lists of names end after this many, with the count of the rest.
+const MAX_NAMES: usize = 6;
 /// How much of a hash tells one from another for a reader.
 const SHORT_HASH: usize = 16;
 
@@ -67,7 +69,7 @@ fn policy(read: &Read<Policy>, config: &Config) -> Vec<Check> {
         return vec![Check::warn("policy", format!("{dir} has no rule, so nobody may do anything"), remedy)];
     }
     let hash = short(&policy.hash());
-    let mut checks = vec![Check::ok("policy", format!("{dir}: {rules} rules, {templates} templates, hash {hash}"))];
+    let mut checks = vec![Check::ok("policy", format!("{dir}: rules {rules}, templates {templates}, hash {hash}"))];
     let issues = policy.rules().any(|rule| rule.allow().contains(&Operation::Issue) && rule.templates().count() > 0);
     if !issues {
         let remedy = "give a rule allow = [\"issue\"] and templates = [...]";
@@ -104,7 +106,11 @@ fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -
         }
     }
     if checks.is_empty() {
-        checks.push(Check::ok("bounds", format!("{file}: {} tenants", bounds.tenants.len())));
+        let names: Vec<_> = bounds.tenants.iter().take(MAX_NAMES).map(|tenant| tenant.name.as_str()).collect();
+        let more = bounds.tenants.len().saturating_sub(MAX_NAMES);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let tenants = format!("tenants {}{more}", names.join(" "));
+        checks.push(Check::ok("bounds", format!("{file}: {tenants}")));
     }
     checks
 }

@@ -1,7 +1,9 @@
 //! A daemon that has run, and whose files are then spoilt in one way after the other.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 use toml::{Table, Value};
 
 use super::support::passports::demo;
-use super::support::{House, Options, process};
+use super::support::{House, Options, people, process};
 
 /// How long a start that fails may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,12 +65,41 @@ impl Workshop {
 
     /// Starts a role and waits for its end.
     pub(crate) fn start(&self, role: &str, environment: &[(&str, &str)]) -> Ended {
+        self.start_by(None, role, environment)
+    }
+
+    /// Starts a role as the front's user, as systemd would, and waits for its end.
+    pub(crate) fn start_as_front(&self, role: &str) -> Ended {
+        self.start_by(self.house.front_ids(), role, &[])
+    }
+
+    fn start_by(&self, ids: Option<(u32, u32)>, role: &str, environment: &[(&str, &str)]) -> Ended {
         let mut command = process::command(role, self.dir());
         command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some((uid, gid)) = ids {
+            command.uid(uid).gid(gid);
+        }
         let log = self.path("one.log");
         command.stderr(fs::File::create(&log).unwrap());
         let status = wait(command);
         Ended { status, said: fs::read_to_string(log).unwrap() }
+    }
+
+    /// The front's user, where it is not the tester's.
+    pub(crate) fn front(&self) -> Option<(u32, u32)> {
+        self.house.front_ids()
+    }
+
+    /// The signer's user, where it is not the tester's.
+    pub(crate) fn signer(&self) -> Option<(u32, u32)> {
+        self.house.hsm_user().map(|name| people::ids(&name))
+    }
+
+    /// Every file with its owner, mode and content, but for sockets, locks and the output of what a test starts.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, (u32, u32, Vec<u8>)> {
+        let mut files = BTreeMap::new();
+        list(self.dir(), &mut files);
+        files
     }
 
     /// Runs `spoil`, then `then`, and puts every file back as it was.
@@ -83,6 +114,45 @@ impl Workshop {
         }
         copy(kept.path(), self.dir());
     }
+}
+
+fn list(dir: &Path, files: &mut BTreeMap<PathBuf, (u32, u32, Vec<u8>)>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let (path, meta) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+        if meta.is_dir() {
+            list(&path, files);
+        }
+        let passing = ["lock", "log"].iter().any(|end| path.extension().is_some_and(|found| found == *end));
+        let passing = passing || path.file_name().is_some_and(|name| name == "lock");
+        if (meta.is_file() && !passing) || meta.is_dir() {
+            let content = if meta.is_file() { content(&path) } else { Vec::new() };
+            files.insert(path, (meta.uid(), meta.mode(), content));
+        }
+    }
+}
+
+/// What a file says. The store marks its file whenever it opens it, so its rows count.
+fn content(path: &Path) -> Vec<u8> {
+    rows(path).unwrap_or_else(|| fs::read(path).unwrap())
+}
+
+fn rows(path: &Path) -> Option<Vec<u8>> {
+    use redb::{ReadableDatabase as _, ReadableTable as _};
+    path.extension().filter(|extension| *extension == "redb")?;
+    // Opening it may repair it, which is not for a test to do to the one that is looked at.
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(path, dir.path().join("copy")).unwrap();
+    let store = redb::Database::open(dir.path().join("copy")).ok()?;
+    let read = store.begin_read().ok()?;
+    let mut rows = Vec::new();
+    for name in ["meta", "keys"] {
+        let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new(name);
+        for row in read.open_table(table).ok()?.iter().ok()? {
+            let (key, value) = row.ok()?;
+            rows.extend([name.as_bytes(), key.value().as_bytes(), value.value()].concat());
+        }
+    }
+    Some(rows)
 }
 
 fn wait(mut command: Command) -> Option<ExitStatus> {

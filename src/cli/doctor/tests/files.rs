@@ -1,0 +1,185 @@
+//! Sockets, files and directories.
+
+use super::healthy::there;
+use super::*;
+
+fn file(facts: &mut Facts) -> &mut Files {
+    facts.files.as_mut().unwrap()
+}
+
+fn dir<'a>(facts: &'a mut Facts, name: &str) -> &'a mut Directory {
+    file(facts).directories.iter_mut().find(|directory| directory.name == name).unwrap()
+}
+
+fn pin_is(facts: &mut Facts, found: Found) {
+    file(facts).pin.places[0].1 = found;
+}
+
+#[test]
+fn bad_sockets() {
+    judged(&[
+        (
+            "socket",
+            |facts| facts.sockets[0].found = Found::Missing,
+            Status::Fail,
+            &["/run/p/socket.sock (server.socket)", START],
+        ),
+        (
+            "admin socket",
+            |facts| (facts.sockets[1].found, facts.sockets[1].sure) = (Found::Missing, false),
+            Status::Skipped,
+            &["the configuration, which may name another", "give --admin-socket"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].found = Found::Hidden("no".into()),
+            Status::Skipped,
+            &["skipped: no", "as root"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].found = there(Kind::File, 900, 800, 0o660),
+            Status::Fail,
+            &["is not a socket", "move it away"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].found = there(Kind::Socket, 7, 800, 0o660),
+            Status::Fail,
+            &["belongs to uid 7", "a stranger may serve it", "find out who made it"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].found = there(Kind::Socket, 900, 800, 0o666),
+            Status::Fail,
+            &["has mode 0666, but server.socket_mode is 0660"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].found = there(Kind::Socket, 900, 7, 0o660),
+            Status::Fail,
+            &["belongs to gid 7, but server.socket_group is clients (gid 800)"],
+        ),
+        ("socket", |facts| facts.sockets[0].knock = Knock::Refused, Status::Fail, &["nobody listens at ", START]),
+        (
+            "socket",
+            |facts| facts.sockets[0].knock = Knock::Denied,
+            Status::Skipped,
+            &["uid 0 may not connect", "mode 0660, group clients", "add the user to the group clients"],
+        ),
+        (
+            "socket",
+            |facts| facts.sockets[0].knock = Knock::Failed("late".into()),
+            Status::Fail,
+            &["takes no connection: late"],
+        ),
+        (
+            "signer socket",
+            |facts| facts.sockets[2].found = there(Kind::Socket, 0, 0, 0o666),
+            Status::Fail,
+            &["mode 0666: everybody may connect"],
+        ),
+        ("ceremony", |facts| facts.sockets[3].found = Found::Missing, Status::Warn, &["passportd-ceremony.socket"]),
+    ]);
+}
+
+#[test]
+fn bad_files() {
+    judged(&[
+        (
+            "module",
+            |facts| file(facts).module = Module::Broken { path: "/x.so".into(), why: "no".into() },
+            Status::Fail,
+            &["/x.so: no", "correct hsm.module"],
+        ),
+        (
+            "module",
+            |facts| file(facts).module = Module::Chain(vec![("/x.so".into(), 0, 0o644), ("/".into(), 7, 0o755)]),
+            Status::Fail,
+            &["/ belongs to uid 7", "chown root /"],
+        ),
+        (
+            "module",
+            |facts| file(facts).module = Module::Chain(vec![("/x.so".into(), 0, 0o775)]),
+            Status::Fail,
+            &["mode 0775: others than root may change it", "chmod go-w /x.so"],
+        ),
+        ("pin", |facts| pin_is(facts, Found::Missing), Status::Fail, &["/etc/p/pin is not there", "install -m 0400"]),
+        ("pin", |facts| pin_is(facts, Found::Hidden("no".into())), Status::Skipped, &["skipped: no"]),
+        ("pin", |facts| pin_is(facts, there(Kind::Link, 0, 0, 0o777)), Status::Fail, &["is a symbolic link"]),
+        ("pin", |facts| pin_is(facts, there(Kind::Other, 0, 0, 0o400)), Status::Fail, &["is not a regular file"]),
+        (
+            "pin",
+            |facts| pin_is(facts, there(Kind::File, 7, 0, 0o400)),
+            Status::Fail,
+            &["belongs to uid 7", "chown 901 /etc/p/pin"],
+        ),
+        (
+            "pin",
+            |facts| pin_is(facts, there(Kind::File, 0, 0, 0o440)),
+            Status::Fail,
+            &["mode 0440", "chmod 0400 /etc/p/pin"],
+        ),
+        (
+            "pin",
+            |facts| pin_is(facts, Found::There(Stat { kind: Kind::File, uid: 0, gid: 0, mode: 0o400, len: 0 })),
+            Status::Fail,
+            &["/etc/p/pin is empty"],
+        ),
+        (
+            "pin",
+            |facts| {
+                file(facts).pin.configured = false;
+                pin_is(facts, Found::Missing);
+            },
+            Status::Warn,
+            &["hsm.pin_file is not set", "/etc/p/pin", "LoadCredential=hsm-pin:FILE"],
+        ),
+        (
+            "state",
+            |facts| dir(facts, "state").found = there(Kind::Directory, 7, 7, 0o700),
+            Status::Fail,
+            &["chown -R 900 "],
+        ),
+        (
+            "state",
+            |facts| dir(facts, "state").found = there(Kind::Directory, 900, 7, 0o770),
+            Status::Fail,
+            &["chmod 0700 "],
+        ),
+        (
+            "state",
+            |facts| dir(facts, "state").found = there(Kind::File, 900, 7, 0o700),
+            Status::Fail,
+            &["is not a directory"],
+        ),
+        ("state", |facts| dir(facts, "state").found = Found::Missing, Status::Ok, &["it is made when it is needed"]),
+        (
+            "ledger",
+            |facts| {
+                let ledger = dir(facts, "ledger");
+                (ledger.found, ledger.parent) = (Found::Missing, false);
+            },
+            Status::Fail,
+            &["(audit.dir) is not there", "mkdir -p /var/lib/p/ledger && chown 900 "],
+        ),
+        ("ledger", |facts| dir(facts, "ledger").free_mib = Some(15), Status::Fail, &["15 MiB are free", "make room"]),
+        ("ledger", |facts| dir(facts, "ledger").free_mib = Some(16), Status::Warn, &["16 MiB are free", "make room"]),
+        ("ledger", |facts| dir(facts, "ledger").free_mib = Some(256), Status::Ok, &["256 MiB free"]),
+        ("ledger", |facts| dir(facts, "ledger").found = Found::Hidden("no".into()), Status::Skipped, &["skipped: no"]),
+        ("state file", |facts| file(facts).state.1 = there(Kind::File, 7, 7, 0o600), Status::Fail, &["chown 900 "]),
+        ("state file", |facts| file(facts).state.1 = there(Kind::File, 900, 7, 0o640), Status::Fail, &["chmod 0600 "]),
+        (
+            "state file",
+            |facts| file(facts).state.1 = there(Kind::Link, 900, 7, 0o600),
+            Status::Fail,
+            &["not a regular file"],
+        ),
+        (
+            "clock",
+            |facts| facts.now = 500,
+            Status::Fail,
+            &["490 s behind the newest audit record", "set the clock right"],
+        ),
+    ]);
+}

@@ -1,0 +1,319 @@
+//! The PKCS#11 module, its token, the PIN and the signer's files.
+
+use std::fs;
+
+use super::table::{By, CONFIG, Mistake, OTHER, check, give, mode, put, set, text};
+use super::workshop::Workshop;
+
+const SOFTHSM: &str = "/usr/lib/softhsm/libsofthsm2.so";
+
+/// A copy of the module that is about to be spoilt.
+fn own_copy(shop: &Workshop) -> std::path::PathBuf {
+    let copy = shop.path("module.so");
+    fs::copy(SOFTHSM, &copy).unwrap();
+    set(shop, "hsm.module", text(&copy));
+    copy
+}
+
+/// Replaces the PIN's file.
+fn pin(shop: &Workshop, content: &str, bits: u32) {
+    fs::remove_file(shop.path("pin")).unwrap();
+    put(&shop.path("pin"), content);
+    mode(&shop.path("pin"), bits);
+}
+
+const MODULE: &[Mistake] = &[
+    Mistake {
+        what: "the module is not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module", "/usr/lib/no-such-module.so"),
+        code: CONFIG,
+        says: &[
+            "the module /usr/lib/no-such-module.so can't be opened: No such file",
+            "install the module or set hsm.module",
+        ],
+    },
+    Mistake {
+        what: "the module's path is not absolute",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module", "libsofthsm2.so"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`hsm.module`: expected an absolute path"],
+    },
+    Mistake {
+        what: "others may change the module",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| mode(&own_copy(shop), 0o777),
+        code: CONFIG,
+        says: &["/module.so belongs to uid ", "has mode 0777, so others than root may change it", "chmod go-w"],
+    },
+    Mistake {
+        what: "the module is not root's",
+        role: "signer",
+        by: By::Root,
+        spoil: |shop| give(&own_copy(shop), shop.signer().unwrap().0),
+        code: CONFIG,
+        says: &["/module.so belongs to uid ", "so others than root may change it", "run: chown root"],
+    },
+    Mistake {
+        what: "the module is no library",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module", "/etc/passwd"),
+        code: CONFIG,
+        says: &["/etc/passwd is not a PKCS#11 module", "set hsm.module to the vendor's PKCS#11 library"],
+    },
+    Mistake {
+        what: "the module is a directory",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module", "/usr/lib"),
+        code: CONFIG,
+        says: &["/usr/lib is not a PKCS#11 module: it is a directory", "set hsm.module"],
+    },
+    Mistake {
+        what: "no module",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module", ""),
+        code: CONFIG,
+        says: &["`hsm.module` is not set: write the absolute path of the PKCS#11 library under [hsm]"],
+    },
+    Mistake {
+        what: "the module's own configuration is not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.module_config", "/etc/no-such-softhsm2.conf"),
+        code: CONFIG,
+        says: &["/etc/no-such-softhsm2.conf: No such file", "the signer role needs it"],
+    },
+];
+
+const TOKEN: &[Mistake] = &[
+    Mistake {
+        what: "no token of that label: it may be an HSM that is not up yet",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=wrong-label"),
+        code: OTHER,
+        says: &[
+            "no token with label \"wrong-label\"; the module shows \"passportd-test\"",
+            "correct hsm.uri, or make the token",
+        ],
+    },
+    Mistake {
+        what: "a slot, whose number changes",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:slot-id=1"),
+        code: CONFIG,
+        says: &["names neither a token label nor a serial number", "set hsm.uri to pkcs11:token=LABEL"],
+    },
+    Mistake {
+        what: "not a URI",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "token=x"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`hsm.uri`: a PKCS#11 URI starts with `pkcs11:`"],
+    },
+    Mistake {
+        what: "a URI that does not say which token",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:object=x"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token: `token=`, `serial=` or `slot-id=`"],
+    },
+    Mistake {
+        what: "an attribute that RFC 7512 does not know",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:tokn=x"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`hsm.uri`: `tokn` is not an attribute of RFC 7512"],
+    },
+    Mistake {
+        what: "the PIN in the URI",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=passportd-test?pin-value=0815"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`hsm.uri`: `pin-value` is refused", "Use `pin-source=file:/…` or hsm.pin_file"],
+    },
+    Mistake {
+        what: "a command that would give the PIN",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=passportd-test?pin-source=%7Ccat%20/etc/pin"),
+        code: CONFIG,
+        says: &["/passportd.toml:", "`pin-source` must be a file", "no command is run"],
+    },
+];
+
+const PIN: &[Mistake] = &[
+    Mistake {
+        what: "everybody may read the PIN",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("pin"), 0o644),
+        code: CONFIG,
+        says: &["[hsm] pin_file: ", "/pin has mode 0644, so others may use it; run: chmod 0400 "],
+    },
+    Mistake {
+        what: "the PIN's file is not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| fs::remove_file(shop.path("pin")).unwrap(),
+        code: CONFIG,
+        says: &["[hsm] pin_file: ", "/pin: No such file", "the PIN file must exist and be readable by uid "],
+    },
+    Mistake {
+        what: "a link to the PIN",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| {
+            fs::rename(shop.path("pin"), shop.path("pin.real")).unwrap();
+            std::os::unix::fs::symlink("pin.real", shop.path("pin")).unwrap();
+        },
+        code: CONFIG,
+        says: &["/pin is a symbolic link; name the PIN file itself"],
+    },
+    Mistake {
+        what: "somebody else's PIN file",
+        role: "signer",
+        by: By::Root,
+        spoil: |shop| give(&shop.path("pin"), shop.front().unwrap().0),
+        code: CONFIG,
+        says: &["/pin belongs to uid ", "run: chown 0 "],
+    },
+    Mistake {
+        what: "no PIN is configured",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| set(shop, "hsm.pin_file", ""),
+        code: CONFIG,
+        says: &["no PIN is configured: set [hsm] pin_file, or give the unit the credential hsm-pin"],
+    },
+    Mistake {
+        what: "the PIN's file is empty",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| pin(shop, "\n", 0o400),
+        code: CONFIG,
+        says: &["/pin is empty; write the user PIN of the HSM there"],
+    },
+    Mistake {
+        what: "two lines in the PIN's file",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| pin(shop, "4711\n0815\n", 0o400),
+        code: CONFIG,
+        says: &["/pin holds a line break or control character; write the PIN alone, on one line"],
+    },
+    Mistake {
+        what: "a wrong PIN; that it is not tried again is tests/start/pin.rs's",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| pin(shop, "0000-wrong\n", 0o400),
+        code: CONFIG,
+        says: &[
+            "the token \"passportd-test\" refused the PIN (CKR_PIN_INCORRECT)",
+            "correct the PIN file, then start again",
+        ],
+    },
+];
+
+const FILES: &[Mistake] = &[
+    Mistake {
+        what: "the bounds are not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| fs::remove_file(shop.path("signer.toml")).unwrap(),
+        code: CONFIG,
+        says: &["/signer.toml: cannot be read: No such file", "create it, or correct the path where it is named"],
+    },
+    Mistake {
+        what: "others may write the bounds",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("signer.toml"), 0o666),
+        code: CONFIG,
+        says: &["/signer.toml: has mode 0666", "chmod go-w"],
+    },
+    Mistake {
+        what: "the bounds name no tenant",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| put(&shop.path("signer.toml"), "tenant = []\n"),
+        code: CONFIG,
+        says: &["/signer.toml:1:10: expected 1 to 1024 tenants"],
+    },
+    Mistake {
+        what: "a slip in the bounds",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| put(&shop.path("signer.toml"), "[[tenant]]\nname = \"t1\"\nmax_ttl = 60\n"),
+        code: CONFIG,
+        says: &["/signer.toml:3:1: unknown field `max_ttl`, expected one of ", "`max_ttl_s`"],
+    },
+    Mistake {
+        what: "the signer's directory is not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| fs::remove_dir_all(shop.path("state")).unwrap(),
+        code: CONFIG,
+        says: &["/state: No such file", "the signer role needs it"],
+    },
+    Mistake {
+        what: "the list of keys is of a later version",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| {
+            let path = shop.path("state/keys.json");
+            let text = fs::read_to_string(&path).unwrap();
+            put(&path, &text.replacen("\"layout\": 1", "\"layout\": 2", 1));
+        },
+        code: CONFIG,
+        says: &["/state/keys.json: layout 2 is not 1, the one that this version knows", "never edit it"],
+    },
+    Mistake {
+        what: "others may read the list of keys",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("state/keys.json"), 0o644),
+        code: CONFIG,
+        says: &["/state/keys.json: ", "mode 0644"],
+    },
+    Mistake {
+        what: "the token's store is not there",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| fs::remove_dir_all(shop.path("store")).unwrap(),
+        code: CONFIG,
+        says: &["/store: No such file", "the signer role needs it"],
+    },
+];
+
+#[test]
+fn the_module() {
+    check(MODULE);
+}
+
+#[test]
+fn the_token() {
+    check(TOKEN);
+}
+
+#[test]
+fn the_pin() {
+    check(PIN);
+}
+
+#[test]
+fn the_signers_files() {
+    check(FILES);
+}

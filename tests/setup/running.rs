@@ -1,0 +1,176 @@
+//! Mistakes that a daemon runs with, or finds in the one that runs already: it says so by Health, and verification goes on.
+
+use std::fs;
+use std::process::Output;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use passportd::clock::Moment;
+use passportd::passport::OwnedEnvelope;
+use passportd::state::{Change, Mode, NewKey, Role, Store};
+use passportd::wire::ceremony::PlanKind;
+use passportd::wire::{Code, Verdict};
+
+use super::support::house::FIRST_KEY;
+use super::support::passports::{demo, for_demo};
+use super::support::{House, Options, Roles, Users, eventually, process};
+use super::tool::{Ran, run, tool};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits until a condition of Health does not hold, and says why.
+fn trouble(house: &House, name: &str, says: &str) -> String {
+    eventually(says, PATIENCE, || {
+        let found = house.health().conditions.into_iter().find(|one| one.name == name).unwrap();
+        (!found.ok && found.detail.contains(says)).then_some(found.detail)
+    })
+}
+
+/// The port names the condition and tells no reason, and what was issued verifies.
+fn assert_verifies(house: &House, condition: &str, passport: &OwnedEnvelope) {
+    let (status, report) = house.get("/readyz");
+    assert_eq!(status, 503, "{report}");
+    assert!(report.contains(&format!("{{\"name\":\"{condition}\",\"ok\":false}}")), "{report}");
+    assert!(matches!(house.raw().verify(for_demo(), passport), Ok(Verdict::Accepted(_))));
+}
+
+/// The same, and nothing is issued.
+fn assert_only_verifies(house: &House, condition: &str, passport: &OwnedEnvelope) {
+    assert_verifies(house, condition, passport);
+    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::HsmUnavailable);
+}
+
+/// `passportctl` for this daemon.
+pub(crate) fn ctl(house: &House, arguments: &[&str]) -> Ran {
+    let mut command = tool(arguments);
+    command.arg("--config").arg(house.dir().join("passportd.toml"));
+    run(&mut command, "")
+}
+
+/// Runs a role until it ends by itself.
+fn ended(house: &House, role: &str) -> Output {
+    let mut command = process::command(role, house.dir());
+    command.stdin(std::process::Stdio::null()).output().unwrap()
+}
+
+#[test]
+fn a_second_instance() {
+    let house = House::start(Options::default());
+    for (role, socket) in [("front", "passportd.sock"), ("signer", "signer.sock"), ("run", "ceremony.sock")] {
+        let second = ended(&house, role);
+        let said = String::from_utf8_lossy(&second.stderr).into_owned();
+        assert_eq!(second.status.code(), Some(78), "{role}: {said}");
+        let says = format!("/{socket} is served by another process; stop it, or configure another path");
+        assert!(said.contains(&says), "{role}: {said}");
+    }
+    house.raw().issue(demo("alice")).expect("the first goes on");
+}
+
+#[test]
+fn a_signer_of_another_issuer() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    house.kill("signer");
+    house.set("passport.issuer", "other.example");
+    house.start_role("signer");
+    let said = trouble(&house, "hsm", "refuses this front");
+    let wanted =
+        "the signer signs for \"other.example\", the front serves \"passportd.test\"; set the same issuer for both";
+    assert!(said.contains(wanted), "{said}");
+    assert_only_verifies(&house, "hsm", &passport);
+}
+
+#[test]
+fn no_signer() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    house.kill("signer");
+    let said = trouble(&house, "hsm", "the signer does not run: its log says why");
+    assert!(said.contains("/signer.sock: Connection refused"), "{said}");
+    assert_only_verifies(&house, "hsm", &passport);
+}
+
+#[test]
+fn a_key_that_the_hsm_does_not_have() {
+    let mut house = House::start(Options::default());
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    house.stop();
+    fs::remove_file(house.dir().join("state/keys.json")).unwrap();
+    house.boot();
+    let said = trouble(&house, "hsm", "it is in the HSM but not pinned");
+    assert!(said.starts_with(FIRST_KEY) && said.ends_with("see passportctl hsm list"), "{said}");
+    assert_verifies(&house, "hsm", &passport);
+    house.stop();
+    // SoftHSM has a file for each object, and one for the token itself.
+    for token in fs::read_dir(house.dir().join("store")).unwrap().map(|token| token.unwrap().path()) {
+        let objects = fs::read_dir(token).unwrap().map(|object| object.unwrap().path());
+        let keys = objects
+            .filter(|path| path.extension().is_some_and(|end| end == "object") && !path.ends_with("token.object"));
+        keys.for_each(|key| fs::remove_file(key).unwrap());
+    }
+    house.boot();
+    let said = trouble(&house, "hsm", "is not in the HSM");
+    assert!(said.contains(FIRST_KEY) && said.contains("is hsm.uri the token that it was made in?"), "{said}");
+    assert_verifies(&house, "hsm", &passport);
+    assert!(house.raw().issue(demo("bob")).is_err());
+}
+
+#[test]
+fn a_key_that_nobody_staged_and_init_twice() {
+    let house = House::start(Options::default().without_keys());
+    house.ceremony(PlanKind::Init, "t1", "auth");
+    let said = trouble(&house, "keys", "no key signs passports");
+    assert!(said.contains("run `passportctl hsm init`"), "{said}");
+    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::NotReady);
+
+    let pin = house.dir().join("pin");
+    let init = ["hsm", "init", "--tenant", "t1", "--purpose", "auth", "--pin-file", pin.to_str().unwrap()];
+    let first = ctl(&house, &init);
+    assert_eq!(first.code, Some(0), "{first:?}");
+    assert!(first.stdout.contains(&format!("activated {FIRST_KEY}")), "what was interrupted is finished: {first:?}");
+    house.wait_ready();
+    let keys = fs::read(house.dir().join("state/keys.json")).unwrap();
+    let second = ctl(&house, &init);
+    assert_eq!((second.code, second.stderr.as_str()), (Some(0), ""), "{second:?}");
+    assert_eq!(
+        second.stdout.lines().last(),
+        Some("nothing was missing: no key was made (`passportctl hsm rotate` makes the next version)")
+    );
+    assert_eq!(fs::read(house.dir().join("state/keys.json")).unwrap(), keys);
+}
+
+#[test]
+fn a_clock_far_behind_the_newest_key() {
+    let mut house = House::start(Options::default().users(Users::Own));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    house.stop();
+    // A key of tomorrow: what a clock that was put back makes of a key of today.
+    let (now, path) = (Moment::now(), house.dir().join("front/state.redb"));
+    let store = Store::open(&path, Mode::Existing, now).unwrap();
+    let public = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
+    let (kid, tenant, purpose) = ("ed25519/t1/auth/v2".to_owned(), "t1".to_owned(), "auth".to_owned());
+    let key =
+        NewKey { kid, tenant, purpose, version: 2, role: Role::Passport, public: Some(public), created: now.unix() };
+    let staged = store.keys().stage(key, now.unix() + 86_400).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(store.commit(Change::keys(staged), 1)).unwrap();
+    store.close();
+    house.boot();
+    let said = trouble(&house, "clock", "s behind the newest key");
+    assert!(said.contains("the clock is 86") && said.contains("set it right (timedatectl)"), "{said}");
+    assert_verifies(&house, "clock", &passport);
+}
+
+#[test]
+fn a_broken_reload_changes_nothing_and_says_where() {
+    let house = House::start(Options::default());
+    house.write_policy("20-more.toml", "[[peer]]\nname = \"x\"\nuser = \"no-such-user\"\n");
+    let refused = ctl(&house, &["reload"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    for says in ["/policy.d/20-more.toml:3:8", "there is no user", "create it, or remove the rule"] {
+        assert!(refused.stderr.contains(says), "{says}: {refused:?}");
+    }
+    house.raw().issue(demo("alice")).expect("what was in force stays so");
+    house.signal("front", Signal::SIGHUP);
+    eventually("the log says so, too", PATIENCE, || house.log().contains("20-more.toml:3:8").then_some(()));
+    house.raw().issue(demo("alice")).unwrap();
+}

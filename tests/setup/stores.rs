@@ -1,0 +1,257 @@
+//! State and ledger.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::support::{root_or_skip, skipped};
+use super::table::{By, CONFIG, Mistake, OTHER, check, give, mode, put, set, text};
+use super::workshop::Workshop;
+
+fn newest_segment(shop: &Workshop) -> PathBuf {
+    let mut all: Vec<_> = fs::read_dir(shop.path("ledger")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    all.sort();
+    all.pop().unwrap()
+}
+
+/// Writes the number of a format that this version does not know, as a later one would.
+fn newer_format(path: &Path) {
+    let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
+    let store = redb::Database::open(path).unwrap();
+    let change = store.begin_write().unwrap();
+    change.open_table(table).unwrap().insert("format", &b"2"[..]).unwrap();
+    change.commit().unwrap();
+}
+
+const LEDGER: &[Mistake] = &[
+    Mistake {
+        what: "a record was changed",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| {
+            let path = newest_segment(shop);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replacen("alice", "mallo", 1)).unwrap();
+        },
+        code: CONFIG,
+        says: &[
+            "audit ledger",
+            ".jsonl, line ",
+            "was altered",
+            "is not repaired: copy the directory away",
+            "restore it",
+        ],
+    },
+    Mistake {
+        what: "the ledger is gone, and the state is not",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| fs::remove_file(newest_segment(shop)).unwrap(),
+        code: CONFIG,
+        says: &["the ledger ends at record 0", "Restore the ledger that belongs to this state"],
+    },
+    Mistake {
+        what: "something else in the ledger's directory",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| put(&shop.path("ledger/notes.txt"), "x"),
+        code: CONFIG,
+        says: &["/ledger: \"notes.txt\" is not a segment of the log; move it elsewhere"],
+    },
+    Mistake {
+        what: "others may write into the ledger's directory",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("ledger"), 0o777),
+        code: CONFIG,
+        says: &["/ledger: mode 0777 lets others in, must be at most 0755 (chmod it)"],
+    },
+    Mistake {
+        what: "the ledger's directory is somebody else's",
+        role: "front",
+        by: By::Root,
+        spoil: |shop| give(&shop.path("ledger"), 0),
+        code: CONFIG,
+        says: &["/ledger: belongs to uid 0, must belong to uid ", "chown it"],
+    },
+    Mistake {
+        what: "the ledger's directory can't be made",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| set(shop, "audit.dir", "/nonexistent/below/ledger"),
+        code: CONFIG,
+        says: &[
+            "[audit.dir] /nonexistent/below/ledger: can't create it: No such file",
+            "make the directory above it first",
+        ],
+    },
+];
+
+const STATE: &[Mistake] = &[
+    Mistake {
+        what: "the state is gone, and the ledger is not",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| fs::remove_file(shop.path("front/state.redb")).unwrap(),
+        code: CONFIG,
+        says: &["/front/state.redb: there is no state file, but there has been one", "restore it from a backup"],
+    },
+    Mistake {
+        what: "the state is damaged",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| {
+            let path = shop.path("front/state.redb");
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[..4096].fill(0x5a);
+            fs::write(&path, bytes).unwrap();
+        },
+        code: CONFIG,
+        says: &["/front/state.redb: is damaged", "restore the newest backup in its place"],
+    },
+    Mistake {
+        what: "the state of a later version",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| newer_format(&shop.path("front/state.redb")),
+        code: CONFIG,
+        says: &["/front/state.redb: has format 2, this passportd knows 1; use the passportd that wrote it"],
+    },
+    Mistake {
+        what: "others may read the state",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("front/state.redb"), 0o644),
+        code: CONFIG,
+        says: &["/front/state.redb: mode 0644 lets others in, must be at most 0600 (chmod it)"],
+    },
+    Mistake {
+        what: "others may write into the state's directory",
+        role: "front",
+        by: By::Tester,
+        spoil: |shop| mode(&shop.path("front"), 0o775),
+        code: CONFIG,
+        says: &["/front: mode 0775 lets others in, must be at most 0755 (chmod it)"],
+    },
+    Mistake {
+        what: "the state's directory is somebody else's",
+        role: "front",
+        by: By::Root,
+        spoil: |shop| give(&shop.path("front"), shop.signer().unwrap().0),
+        code: CONFIG,
+        says: &["/front: belongs to uid ", ", must belong to uid ", "chown it"],
+    },
+    Mistake {
+        what: "the state is somebody else's",
+        role: "front",
+        by: By::Root,
+        spoil: |shop| give(&shop.path("front/state.redb"), 0),
+        code: CONFIG,
+        says: &["/front/state.redb: belongs to uid 0, must belong to uid ", "chown it"],
+    },
+];
+
+#[test]
+fn the_ledger() {
+    check(LEDGER);
+}
+
+#[test]
+fn the_state() {
+    check(STATE);
+}
+
+#[test]
+fn what_another_process_holds() {
+    let shop = Workshop::new();
+    let before = shop.files();
+    for (lock, says) in
+        [("front/state.redb.lock", "/front/state.redb: is in use by pid "), ("ledger/lock", "/ledger: is in use")]
+    {
+        let held = fs::File::options().write(true).open(shop.path(lock)).unwrap();
+        held.lock().unwrap();
+        let ended = shop.start("front", &[]);
+        assert_eq!(ended.status.and_then(|status| status.code()), Some(OTHER), "it may end: {}", ended.said);
+        for says in [says, "two daemons must not share it"] {
+            assert!(ended.said.contains(says), "{says}: {}", ended.said);
+        }
+        drop(held);
+    }
+    assert_eq!(shop.files(), before);
+}
+
+/// A file system without room, until this value goes.
+struct Full {
+    dir: tempfile::TempDir,
+}
+
+impl Full {
+    fn new() -> Option<Self> {
+        if !root_or_skip("a full disk") {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=16k", "tmpfs"]).arg(dir.path()).output().unwrap();
+        if !mounted.status.success() {
+            skipped(&format!("a full disk can't be mounted: {}", String::from_utf8_lossy(&mounted.stderr).trim()));
+            return None;
+        }
+        Some(Self { dir })
+    }
+
+    /// Takes all pages but `left`; names need none.
+    fn fill(&self, left: u64) {
+        let mut filler = fs::File::create(self.dir.path().join("filler")).unwrap();
+        while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
+        filler.set_len(filler.metadata().unwrap().len() - left * 4096).unwrap();
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(self.dir.path()).status());
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let Some(disk) = Full::new() else { return };
+    let private = disk.dir.path().join("private");
+    fs::create_dir(&private).unwrap();
+    mode(disk.dir.path(), 0o755);
+    let shop = Workshop::new();
+    let before = shop.files();
+    let Some((uid, _)) = shop.front() else { return skipped("a full disk: there are no two unprivileged users") };
+    give(&private, uid);
+    mode(&private, 0o700);
+    for key in ["state", "ledger"] {
+        shop.with(
+            |shop| match key {
+                // Without records a new state may be made, for which there is no room.
+                "state" => {
+                    disk.fill(1);
+                    fs::remove_dir_all(shop.path("ledger")).unwrap();
+                    set(shop, "state.path", text(&private.join("state.redb")));
+                }
+                _ => {
+                    disk.fill(0);
+                    set(shop, "audit.dir", text(&private));
+                }
+            },
+            |shop| {
+                let ended = shop.start("front", &[]);
+                let code = ended.status.and_then(|status| status.code());
+                assert_eq!(code, Some(OTHER), "room may come: {}", ended.said);
+                for says in [private.to_str().unwrap(), "No space left on device", "make room"] {
+                    assert!(ended.said.contains(says), "{key}: {says}: {}", ended.said);
+                }
+            },
+        );
+        for left in fs::read_dir(&private).unwrap() {
+            fs::remove_file(left.unwrap().path()).unwrap();
+        }
+    }
+    assert_eq!(shop.files(), before);
+}
