@@ -117,7 +117,7 @@ fn open(config: &Config) -> Result<Opened, BootError> {
 fn make_private(config: &Config) -> Result<(), BootError> {
     let uid = uid_after(config.server.user.as_ref())?;
     let state = config.state.path.parent().unwrap_or(Path::new("/"));
-    for (key, dir) in [("state.path", state), ("audit.dir", &config.audit.dir)] {
+    for (key, dir) in [("[state] path", state), ("[audit] dir", &config.audit.dir)] {
         let fail = |what| {
             let path = dir.display().to_string();
             move |error| BootError::Place { key, path, what, error }

@@ -48,7 +48,7 @@ pub enum BootError {
     Metrics { addr: std::net::SocketAddr, error: io::Error },
     #[error("[server] {key}: there is no {kind} {name:?}; create it (sysusers.d/passportd.conf), or configure another")]
     Unknown { key: &'static str, kind: &'static str, name: String },
-    #[error("[{key}] {path}: can't {what}: {error}{}", room(error))]
+    #[error("{key} {path}: can't {what}: {error}{}", room(error))]
     Place { key: &'static str, path: String, what: &'static str, error: io::Error },
     #[error(transparent)]
     Sandbox(#[from] SandboxError),

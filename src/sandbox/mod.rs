@@ -74,7 +74,7 @@ pub enum SandboxError {
     #[error("user \"{0}\" has uid 0; name an unprivileged user in [server]")]
     Root(String),
     /// A path to be allowed can't be opened (operator).
-    #[error("{}: {reason}; the {role} role needs it", path.display())]
+    #[error("{}: {reason}; the {role} role needs it: create it, or correct the setting that names it", path.display())]
     Path {
         /// The role.
         role: &'static str,

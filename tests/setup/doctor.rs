@@ -224,6 +224,17 @@ fn a_daemon_that_is_not_ready() {
 }
 
 #[test]
+fn a_daemon_that_stands_still() {
+    let house = House::start(Options::default());
+    house.freeze("front");
+    let ran = ctl(&house, &["doctor", "--output", "json", "--timeout", "0.3"]);
+    house.signal("front", nix::sys::signal::Signal::SIGCONT);
+    assert_eq!((ran.code, named(&ran, "fail")), (Some(1), vec!["version".to_owned()]), "{ran:?}");
+    let said = said(&ran, "version");
+    assert!(said.contains("takes connections and gives no answer") && said.contains("is it stopped"), "{said}");
+}
+
+#[test]
 fn without_the_daemon() {
     let mut house = House::start(Options::default());
     house.raw().issue(demo("alice")).unwrap();

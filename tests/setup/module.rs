@@ -88,7 +88,10 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module_config", "/etc/no-such-softhsm2.conf"),
         code: CONFIG,
-        says: &["/etc/no-such-softhsm2.conf: No such file", "the signer role needs it"],
+        says: &[
+            "/etc/no-such-softhsm2.conf: No such file",
+            "the signer role needs it: create it, or correct the setting that names it",
+        ],
     },
 ];
 
@@ -266,7 +269,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_dir_all(shop.path("state")).unwrap(),
         code: CONFIG,
-        says: &["/state: No such file", "the signer role needs it"],
+        says: &["/state: No such file", "the signer role needs it: create it, or correct the setting that names it"],
     },
     Mistake {
         what: "the list of keys is of a later version",
@@ -294,7 +297,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_dir_all(shop.path("store")).unwrap(),
         code: CONFIG,
-        says: &["/store: No such file", "the signer role needs it"],
+        says: &["/store: No such file", "the signer role needs it: create it, or correct the setting that names it"],
     },
 ];
 

@@ -3,6 +3,12 @@
 use std::fs;
 
 use super::table::{By, CONFIG, Mistake, check, mode, put, set};
+use super::workshop::Workshop;
+
+/// One more file, beside a good one.
+fn more(shop: &Workshop, text: &str) {
+    put(&shop.path("policy.d/20-more.toml"), text);
+}
 
 const POLICY: &[Mistake] = &[
     Mistake {
@@ -41,7 +47,7 @@ const POLICY: &[Mistake] = &[
         what: "not TOML",
         role: "front",
         by: By::Tester,
-        spoil: |shop| put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = x\n"),
+        spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:2:8: "],
     },
@@ -49,7 +55,7 @@ const POLICY: &[Mistake] = &[
         what: "a key that does not exist",
         role: "front",
         by: By::Tester,
-        spoil: |shop| put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\nuid = 1\nalow = [\"issue\"]\n"),
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\nalow = [\"issue\"]\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:4:1: unknown field `alow`, expected one of ", "`allow`"],
     },
@@ -57,7 +63,7 @@ const POLICY: &[Mistake] = &[
         what: "a user that does not exist",
         role: "front",
         by: By::Tester,
-        spoil: |shop| put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\nuser = \"no-such-user\"\n"),
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuser = \"no-such-user\"\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:3:8: there is no user \"no-such-user\"; create it, or remove the rule"],
     },
@@ -65,9 +71,7 @@ const POLICY: &[Mistake] = &[
         what: "a group that does not exist",
         role: "front",
         by: By::Tester,
-        spoil: |shop| {
-            put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\ngroups = [\"no-such-group\"]\n")
-        },
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\ngroups = [\"no-such-group\"]\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:3:11: there is no group \"no-such-group\"; create it, or remove the rule"],
     },
@@ -75,9 +79,7 @@ const POLICY: &[Mistake] = &[
         what: "an operation that does not exist",
         role: "front",
         by: By::Tester,
-        spoil: |shop| {
-            put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\nuid = 1\nallow = [\"verfy\"]\n")
-        },
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\nallow = [\"verfy\"]\n"),
         code: CONFIG,
         says: &[
             "/policy.d/20-more.toml:4:10: there is no operation \"verfy\"",
@@ -89,9 +91,7 @@ const POLICY: &[Mistake] = &[
         what: "a template that does not exist",
         role: "front",
         by: By::Tester,
-        spoil: |shop| {
-            put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\nuid = 1\ntemplates = [\"dem\"]\n")
-        },
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\ntemplates = [\"dem\"]\n"),
         code: CONFIG,
         says: &[
             "/policy.d/20-more.toml:4:14: there is no [[template]] named \"dem\"",
@@ -103,7 +103,7 @@ const POLICY: &[Mistake] = &[
         what: "a rule that would mean everybody",
         role: "front",
         by: By::Tester,
-        spoil: |shop| put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"x\"\nallow = [\"issue\"]\n"),
+        spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nallow = [\"issue\"]\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:2:8: a rule needs a condition: user, uid, "],
     },
@@ -111,7 +111,7 @@ const POLICY: &[Mistake] = &[
         what: "a name that is taken",
         role: "front",
         by: By::Tester,
-        spoil: |shop| put(&shop.path("policy.d/20-more.toml"), "[[peer]]\nname = \"tester\"\nuid = 1\n"),
+        spoil: |shop| more(shop, "[[peer]]\nname = \"tester\"\nuid = 1\n"),
         code: CONFIG,
         says: &["/policy.d/20-more.toml:2:8: the name \"tester\" is taken in 00-start.toml; choose another"],
     },

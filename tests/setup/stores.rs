@@ -82,7 +82,7 @@ const LEDGER: &[Mistake] = &[
         spoil: |shop| set(shop, "audit.dir", "/nonexistent/below/ledger"),
         code: CONFIG,
         says: &[
-            "[audit.dir] /nonexistent/below/ledger: can't create it: No such file",
+            "[audit] dir /nonexistent/below/ledger: can't create it: No such file",
             "make the directory above it first",
         ],
     },

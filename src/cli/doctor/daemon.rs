@@ -8,7 +8,7 @@ use super::{Check, START};
 use crate::client::ClientError;
 use crate::config::OTHER_FILES;
 use crate::passport::hex;
-use crate::wire::Identity;
+use crate::wire::{Code, Identity};
 
 /// What `passportd` calls itself.
 const OURS: &str = concat!("passportd/", env!("CARGO_PKG_VERSION"));
@@ -55,6 +55,17 @@ fn version(service: &Result<Said, ClientError>, admin: &Result<Said, ClientError
     let server = match (service, admin) {
         (Ok(said), _) | (_, Ok(said)) => &said.welcome.server,
         (Err(error), _) if absent(error) => return unasked("version", error, ""),
+        (Err(error @ (ClientError::Timeout | ClientError::Lost(_))), _) => {
+            let detail = format!("the daemon takes connections and gives no answer: {error}");
+            return Check::fail(
+                "version",
+                detail,
+                "is it stopped or overloaded? see systemctl status passportd, and `ps -o stat,pid,cmd`",
+            );
+        }
+        (Err(ClientError::Problem(problem)), _) if problem.code != Code::UnsupportedVersion => {
+            return Check::warn("version", format!("the daemon refuses: {}: {}", problem.code, problem.message), "");
+        }
         (Err(error), _) => {
             let remedy = format!(
                 "install passportd and passportctl of one version (this is {OURS}), and start the daemon again"
@@ -117,7 +128,7 @@ fn port(daemon: &Daemon) -> Check {
             let remedy = "compare server.metrics_addr with what `ss -tlnp` shows; start the daemon again";
             Check::fail(NAME, format!("{address} does not answer: {why}"), remedy)
         }
-        Err(_) => Check::skipped(NAME, "the daemon does not run", START),
+        Err(why) => Check::skipped(NAME, format!("neither the daemon nor {address} answers: {why}"), ""),
     }
 }
 

@@ -35,6 +35,21 @@ fn bad_answers() {
             &["does not speak with this passportctl: unsupported_version", "of one version"],
         ),
         (
+            "version",
+            |facts| (facts.daemon.service, facts.daemon.admin) = (Err(ClientError::Timeout), Err(ClientError::Timeout)),
+            Status::Fail,
+            &["takes connections and gives no answer", "is it stopped or overloaded?"],
+        ),
+        (
+            "version",
+            |facts| {
+                let busy = || Err(ClientError::Problem(Problem::new(Code::Busy)));
+                (facts.daemon.service, facts.daemon.admin) = (busy(), busy());
+            },
+            Status::Warn,
+            &["the daemon refuses: busy: "],
+        ),
+        (
             "whoami",
             |facts| facts.daemon.service.as_mut().unwrap().identity.rules.clear(),
             Status::Warn,

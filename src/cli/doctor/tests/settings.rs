@@ -42,7 +42,7 @@ fn bad_settings() {
             "policy",
             |facts| {
                 facts.settings.policy =
-                    Some(Read::Good(policy("[[peer]]\nname = \"a\"\nuid = 1\nlistener = \"main\"\n")))
+                    Some(Read::Good(policy("[[peer]]\nname = \"a\"\nuid = 1\nlistener = \"main\"\n")));
             },
             Status::Warn,
             &["no rule lets anybody issue", "allow = [\"issue\"]"],
