@@ -171,7 +171,10 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;
-    store.check_against_ledger(seq)?;
+    store.check_against_ledger(seq).map_err(|error| {
+        let (ledger, state) = (config.audit.dir.clone(), config.state.path.clone());
+        BootError::Apart { ledger, state, error }
+    })?;
     Ok((audit, store))
 }
 

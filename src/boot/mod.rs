@@ -9,6 +9,7 @@ mod logging;
 mod run;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -56,6 +57,8 @@ pub enum BootError {
     Audit(#[from] AuditError),
     #[error(transparent)]
     State(#[from] StateError),
+    #[error("[audit] dir {}, [state] path {}: {error}", ledger.display(), state.display())]
+    Apart { ledger: PathBuf, state: PathBuf, error: StateError },
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error("[hsm] pin_file: {0}")]
@@ -104,7 +107,7 @@ impl BootError {
             {
                 EXIT_CONFIG
             }
-            Self::State(error) if state_needs_operator(error) => EXIT_CONFIG,
+            Self::State(error) | Self::Apart { error, .. } if state_needs_operator(error) => EXIT_CONFIG,
             Self::Audit(AuditError::Open(error)) if log_needs_operator(error) => EXIT_CONFIG,
             Self::Hsm(error) if error.needs_operator() => EXIT_CONFIG,
             _ => 1,

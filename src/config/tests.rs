@@ -213,6 +213,7 @@ fn the_token_must_be_named_and_the_pin_must_not() {
     let uri = |uri: &str| inline(&MINIMAL.replace("pkcs11:token=main", uri), &[]);
     for (text, words) in [
         ("pkcs11:", "which token"),
+        ("pkcs11:slot-id=3", "slots are renumbered"),
         ("pkcs11:token=a;vendor-x=1", "vendor-x"),
         ("pkcs11:token=a?pin-value=1234", "pin-value"),
         ("pkcs11:token=a?module-path=/x.so", "keep one"),

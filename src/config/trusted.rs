@@ -36,7 +36,7 @@ fn bounded(file: File) -> std::io::Result<Vec<u8>> {
 fn problem(meta: &Metadata, reader: u32) -> Option<String> {
     let (owner, mode) = (meta.uid(), meta.mode() & 0o7777);
     if !meta.is_file() {
-        return Some("is not a regular file".to_owned());
+        return Some("is not a regular file; move it away, and write one".to_owned());
     }
     if owner != 0 && owner != reader {
         return Some(format!("belongs to uid {owner}; it must belong to root: chown root"));

@@ -79,6 +79,10 @@ pub enum HsmError {
     KeyGone(String),
     /// The list of pinned keys can't be used (operator).
     Pins(PathBuf, String),
+    /// Others could have changed the list of pinned keys (operator).
+    PinsOpen(PathBuf, String),
+    /// The list of pinned keys is of a version that this one does not know (operator).
+    PinsLayout(PathBuf, u32),
     /// A file operation failed (operator, host).
     File {
         /// What was being done.
@@ -121,6 +125,8 @@ impl HsmError {
                     | Self::TokenUninitialised(_)
                     | Self::Mechanism { .. }
                     | Self::Pins(..)
+                    | Self::PinsOpen(..)
+                    | Self::PinsLayout(..)
                     | Self::Secret(_)
             )
     }
@@ -154,7 +160,10 @@ impl HsmError {
             Self::Call { what, reason } => format!("could not {what}: {reason}"),
             Self::TooManyObjects(limit) => format!("the token holds more than {limit} objects"),
             Self::KeyGone(kid) => format!("the key {kid} is no longer in the token"),
-            Self::Pins(path, why) => format!("{}: {why}", path.display()),
+            Self::PinsLayout(path, layout) => {
+                format!("{}: layout {layout} is not the one that this version knows", path.display())
+            }
+            Self::Pins(path, why) | Self::PinsOpen(path, why) => format!("{}: {why}", path.display()),
             Self::File { what, path, source } => format!("could not {what} {}: {source}", path.display()),
             Self::Host(what, error) => format!("could not {what}: {error}"),
             Self::Secret(error) => error.to_string(),
@@ -190,6 +199,8 @@ impl HsmError {
             Self::Call { .. } | Self::Host(..) | Self::File { .. } => "run passportctl hsm doctor",
             Self::TooManyObjects(_) => "give passportd a token of its own",
             Self::KeyGone(_) => "run passportctl hsm list",
+            Self::PinsOpen(..) => "make sure that nobody has changed it, then run chown and chmod 0600 on it",
+            Self::PinsLayout(..) => "use the passportd that wrote it",
             Self::Pins(..) => "restore it from state_dir/backups; never edit it",
             Self::Secret(_) => "the PIN file must hold the user PIN alone, mode 0400",
             Self::Lost(_) => "the signer is started again; if this repeats, run passportctl hsm doctor",

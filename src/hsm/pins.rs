@@ -31,6 +31,12 @@ pub struct Pins {
     pub keys: Vec<PinnedKey>,
 }
 
+/// What every layout says.
+#[derive(Deserialize)]
+struct Layout {
+    layout: u32,
+}
+
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,7 +104,7 @@ impl Pins {
     ///
     /// # Errors
     /// [`HsmError::Pins`] if the file is not exactly what a ceremony writes, or others than its owner could have
-    /// changed it; [`HsmError::File`] if it can't be read.
+    /// changed it ([`HsmError::PinsOpen`], [`HsmError::PinsLayout`]); [`HsmError::File`] if it can't be read.
     pub fn read(state_dir: &Path) -> Result<Self, HsmError> {
         let path = state_dir.join(FILE);
         let wrong = |why: String| HsmError::Pins(path.clone(), why);
@@ -111,16 +117,23 @@ impl Pins {
         let found = file.metadata().map_err(|error| file_error("read", &path, error))?;
         let uid = nix::unistd::geteuid().as_raw();
         if !found.is_file() || found.mode() & 0o077 != 0 || (found.uid() != uid && found.uid() != 0) {
-            return Err(wrong(format!(
+            let why = format!(
                 "belongs to uid {} and has mode {:04o}; it must be a file of uid {uid} with mode 0600",
                 found.uid(),
                 found.mode() & 0o7777
-            )));
+            );
+            return Err(HsmError::PinsOpen(path, why));
         }
         let mut text = String::new();
         file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| file_error("read", &path, error))?;
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE {
             return Err(wrong(format!("is larger than {MAX_FILE} bytes")));
+        }
+        // First: what else a later layout holds is unknown.
+        if let Ok(Layout { layout }) = serde_json::from_str(&text)
+            && layout != LAYOUT
+        {
+            return Err(HsmError::PinsLayout(path, layout));
         }
         let pins: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         pins.check().map_err(wrong)?;
@@ -252,7 +265,8 @@ mod tests {
             let path = dir.path().join(FILE);
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-            assert!(matches!(Pins::read(dir.path()), Err(HsmError::Pins(..))), "{from} -> {to}");
+            let refused = Pins::read(dir.path()).unwrap_err();
+            assert!(matches!(refused, HsmError::Pins(..) | HsmError::PinsLayout(..)), "{from} -> {to}: {refused}");
         }
     }
 }

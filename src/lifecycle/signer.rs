@@ -123,7 +123,8 @@ async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
         }
         if Some(found.public) != key.public {
             return Err(format!(
-                "{kid} in the HSM is another key than the one on record; was the HSM's store replaced? see passportctl hsm list"
+                "{kid} in the HSM is another key than the one on record; was the HSM's store replaced? see passportctl hsm \
+                 list"
             ).into());
         }
         let probe = daemon.signer.probe(kid).await?;

@@ -177,7 +177,7 @@ pub enum LogError {
          find out what changed it, and restore it from a copy kept elsewhere"
     )]
     Damaged {
-        /// The segment's file name.
+        /// The segment's file, with its directory.
         file: String,
         /// The line in it, from 1.
         line: u64,

@@ -163,7 +163,7 @@ impl Segment {
     }
 
     fn damaged(&self, line: u64, seq: u64, fault: Fault) -> LogError {
-        LogError::Damaged { file: self.name.clone(), line, seq, fault }
+        LogError::Damaged { file: self.path.display().to_string(), line, seq, fault }
     }
 
     fn io_error(&self, source: io::Error) -> LogError {

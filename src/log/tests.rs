@@ -151,7 +151,7 @@ fn damage_before_the_tail_stops_the_start_and_is_named() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("entry 2", "entry X")).unwrap();
     let error = Segments::open::<Plain>(dir.path(), config(u64::MAX)).err().unwrap().to_string();
-    assert!(error.starts_with(&format!("{name}, line 3: record 3 was altered")), "{error}");
+    assert!(error.starts_with(&format!("{}, line 3: record 3 was altered", path.display())), "{error}");
 }
 
 fn fault_after(change: impl FnOnce(&mut Vec<&str>)) -> (u64, Fault) {

@@ -50,7 +50,7 @@ const FILE: &[Mistake] = &[
             fs::create_dir(shop.path("passportd.toml")).unwrap();
         },
         code: CONFIG,
-        says: &["/passportd.toml: is not a regular file"],
+        says: &["/passportd.toml: is not a regular file; move it away, and write one"],
     },
     Mistake {
         what: "not TOML",

@@ -113,7 +113,11 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:slot-id=1"),
         code: CONFIG,
-        says: &["names neither a token label nor a serial number", "set hsm.uri to pkcs11:token=LABEL"],
+        says: &[
+            "/passportd.toml:",
+            "`hsm.uri`: the URI must say which token",
+            "slots are renumbered when tokens change",
+        ],
     },
     Mistake {
         what: "not a URI",
@@ -129,7 +133,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:object=x"),
         code: CONFIG,
-        says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token: `token=`, `serial=` or `slot-id=`"],
+        says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token, by `token=` or `serial=`"],
     },
     Mistake {
         what: "an attribute that RFC 7512 does not know",
@@ -281,7 +285,7 @@ const FILES: &[Mistake] = &[
             put(&path, &text.replacen("\"layout\": 1", "\"layout\": 2", 1));
         },
         code: CONFIG,
-        says: &["/state/keys.json: layout 2 is not 1, the one that this version knows", "never edit it"],
+        says: &["/state/keys.json: layout 2 is not the one that this version knows", "use the passportd that wrote it"],
     },
     Mistake {
         what: "others may read the list of keys",
@@ -289,7 +293,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("state/keys.json"), 0o644),
         code: CONFIG,
-        says: &["/state/keys.json: ", "mode 0644"],
+        says: &["/state/keys.json: ", "mode 0644; it must be a file of uid ", "chmod 0600"],
     },
     Mistake {
         what: "the token's store is not there",

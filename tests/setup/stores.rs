@@ -36,7 +36,8 @@ const LEDGER: &[Mistake] = &[
         },
         code: CONFIG,
         says: &[
-            "audit ledger",
+            "audit ledger: /",
+            "/ledger/0000000000",
             ".jsonl, line ",
             "was altered",
             "is not repaired: copy the directory away",
@@ -49,7 +50,12 @@ const LEDGER: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(newest_segment(shop)).unwrap(),
         code: CONFIG,
-        says: &["the ledger ends at record 0", "Restore the ledger that belongs to this state"],
+        says: &[
+            "[audit] dir /",
+            "/ledger, [state] path /",
+            "the ledger ends at record 0",
+            "Restore the ledger that belongs to this state",
+        ],
     },
     Mistake {
         what: "something else in the ledger's directory",

@@ -24,7 +24,8 @@ use super::text::plain;
 use facts::Facts;
 
 /// What to do where nothing serves.
-const START: &str = "start it: systemctl start passportd.target (without systemd: passportd run); if it ends, journalctl -u 'passportd*' says why";
+const START: &str = "start it: systemctl start passportd.target (without systemd: passportd run); if it ends, \
+                     journalctl -u 'passportd*' says why";
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
