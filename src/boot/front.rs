@@ -172,8 +172,8 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;
     store.check_against_ledger(seq).map_err(|error| {
-        let (ledger, state) = (config.audit.dir.clone(), config.state.path.clone());
-        BootError::Apart { ledger, state, error }
+        let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
+        BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
     })?;
     Ok((audit, store))
 }

@@ -9,7 +9,6 @@ mod logging;
 mod run;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -57,8 +56,8 @@ pub enum BootError {
     Audit(#[from] AuditError),
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("[audit] dir {}, [state] path {}: {error}", ledger.display(), state.display())]
-    Apart { ledger: PathBuf, state: PathBuf, error: StateError },
+    #[error("{places}: {error}")]
+    Apart { places: String, error: StateError },
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error("[hsm] pin_file: {0}")]
