@@ -115,8 +115,8 @@ const TOKEN: &[Mistake] = &[
         code: CONFIG,
         says: &[
             "/passportd.toml:",
-            "`hsm.uri`: the URI must say which token",
-            "slots are renumbered when tokens change",
+            "`hsm.uri`: `slot-id` is not used: a token is chosen by `token` and `serial`",
+            "slots are renumbered when tokens are made",
         ],
     },
     Mistake {
@@ -131,9 +131,9 @@ const TOKEN: &[Mistake] = &[
         what: "a URI that does not say which token",
         role: "signer",
         by: By::Tester,
-        spoil: |shop| set(shop, "hsm.uri", "pkcs11:object=x"),
+        spoil: |shop| set(shop, "hsm.uri", "pkcs11:model=SoftHSM%20v2"),
         code: CONFIG,
-        says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token, by `token=` or `serial=`"],
+        says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token: `token=` or `serial=`"],
     },
     Mistake {
         what: "an attribute that RFC 7512 does not know",

@@ -31,13 +31,13 @@ Examples:
   passportctl status";
 
 const DOCTOR: &str = "\
+Looks at configuration, policy, accounts, sockets, module, PIN, state, ledger, metrics, clock, versions and kernel, and
+changes nothing. What this user may not look at is skipped; root sees everything. Exits 1 if a check fails.
+
 Examples:
   passportctl doctor
   passportctl doctor --config /etc/passportd/passportd.toml
-  passportctl doctor --output json | jq '.checks[] | select(.status != \"ok\")'
-
-Looks at configuration, policy, accounts, sockets, module, PIN, state, ledger, metrics, clock, versions and kernel, and
-changes nothing. What this user may not look at is skipped; root sees everything. Exits 1 if a check fails.";
+  passportctl doctor --output json | jq '.checks[] | select(.status != \"ok\")'";
 
 /// Asks passportd for passports and verdicts, operates it, and looks after its keys.
 #[derive(Debug, Parser)]
