@@ -158,10 +158,12 @@ async fn connect<R: Answer>(options: &Options) -> Result<Live<R>, ClientError> {
     let mut framed = Framed::new(stream, codec());
     let mut hello = Vec::new();
     encode_frame(&Hello { wire: WIRE_VERSION, client: &options.name }, &mut hello)?;
-    framed.send(body(hello)).await.map_err(fail)?;
-    let greeting = match framed.next().await {
-        Some(greeting) => greeting.map_err(fail)?,
-        None => return Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without a greeting"))),
+    // A daemon without a place says so and closes before it reads, so a write that fails is no reason not to listen.
+    let sent = framed.send(body(hello)).await;
+    let greeting = match (framed.next().await, sent) {
+        (Some(Ok(greeting)), _) => greeting,
+        (_, Err(error)) | (Some(Err(error)), _) => return Err(fail(error)),
+        (None, Ok(())) => return Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, "closed without a greeting"))),
     };
     match decode::<Greeting>(&greeting)? {
         Greeting::Refused(problem) => Err(ClientError::Problem(problem)),
@@ -334,6 +336,25 @@ mod tests {
         });
         for one in asked.collect::<Vec<_>>() {
             assert!(matches!(one.await.unwrap(), Ok(ServiceOk::Issued(_))));
+        }
+    }
+
+    /// A daemon without a place says so and closes before it reads a byte (WIRE.md §4).
+    #[tokio::test]
+    async fn a_refusal_is_heard_though_hello_could_not_be_written() {
+        // Whether Hello is still written is left to chance.
+        for _ in 0..32 {
+            let dir = tempfile::tempdir().unwrap();
+            let socket = dir.path().join("s");
+            let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+            let daemon = std::thread::spawn(move || {
+                let mut refusal = Vec::new();
+                encode_frame(&Greeting::Refused(Problem::new(crate::wire::Code::Busy)), &mut refusal).unwrap();
+                io::Write::write_all(&mut listener.accept().unwrap().0, &refusal).unwrap();
+            });
+            let refused = shared(socket).welcome().await.unwrap_err();
+            assert_eq!(refused.code(), Some(crate::wire::Code::Busy), "{refused:?}");
+            daemon.join().unwrap();
         }
     }
 
