@@ -36,8 +36,12 @@ impl Context<'_> {
 
     /// A client of the admins' socket.
     pub(super) async fn admin(&self) -> Result<AdminClient, CliError> {
-        let socket = self.place(self.global.admin_socket.as_deref(), |config| &config.server.admin_socket)?;
-        Ok(AdminClient::connect(self.options(socket)).await?)
+        Ok(AdminClient::connect(self.options(self.admin_socket()?)).await?)
+    }
+
+    /// The admins' socket.
+    pub(super) fn admin_socket(&self) -> Result<PathBuf, CliError> {
+        self.place(self.global.admin_socket.as_deref(), |config| &config.server.admin_socket)
     }
 
     /// The ceremony's socket.

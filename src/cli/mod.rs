@@ -11,7 +11,7 @@
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
 //! | [`doctor`] | everything that can be set up wrong, with and without the daemon |
-//! | [`smoke`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
+//! | [`smoke`], [`conformance`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
 //!
 //! Answers go to stdout, everything else to stderr; the exit code is [`Exit`].
 
@@ -21,6 +21,7 @@ mod attestation;
 mod bench;
 mod ceremony;
 mod config;
+mod conformance;
 mod context;
 mod doctor;
 mod environment;
@@ -127,6 +128,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,
         Command::Smoke(smoke) => smoke::run(context, smoke).await,
+        Command::Conformance(conformance) => conformance::run(context, conformance).await,
         Command::Bench(bench) => bench::run(context, bench).await,
         Command::Completions(args::Completions { shell }) => {
             let mut script = Vec::new();

@@ -1,5 +1,6 @@
 //! The command line: every command, its options and its help. Nothing is decided here.
 
+mod conformance;
 mod operate;
 mod service;
 
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(super) use conformance::{Conformance, Via};
 pub(super) use operate::{
     Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand,
     Pin, PolicyCommand, Smoke,
@@ -158,6 +160,8 @@ pub(super) enum Command {
     Doctor,
     /// Tries a running daemon: issue, verify, keys, refusals, counters
     Smoke(Smoke),
+    /// Holds a running daemon against docs/WIRE.md, case by case
+    Conformance(Conformance),
     /// Measures a running daemon
     Bench(Bench),
     /// Prints a completion script for a shell

@@ -1,0 +1,95 @@
+//! `conformance`: a running daemon held against `docs/WIRE.md`, by cases that are data.
+//!
+//! `tests/conformance` holds the cases and says how they are written; the Python client runs the same
+//! (`clients/python/conformance.py`). What a case needs that this daemon's policy does not give makes it skipped, with the
+//! reason; the exit code counts failures alone.
+
+mod case;
+mod line;
+mod matching;
+mod messages;
+mod run;
+mod suite;
+mod survey;
+mod values;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::args::Conformance;
+use super::context::Context;
+use super::error::{CliError, Exit};
+use super::text::plain;
+use line::Door;
+use run::{Outcome, Runner};
+use survey::Survey;
+
+pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Result<Exit, CliError> {
+    let cases = match &options.cases {
+        Some(dir) => suite::of_directory(dir)?,
+        None => suite::embedded()?,
+    };
+    let cases = suite::only(cases, &options.only)?;
+    let survey = Survey::take(context, &options).await?;
+    let runner = Runner {
+        doors: doors(context, &options)?,
+        survey,
+        disruptive: options.disruptive,
+        via: options.via,
+        patience: context.global.timeout,
+        max_wait: options.max_wait,
+    };
+    let mut report = Report::default();
+    for case in &cases {
+        let outcome = runner.run(case).await;
+        report.take(context, &case.name, &case.shows, outcome)?;
+    }
+    report.end(context)
+}
+
+fn doors(context: &Context<'_>, options: &Conformance) -> Result<BTreeMap<String, Door>, CliError> {
+    let more = options.door.iter().map(|(name, path)| (name.clone(), Door { path: path.clone(), admin: false }));
+    let mut doors: BTreeMap<_, _> = more.collect();
+    doors.insert("service".to_owned(), Door { path: context.socket()?, admin: false });
+    doors.insert("admin".to_owned(), Door { path: context.admin_socket()?, admin: true });
+    Ok(doors)
+}
+
+/// The cases so far; each is shown when it is done.
+#[derive(Default)]
+struct Report {
+    cases: Vec<Value>,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Report {
+    fn take(&mut self, context: &mut Context<'_>, name: &str, shows: &str, outcome: Outcome) -> Result<(), CliError> {
+        let (count, word, mark, detail) = match outcome {
+            Outcome::Ok => (&mut self.passed, "ok", context.out.mark(true), String::new()),
+            Outcome::Fail(why) => (&mut self.failed, "fail", context.out.mark(false), why),
+            Outcome::Skipped(why) => (&mut self.skipped, "skipped", "skip", why),
+        };
+        *count += 1;
+        if context.out.is_json() {
+            self.cases.push(json!({"name": name, "shows": shows, "outcome": word, "detail": detail}));
+            return Ok(());
+        }
+        let detail = if detail.is_empty() { detail } else { format!(": {}", plain(&detail)) };
+        context.out.line(&format!("{mark} {}{detail}", plain(name)))
+    }
+
+    fn end(self, context: &mut Context<'_>) -> Result<Exit, CliError> {
+        let Self { cases, passed, failed, skipped } = self;
+        if context.out.is_json() {
+            let document =
+                json!({"ok": failed == 0, "passed": passed, "failed": failed, "skipped": skipped, "cases": cases});
+            context.out.json(&document)?;
+        } else {
+            context.out.line(&format!("{passed} ok, {failed} failed, {skipped} skipped"))?;
+        }
+        Ok(if failed == 0 { Exit::Ok } else { Exit::Failed })
+    }
+}

@@ -1,0 +1,157 @@
+//! What the daemon and its policy give this user: what cases may need, and the names that they start with.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::messages::{admin_ok, greeting, service_ok};
+use super::values::Names;
+use crate::cli::args::Conformance;
+use crate::cli::context::Context;
+use crate::cli::error::CliError;
+use crate::client::{Client, ClientError};
+use crate::config::Config;
+use crate::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp};
+
+/// Templates that are tried; each costs a passport.
+const MAX_TEMPLATES: usize = 16;
+
+/// See the module.
+pub(super) struct Survey {
+    /// The names that every case starts with.
+    pub(super) names: Names,
+    /// Why a need is not met; what is not in here is.
+    lacking: BTreeMap<&'static str, String>,
+}
+
+impl Survey {
+    /// Asks the daemon.
+    pub(super) async fn take(context: &Context<'_>, options: &Conformance) -> Result<Self, CliError> {
+        let client = context.client().await?;
+        let mut survey = Self { names: Names::new(), lacking: BTreeMap::new() };
+        let skew = match options.clock_skew {
+            Some(seconds) => u64::from(seconds),
+            None if context.global.config.is_some() => context.configuration()?.config.passport.clock_skew_s,
+            None => Config::default().passport.clock_skew_s,
+        };
+        survey.bind("skew_s", skew);
+        survey.bind("sub", options.sub.as_str());
+        let welcome = greeting(Greeting::Welcome(client.welcome().await?));
+        survey.bind("welcome", welcome.get("welcome").cloned().unwrap_or_default());
+        let identity = service_ok(client.ask([0; 16], ServiceOp::WhoAmI).await?);
+        survey.bind("me", identity.get("WhoAmI").cloned().unwrap_or_default());
+        match admin(context).await {
+            Ok(identity) => survey.bind("admin", identity.get("WhoAmI").cloned().unwrap_or_default()),
+            Err(error) => survey.lack("admin", format!("the admin socket: {error}")),
+        }
+        survey.try_templates(&client, options).await?;
+        Ok(survey)
+    }
+
+    fn bind(&mut self, name: &str, value: impl Into<Value>) {
+        self.names.insert(name.to_owned(), value.into());
+    }
+
+    fn lack(&mut self, what: &'static str, why: impl Into<String>) {
+        self.lacking.insert(what, why.into());
+    }
+
+    /// Why a need is not met, if it is not. An error is a mistake in the data.
+    pub(super) fn lacks(&self, need: &str) -> Result<Option<String>, String> {
+        if ["passport", "other_aud", "keyless", "admin"].contains(&need) {
+            return Ok(self.lacking.get(need).cloned());
+        }
+        let (name, operation) = match need.split_once('.') {
+            Some(("service", operation)) => ("me", operation),
+            Some(("admin", operation)) => ("admin", operation),
+            _ => return Err(format!("there is no need {need:?}")),
+        };
+        if let (Some(why), "admin") = (self.lacking.get(name), name) {
+            return Ok(Some(why.clone()));
+        }
+        let granted = self.names.get(name).and_then(|identity| identity.get("operations")?.as_array());
+        let there = granted.is_some_and(|operations| operations.iter().any(|one| one == operation));
+        Ok((!there).then(|| format!("the policy does not allow this user `{operation}` there")))
+    }
+
+    fn list(&self, member: &str) -> Vec<String> {
+        let items = self.names.get("me").and_then(|me| me.get(member)?.as_array());
+        items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
+    /// Finds a template to issue by and an audience to verify as, and one without a key.
+    async fn try_templates(&mut self, client: &Client, options: &Conformance) -> Result<(), CliError> {
+        let audiences = self.list("audiences");
+        let mut templates = options.template.iter().cloned().collect::<Vec<_>>();
+        templates.extend(self.list("templates").into_iter().filter(|name| Some(name) != options.template.as_ref()));
+        let mut why = "the policy grants this user no template".to_owned();
+        for template in templates.iter().take(MAX_TEMPLATES) {
+            match issue(client, template, &options.sub, &audiences).await? {
+                Ok(sample) if !self.names.contains_key("template") => {
+                    match audiences.iter().find(|aud| of(&sample, "aud").contains(aud)) {
+                        Some(aud) => self.settle(template, aud, &audiences, sample),
+                        None => {
+                            why = format!("a passport by {template:?} is for no audience that this user verifies as");
+                        }
+                    }
+                }
+                Err(problem) if problem.code == Code::NotReady => self.bind("keyless", template.as_str()),
+                Err(problem) if !self.names.contains_key("template") => {
+                    why = format!("template {template:?}: {}: {}", problem.code, problem.message);
+                }
+                _ => {}
+            }
+        }
+        if !self.names.contains_key("template") {
+            self.lack("passport", why.clone());
+            self.lack("other_aud", why);
+        }
+        if !self.names.contains_key("keyless") {
+            self.lack("keyless", "every template of this user has a key");
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self, template: &str, aud: &str, audiences: &[String], sample: Value) {
+        match audiences.iter().find(|other| !of(&sample, "aud").contains(other)) {
+            Some(other) => self.bind("other_aud", other.as_str()),
+            None => self.lack("other_aud", "this user may verify as no audience that the passports are not for"),
+        }
+        self.bind("template", template);
+        self.bind("aud", aud);
+        self.bind("sample", sample);
+    }
+}
+
+/// A list of texts among the claims.
+fn of(sample: &Value, claim: &str) -> Vec<String> {
+    let items = sample.pointer("/claims").and_then(|claims| claims.get(claim)?.as_array());
+    items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+async fn admin(context: &Context<'_>) -> Result<Value, CliError> {
+    Ok(admin_ok(context.admin().await?.ask(AdminOp::WhoAmI).await?))
+}
+
+/// A passport by a template, for its own audience or else for the first that we verify as.
+async fn issue(
+    client: &Client,
+    template: &str,
+    sub: &str,
+    audiences: &[String],
+) -> Result<Result<Value, Problem>, CliError> {
+    let mut last = Problem::new(Code::BadAud);
+    for aud in [Vec::new(), audiences.iter().take(1).map(String::as_str).collect()] {
+        let spec = IssueSpec { template, sub, aud, ..IssueSpec::default() };
+        match client.ask([0; 16], ServiceOp::Issue(spec)).await {
+            Ok(ok @ ServiceOk::Issued(_)) => {
+                return Ok(Ok(service_ok(ok).get("Issued").cloned().unwrap_or_else(|| json!({}))));
+            }
+            Ok(_) => return Err(ClientError::WrongAnswer.into()),
+            Err(ClientError::Problem(problem)) if problem.code == Code::BadAud => last = problem,
+            Err(ClientError::Problem(problem)) => return Ok(Err(problem)),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Ok(Err(last))
+}
