@@ -8,13 +8,16 @@ mod liar;
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
 use liar::Liar;
-use support::{House, Options, ledger, skipped};
+use support::process::signal;
+use support::{House, Options, eventually, ledger, skipped};
 
 /// Everything for whoever comes through the main socket, and what `tests/conformance/README.md` says of the others. The
 /// template `keyless` is for a purpose that has no key.
@@ -224,6 +227,27 @@ fn a_daemon_that_lies_is_found_out_by_name() {
     for ((name, why), (expected, reason)) in failed.iter().zip(expected) {
         assert!(*name == expected && why.starts_with(reason), "{name}: {why}\nexpected of {expected}: {reason}");
     }
+}
+
+#[test]
+fn an_interrupted_suite_leaves_the_daemon_as_it_was() {
+    let house = furnished();
+    let dir = tempfile::tempdir().unwrap();
+    let case = r#"{"about": "", "cases": [{"name": "long", "shows": "", "disruptive": true,
+        "steps": [{"on": "admin", "send": {"op": {"PauseIssue": {"reason": "long"}}}, "expect": {"ok": {"Done": {}}}},
+                  {"wait_s": 60, "send": {"op": {"Ping": {}}}, "expect": {"ok": {"Pong": {}}}}],
+        "finally": [{"on": "admin", "send": {"op": {"ResumeIssue": {}}}, "expect": {"ok": {"Done": {}}}}]}]}"#;
+    std::fs::write(dir.path().join("long.json"), case).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+    command.env_clear().arg("conformance");
+    let command = &mut told(command, &house, &house.socket());
+    command.args(["--disruptive", "--max-wait", "60", "--cases"]).arg(dir.path());
+    let tool = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("issuing is paused", Duration::from_secs(10), || (!house.health().issue_ready).then_some(()));
+    signal(i32::try_from(tool.id()).unwrap(), Signal::SIGINT);
+    let output = tool.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(1), "passportctl: long: interrupted\n"));
+    assert!(house.health().issue_ready);
 }
 
 #[test]

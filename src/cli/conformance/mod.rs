@@ -22,7 +22,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::text::plain;
 use line::Door;
-use run::{Outcome, Runner};
+use run::{Interruption, Outcome, Runner};
 use survey::Survey;
 
 pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Result<Exit, CliError> {
@@ -40,9 +40,11 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
         patience: context.global.timeout,
         max_wait: options.max_wait,
     };
+    let watched = Interruption::watched();
+    let mut interruption = watched.map_err(|error| CliError::Failed(format!("can't watch for signals: {error}")))?;
     let mut report = Report::default();
     for case in &cases {
-        let outcome = runner.run(case).await;
+        let outcome = runner.run(case, &mut interruption).await;
         report.take(context, &case.name, &case.shows, outcome)?;
     }
     report.end(context)
@@ -71,6 +73,7 @@ impl Report {
             Outcome::Ok => (&mut self.passed, "ok", context.out.mark(true), String::new()),
             Outcome::Fail(why) => (&mut self.failed, "fail", context.out.mark(false), why),
             Outcome::Skipped(why) => (&mut self.skipped, "skipped", "skip", why),
+            Outcome::Interrupted(why) => return Err(CliError::Failed(format!("{name}: {why}"))),
         };
         *count += 1;
         if context.out.is_json() {

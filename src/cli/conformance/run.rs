@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::case::{Case, Message, Step};
 use super::line::{Door, Frames, Library};
@@ -27,6 +28,31 @@ pub(super) enum Outcome {
     Fail(String),
     /// Not run, and why.
     Skipped(String),
+    /// A signal came. What the case had changed is undone, unless this says otherwise.
+    Interrupted(String),
+}
+
+/// The signals that end the suite: whatever they meet, a daemon must not be left paused.
+pub(super) struct Interruption {
+    signals: [Signal; 3],
+}
+
+impl Interruption {
+    /// From now on.
+    pub(super) fn watched() -> std::io::Result<Self> {
+        let [interrupt, terminate, hangup] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+        Ok(Self { signals: [interrupt?, terminate?, hangup?] })
+    }
+
+    async fn comes(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// What all cases have in common.
@@ -55,7 +81,7 @@ struct Course<'r> {
 
 impl Runner {
     /// Runs one case, unless something that it needs is not there.
-    pub(super) async fn run(&self, case: &Case) -> Outcome {
+    pub(super) async fn run(&self, case: &Case, interruption: &mut Interruption) -> Outcome {
         match self.hindrance(case) {
             Ok(None) => {}
             Ok(Some(why)) => return Outcome::Skipped(why),
@@ -64,16 +90,19 @@ impl Runner {
         let mut names = self.survey.names.clone();
         names.insert("now".to_owned(), Moment::now().unix().into());
         let mut course = Course { runner: self, case, names, lines: BTreeMap::new() };
-        let mut result = course.steps(&case.steps, "step").await;
-        if result.is_ok() {
-            result = course.settle().await;
-        }
+        let result = tokio::select! {
+            biased;
+            () = interruption.comes() => None,
+            result = course.run() => Some(result),
+        };
         // On connections of their own: a failed step may have left replies behind on the others.
         course.lines.clear();
         let mended = course.steps(&case.finally, "finally").await;
-        match result.and(mended) {
-            Ok(()) => Outcome::Ok,
-            Err(why) => Outcome::Fail(why),
+        match (result, mended) {
+            (Some(Ok(())), Ok(())) => Outcome::Ok,
+            (Some(Err(why)), _) | (Some(Ok(())), Err(why)) => Outcome::Fail(why),
+            (None, Ok(())) => Outcome::Interrupted("interrupted".to_owned()),
+            (None, Err(why)) => Outcome::Interrupted(format!("interrupted, and what it changed may be left so: {why}")),
         }
     }
 
@@ -111,6 +140,11 @@ fn seconds(wait: &Value, names: &Names) -> Result<u64, String> {
 }
 
 impl Course<'_> {
+    async fn run(&mut self) -> Result<(), String> {
+        self.steps(&self.case.steps, "step").await?;
+        self.settle().await
+    }
+
     async fn steps(&mut self, steps: &[Step], kind: &str) -> Result<(), String> {
         for (index, step) in steps.iter().enumerate() {
             self.step(step).await.map_err(|why| format!("{kind} {}: {why}", index + 1))?;
