@@ -7,6 +7,7 @@ mod liar;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -227,6 +228,13 @@ fn a_daemon_that_lies_is_found_out_by_name() {
     for ((name, why), (expected, reason)) in failed.iter().zip(expected) {
         assert!(*name == expected && why.starts_with(reason), "{name}: {why}\nexpected of {expected}: {reason}");
     }
+    let Some(python) = python() else { return };
+    let output = told(python, &house, liar.socket()).output().unwrap();
+    let said = text(&output.stdout);
+    let failed: BTreeSet<_> = said.lines().filter_map(|line| line.strip_prefix("FAIL ")?.split(':').next()).collect();
+    // A client passes over a reply that nobody waits for.
+    let expected = expected.into_iter().map(|(name, _)| name).filter(|name| *name != "keys-not-modified");
+    assert_eq!((output.status.code(), failed), (Some(1), expected.collect()), "{said}");
 }
 
 #[test]

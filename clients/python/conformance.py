@@ -3,8 +3,8 @@
 
     python3 conformance.py --socket /run/passportd/passportd.sock --admin-socket /run/passportd/admin.sock
 
-tests/conformance/README.md specifies the cases. Plain requests go through `Client` and `AdminClient`; bytes that no client
-sends, through a socket of this file's own and the codecs of passportd.py. One line a case; exit code 1 if any fails.
+tests/conformance/README.md specifies the cases. Plain requests go through `Client` and `AdminClient`; bytes that no
+client sends, through a socket of this file's own and the codecs of passportd.py. One line a case; exit code 1 if any fails.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ class Comparison:
                 if found:
                     self.compare(one, there, f"{path}.{key}")
                 elif not (isinstance(one, dict) and "$absent" in one):
-                    self.differs(quoted(one), "nothing", f"{path}.{key}")
+                    came = f"came nothing there: {quoted(actual)}"
+                    raise Wrong(f"{path}.{key}".lstrip(".") + f": expected {quoted(one)}, {came}")
         elif isinstance(expected, list) and isinstance(actual, list):
             if len(expected) != len(actual):
                 self.differs(f"{len(expected)} items", f"{len(actual)} items", path)

@@ -265,3 +265,51 @@ impl Library {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: Value) -> Result<Vec<u8>, String> {
+        bytes(&serde_json::from_value(value).map_err(|error| error.to_string())?)
+    }
+
+    #[test]
+    fn bytes_are_hex_repeated_and_joined() {
+        assert_eq!(read(json!("01 0a\nff")), Ok(vec![1, 10, 255]));
+        assert_eq!(read(json!(["01", {"hex": "0203", "times": 2}, []])), Ok(vec![1, 2, 3, 2, 3]));
+        let too_much = json!({"hex": "00", "times": 2 * MAX_FRAME + 1});
+        for bad in [json!("0"), json!("0G"), json!("FF"), json!(1), json!({"hex": "00"}), too_much] {
+            assert!(read(bad.clone()).is_err(), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_is_whole_or_the_end_or_an_error() {
+        let answers: [(&[u8], Result<Option<Vec<u8>>, &str>); 4] = [
+            (&[0, 0, 0, 1, 9], Ok(Some(vec![9]))),
+            (&[], Ok(None)),
+            (&[0, 0, 0, 2, 9], Err("cut short")),
+            (&[0, 0x10, 0, 1], Err("max_frame")),
+        ];
+        for (sent, expected) in answers {
+            let (mut daemon, here) = UnixStream::pair().unwrap();
+            daemon.write_all(sent).await.unwrap();
+            drop(daemon);
+            match (frame(&mut here.into_split().0).await, expected) {
+                (Ok(body), Ok(expected)) => assert_eq!(body, expected),
+                (Err(why), Err(word)) => assert!(why.contains(word), "{why}"),
+                (came, expected) => panic!("{came:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_in_the_place_of_a_greeting_is_none_and_the_other_way_round() {
+        let mut reply = Vec::new();
+        encode_frame(&Reply { id: 1, result: Ok(crate::wire::ServiceOk::Pong) }, &mut reply).unwrap();
+        let body = &reply[HEADER..];
+        assert!(message(body, false, &mut false).is_err());
+        assert_eq!(message(body, false, &mut true), Ok(json!({"id": 1, "ok": {"Pong": {}}})));
+    }
+}

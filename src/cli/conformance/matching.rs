@@ -35,8 +35,12 @@ impl Place<'_> {
     }
 
     fn differs(&self, expected: &str, actual: &Value) -> Result<(), String> {
+        Err(self.says(expected, &quoted(actual)))
+    }
+
+    fn says(&self, expected: &str, came: &str) -> String {
         let place = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-        Err(format!("{place}expected {expected}, came {}", quoted(actual)))
+        format!("{place}expected {expected}, came {came}")
     }
 
     fn compare(&self, expected: &Value, actual: &Value) -> Result<(), String> {
@@ -54,7 +58,7 @@ impl Place<'_> {
                 match at(actual, key) {
                     Some(value) => there.compare(one, value),
                     None if one.get("$absent").is_some() => Ok(()),
-                    None => there.differs(&quoted(one), &"nothing".into()),
+                    None => Err(there.says(&quoted(one), &format!("nothing there: {}", quoted(actual)))),
                 }
             }),
             (Value::Array(wanted), Value::Array(there)) if wanted.len() == there.len() => {
@@ -62,7 +66,7 @@ impl Place<'_> {
                 pairs.try_for_each(|(index, (wanted, there))| self.within(index).compare(wanted, there))
             }
             (Value::Array(wanted), Value::Array(there)) => {
-                self.differs(&format!("{} items", wanted.len()), &format!("{} items", there.len()).into())
+                Err(self.says(&format!("{} items", wanted.len()), &format!("{} items", there.len())))
             }
             _ => self.equal(&evaluate(expected, self.names)?, actual),
         }
@@ -175,11 +179,14 @@ mod tests {
         assert_eq!(compared(&json!({"a.b.0": 1}), &json!({"a": {"b": [1]}})), Ok(()));
         assert_eq!(
             compared(&json!({"a": [1]}), &json!({"a": [1, 2]})).unwrap_err(),
-            "a: expected 1 items, came \"2 items\""
+            "a: expected 1 items, came 2 items"
         );
         assert_eq!(compared(&json!({"a": "$reply.b", "c": {"$absent": true}}), &json!({"a": 1, "b": 1})), Ok(()));
         assert!(compared(&json!({"a": {"$absent": true}}), &json!({"a": null})).is_err());
-        assert_eq!(compared(&json!({"a": null}), &json!({"b": 1})).unwrap_err(), "a: expected null, came \"nothing\"");
+        assert_eq!(
+            compared(&json!({"a": null}), &json!({"b": 1})).unwrap_err(),
+            "a: expected null, came nothing there: {\"b\":1}"
+        );
         assert_eq!(
             compared(&json!({"a": [1, {"b": "x"}]}), &json!({"a": [1, {"b": "y"}]})).unwrap_err(),
             "a.1.b: expected \"x\", came \"y\""
