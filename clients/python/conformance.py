@@ -4,7 +4,7 @@
     python3 conformance.py --socket /run/passportd/passportd.sock --admin-socket /run/passportd/admin.sock
 
 tests/conformance/README.md specifies the cases. Plain requests go through `Client` and `AdminClient`; bytes that no
-client sends, through a socket of this file's own and the codecs of passportd.py. One line a case; exit code 1 if any fails.
+client sends, through a socket of its own and the codecs of passportd.py. One line a case; exit code 1 if any fails.
 """
 
 from __future__ import annotations

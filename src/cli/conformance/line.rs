@@ -286,21 +286,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_is_whole_or_the_end_or_an_error() {
-        let answers: [(&[u8], Result<Option<Vec<u8>>, &str>); 4] = [
-            (&[0, 0, 0, 1, 9], Ok(Some(vec![9]))),
-            (&[], Ok(None)),
-            (&[0, 0, 0, 2, 9], Err("cut short")),
-            (&[0, 0x10, 0, 1], Err("max_frame")),
-        ];
-        for (sent, expected) in answers {
+        for (sent, came) in [
+            (&[0, 0, 0, 1, 9][..], "Ok(Some([9]))"),
+            (&[], "Ok(None)"),
+            (&[0, 0, 0, 2, 9], "Err(\"a frame that is cut short: "),
+            (&[0, 0x10, 0, 1], "Err(\"the daemon announces a body of 1048577 bytes; "),
+        ] {
             let (mut daemon, here) = UnixStream::pair().unwrap();
             daemon.write_all(sent).await.unwrap();
             drop(daemon);
-            match (frame(&mut here.into_split().0).await, expected) {
-                (Ok(body), Ok(expected)) => assert_eq!(body, expected),
-                (Err(why), Err(word)) => assert!(why.contains(word), "{why}"),
-                (came, expected) => panic!("{came:?}, not {expected:?}"),
-            }
+            let read = format!("{:?}", frame(&mut here.into_split().0).await);
+            assert!(read.starts_with(came), "{read}");
         }
     }
 
