@@ -21,6 +21,7 @@ use super::args::Conformance;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::text::plain;
+use crate::clock::Moment;
 use line::Door;
 use run::{Interruption, Outcome, Runner};
 use survey::Survey;
@@ -44,7 +45,7 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
     let mut interruption = watched.map_err(|error| CliError::Failed(format!("can't watch for signals: {error}")))?;
     let mut report = Report::default();
     for case in &cases {
-        let outcome = runner.run(case, &mut interruption).await;
+        let outcome = runner.run(case, Moment::now(), &mut interruption).await;
         report.take(context, &case.name, &case.shows, outcome)?;
     }
     report.end(context)

@@ -80,15 +80,15 @@ struct Course<'r> {
 }
 
 impl Runner {
-    /// Runs one case, unless something that it needs is not there.
-    pub(super) async fn run(&self, case: &Case, interruption: &mut Interruption) -> Outcome {
+    /// Runs one case, which begins at `now`, unless something that it needs is not there.
+    pub(super) async fn run(&self, case: &Case, now: Moment, interruption: &mut Interruption) -> Outcome {
         match self.hindrance(case) {
             Ok(None) => {}
             Ok(Some(why)) => return Outcome::Skipped(why),
             Err(mistake) => return Outcome::Fail(format!("the case is wrong: {mistake}")),
         }
         let mut names = self.survey.names.clone();
-        names.insert("now".to_owned(), Moment::now().unix().into());
+        names.insert("now".to_owned(), now.unix().into());
         let mut course = Course { runner: self, case, names, lines: BTreeMap::new() };
         let result = tokio::select! {
             biased;
