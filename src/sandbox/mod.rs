@@ -1,9 +1,9 @@
 //! What a role gives up before it starts a thread or reads a stranger's byte (DESIGN §4, in its order).
 //!
-//! [`enter`] is the only way in, so that no step can be forgotten or swapped: bounding set emptied (needs
-//! `CAP_SETPCAP`, so before the uid goes), groups and ids, verified, `no_new_privs`, not dumpable (reset by every
-//! change of credentials, so after them), Landlock. Each step is read back from the kernel before the next.
-//! All of it binds the calling thread or is inherited, hence "before any thread".
+//! Signals come first ([`heed_only`]), before a role can be told anything. Then [`enter`] is the only way in, so that no
+//! step can be forgotten or swapped: bounding set emptied (needs `CAP_SETPCAP`, so before the uid goes), groups and ids,
+//! verified, `no_new_privs`, not dumpable (reset by every change of credentials, so after them), Landlock. Each step is
+//! read back from the kernel before the next. All of it binds the calling thread or is inherited, hence "before any thread".
 
 mod confine;
 mod identity;
@@ -11,6 +11,7 @@ mod process;
 
 pub use confine::{Landlock, Level};
 pub use identity::Identity;
+pub use process::heed_only;
 
 use std::path::PathBuf;
 
@@ -124,7 +125,6 @@ pub fn enter(plan: &Plan) -> Result<Applied, SandboxError> {
 /// The steps, in their order. Apart from [`enter`] for the tests, whose harness runs in a thread.
 fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
     let mut notes = Vec::new();
-    process::clear_signal_mask()?;
     process::private_files()?;
     // What the new user may not be able to look up or open any more.
     let target = identity::resolve(plan, &mut notes)?;

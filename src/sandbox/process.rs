@@ -21,9 +21,41 @@ pub(super) fn threads() -> Result<usize, SandboxError> {
     Ok(tasks.count())
 }
 
-/// A mask that was inherited from whoever started us would hold back SIGTERM.
-pub(super) fn clear_signal_mask() -> Result<(), SandboxError> {
-    SigSet::empty().thread_set_mask().map_err(|errno| SandboxError::step("clear the signal mask", &errno))
+/// What no role holds back: faults, which can't be; the end of children; job control; a limit of CPU time.
+const NEVER_HELD: [Signal; 13] = [
+    Signal::SIGILL,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGBUS,
+    Signal::SIGFPE,
+    Signal::SIGSEGV,
+    Signal::SIGSYS,
+    Signal::SIGCHLD,
+    Signal::SIGCONT,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGXCPU,
+];
+
+/// Holds back every signal but `heeded` and those that none can hold back, for this thread and all that it starts: most of
+/// them end a process by default, and nobody means that by SIGUSR1, SIGPIPE or SIGALRM. A mask that was inherited, which
+/// could hold back SIGTERM, goes with it.
+///
+/// # Errors
+/// [`SandboxError::Step`], [`SandboxError::Unverified`].
+pub fn heed_only(heeded: &[Signal]) -> Result<(), SandboxError> {
+    const STEP: &str = "set the signal mask";
+    let mut held = SigSet::all();
+    NEVER_HELD.iter().chain(heeded).for_each(|signal| held.remove(*signal));
+    held.thread_set_mask().map_err(|errno| SandboxError::step(STEP, &errno))?;
+    let found = SigSet::thread_get_mask().map_err(|errno| SandboxError::step(STEP, &errno))?;
+    // The kernel never holds these two back.
+    let holdable = Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP));
+    match holdable.into_iter().find(|signal| found.contains(*signal) != held.contains(*signal)) {
+        None => Ok(()),
+        Some(other) => Err(SandboxError::Unverified { step: STEP, found: other.to_string() }),
+    }
 }
 
 /// New files are ours alone, and no core file is written. (A core that is piped to a helper ignores the limit; being
