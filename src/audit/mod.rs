@@ -154,6 +154,14 @@ impl Audit {
         self.ledger.queued()
     }
 
+    /// Completes once the ledger's thread has come by: `false` if it never will. Of one caller at a time.
+    pub async fn turn(&self) -> bool {
+        match self.ledger.turn() {
+            Ok(came_by) => came_by.await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
     /// Records made durable since the start.
     #[cfg(test)]
     pub(crate) fn recorded(&self) -> u64 {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::pace::Pace;
 use super::segments::{Segments, Volatile};
 use super::writer::Writer;
 use super::{Break, Head, LogError, Recovered, Seal};
@@ -18,34 +19,6 @@ pub const MAX_GROUP: usize = 1024;
 
 /// How long an error message is kept and recorded at most.
 const MAX_ERROR: usize = 200;
-
-/// The bounds of the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// Entries that may wait; more are refused with [`CommitError::Busy`]. An audit entry takes 0.5 KiB, 3 KiB at most.
-    pub max_queued: usize,
-    /// Once a commit has this many bytes, no further group joins it.
-    pub max_commit_bytes: usize,
-    /// The pause after a first failure, doubled after each further one …
-    pub retry_first: Duration,
-    /// … up to this: a full disk is noticed to have room again within it.
-    pub retry_max: Duration,
-    /// The longest that a producer waits. A disk that hangs in `fdatasync` never answers.
-    pub patience: Duration,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            max_queued: 8192,
-            max_commit_bytes: 1024 * 1024,
-            retry_first: Duration::from_millis(50),
-            retry_max: Duration::from_secs(2),
-            // A busy disk may take a second or two for a sync; clients give up after ten.
-            patience: Duration::from_secs(5),
-        }
-    }
-}
 
 /// Where a group ended up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +59,8 @@ struct Group<E> {
 
 enum Job<E> {
     Store(Group<E>),
+    /// To be answered when the thread comes by.
+    Turn(oneshot::Sender<()>),
     Close,
 }
 
@@ -155,8 +130,9 @@ impl<E: Send + 'static> Committer<E> {
             head: Mutex::new(writer.head),
             trouble: Mutex::new(None),
         });
-        // A group has at least one entry, so a queue of max_queued groups is never the first bound to be met.
-        let (jobs, inbox) = sync_channel(pace.max_queued.max(1));
+        // A group has at least one entry, so a queue of max_queued groups is never the first bound to be met; one place
+        // more is for a watchdog's question.
+        let (jobs, inbox) = sync_channel(pace.max_queued.saturating_add(1));
         let mut worker =
             Worker { inbox, shared: Arc::clone(&shared), writer, pace, retry: pace.retry_first, not_before: None };
         if worker.writer.gap.is_some() {
@@ -203,6 +179,19 @@ impl<E: Send + 'static> Committer<E> {
             Ok(answer) => answer.unwrap_or(Err(CommitError::Closed)),
             Err(_) => Err(CommitError::Unavailable(format!("no answer from the disk in {:?}", self.patience))),
         }
+    }
+
+    /// Asks the thread to show that it comes by: the receiver hears of it once what was handed in before has been settled,
+    /// well or not. For one watchdog, that waits for its answer before it asks again.
+    ///
+    /// # Errors
+    /// [`CommitError::Closed`], or [`CommitError::Busy`] when more than one asks.
+    pub fn turn(&self) -> Result<oneshot::Receiver<()>, CommitError> {
+        let (came_by, receiver) = oneshot::channel();
+        self.jobs.try_send(Job::Turn(came_by)).map(|()| receiver).map_err(|error| match error {
+            TrySendError::Full(_) => CommitError::Busy { waiting: self.max_queued, max: self.max_queued },
+            TrySendError::Disconnected(_) => CommitError::Closed,
+        })
     }
 
     /// Stores what has arrived, then ends the thread. Blocks; further groups are refused as [`CommitError::Closed`].
@@ -293,6 +282,8 @@ impl<S: Seal> Worker<S> {
                         break;
                     }
                 }
+                // A watchdog that no longer waits needs no answer.
+                Ok(Job::Turn(came_by)) => came_by.send(()).unwrap_or_default(),
                 Err(RecvTimeoutError::Timeout) => {
                     self.commit(None);
                 }
@@ -325,7 +316,7 @@ impl<S: Seal> Worker<S> {
         let waited = since.saturating_duration_since(self.shared.started).as_micros();
         self.shared.oldest.store(u64::try_from(waited).unwrap_or(u64::MAX).saturating_add(1), Relaxed);
         self.writer.begin();
-        let (mut sealed, mut stop, mut next) = (Vec::new(), false, first);
+        let (mut sealed, mut stop, mut next, mut came_by) = (Vec::new(), false, first, None);
         while let Some(group) = next {
             match self.writer.seal_group(&group.entries) {
                 Ok(heads) => sealed.push((group, heads)),
@@ -336,6 +327,11 @@ impl<S: Seal> Worker<S> {
             }
             next = match self.inbox.try_recv() {
                 Ok(Job::Store(group)) => Some(group),
+                Ok(Job::Turn(asked)) => {
+                    // Answered once this is stored; what comes after it makes the next commit.
+                    came_by = Some(asked);
+                    None
+                }
                 Ok(Job::Close) => {
                     stop = true;
                     None
@@ -346,6 +342,9 @@ impl<S: Seal> Worker<S> {
         let stored = self.writer.store();
         self.settle(sealed, stored);
         self.shared.oldest.store(0, Relaxed);
+        if let Some(came_by) = came_by {
+            came_by.send(()).unwrap_or_default();
+        }
         stop
     }
 

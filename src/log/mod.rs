@@ -11,6 +11,7 @@
 mod commit;
 mod dir;
 pub mod journal;
+mod pace;
 mod scan;
 mod segments;
 mod writer;
@@ -18,8 +19,9 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 
-pub use commit::{CommitError, Committer, MAX_GROUP, Pace, Receipt};
+pub use commit::{CommitError, Committer, MAX_GROUP, Receipt};
 pub use dir::{PidLock, PlaceError, remedy, require_private_dir, require_private_file};
+pub use pace::Pace;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile};
 

@@ -381,3 +381,19 @@ fn what_arrived_before_close_is_stored() {
     assert_eq!((last, log.head().seq), (Some(500), 500));
     assert!(log.commits() < 500, "commits are shared: {}", log.commits());
 }
+
+#[test]
+fn the_thread_comes_by_on_a_full_disk_and_not_on_one_that_does_not_answer() {
+    let disk = Disk::new();
+    let log = on(&disk, Pace { retry_first: Duration::from_secs(3600), ..Pace::default() });
+    let stuck = disk.0.lock().unwrap();
+    let told = log.submit(vec!["x".to_owned()]).unwrap();
+    wait_until("the thread is at the disk", || !log.lag().is_zero());
+    let mut turn = log.turn().unwrap();
+    assert!(turn.try_recv().is_err());
+    drop(stuck);
+    assert!(turn.blocking_recv().is_ok() && told.blocking_recv().unwrap().is_ok());
+    disk.set(Mood::Full);
+    put(&log, &["y"]).unwrap_err();
+    log.turn().unwrap().blocking_recv().unwrap();
+}
