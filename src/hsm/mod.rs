@@ -37,7 +37,7 @@ pub mod server;
 
 pub use error::HsmError;
 pub use guard::{Bounds, TenantBounds};
-pub use serve::{ExitReason, SignerPlan, run_signer};
+pub use serve::{ExitReason, Manager, SignerPlan, run_signer};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// All that the signer is given.
 pub struct SignerPlan {
@@ -28,25 +28,32 @@ pub struct SignerPlan {
     pub listener: UnixListener,
     /// The uid of the front; nobody else is served.
     pub front_uid: u32,
-    /// Called once the keys are read and connections are taken: `READY=1`.
-    pub ready: Box<dyn FnOnce() + Send>,
-    /// Called every [`ALIVE_EVERY`] from the main loop: `WATCHDOG=1`.
-    pub alive: Box<dyn FnMut() + Send>,
+    /// Who is told how it stands.
+    pub manager: Box<dyn Manager>,
     /// Called before this process ends itself by `abort`, to let the log be written.
     pub last_words: fn(),
 }
 
-/// How often [`SignerPlan::alive`] is called: half of a `WatchdogSec=` of 10 s, with room.
-pub const ALIVE_EVERY: Duration = Duration::from_secs(4);
+/// Who started the signer, and watches it: systemd, or nobody.
+pub trait Manager: Send {
+    /// The keys are read and connections are taken; says so and how many keys can be used.
+    fn ready(&self, usable_keys: usize);
+    /// How often it wants to hear [`Manager::alive`]; none if it does not watch.
+    fn watches(&self) -> Option<Duration>;
+    /// The main loop turns, and the pool answers within its time.
+    fn alive(&self);
+    /// The end has begun.
+    fn stopping(&self);
+}
 
 /// Why the signer ended well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitReason {
-    /// SIGTERM or SIGINT.
+    /// SIGTERM, SIGINT or SIGQUIT.
     Asked,
 }
 
-/// Runs until SIGTERM or SIGINT. Threads are started in here, so the sandbox must be entered before.
+/// Runs until SIGTERM, SIGINT or SIGQUIT. Threads are started in here, so the sandbox must be entered before.
 ///
 /// Ends the process itself, by `abort`, when a thread is still inside the module at the end: `exit` would run the
 /// module's destructors under it.
@@ -76,9 +83,10 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let token = Token { module, token, sessions, boot_id: random_id()? };
     let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, token));
     let door = Door::new(plan.listener, plan.front_uid)?;
-    (plan.ready)();
+    plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
-    let ended = serve(&door, &desk, &signals, &woken, plan.alive);
+    let ended = serve(&door, &desk, &signals, &woken, &*plan.manager, &|| pool.in_time(Instant::now()));
+    plan.manager.stopping();
     let quiet = pool.close();
     if let Some(error) = pool.lost() {
         if quiet || error.refused_pin() {
@@ -101,10 +109,15 @@ fn serve(
     desk: &Arc<Desk<Pkcs11Device>>,
     signals: &SignalFd,
     woken: &UnixStream,
-    mut alive: Box<dyn FnMut() + Send>,
+    manager: &dyn Manager,
+    in_time: &dyn Fn() -> bool,
 ) -> Result<ExitReason, HsmError> {
-    let pause = PollTimeout::try_from(ALIVE_EVERY).unwrap_or(PollTimeout::MAX);
+    let every = manager.watches();
+    let mut due = every.map(|every| Instant::now() + every);
     loop {
+        // Rounded up: a poll that ends too early would turn once more for nothing.
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let pause = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
         let mut polled = [
             PollFd::new(door.listener().as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -124,7 +137,16 @@ fn serve(
         if accept {
             door.accept(desk);
         }
-        alive();
+        let now = Instant::now();
+        if let (Some(at), Some(every)) = (due, every)
+            && now >= at
+        {
+            // A pool whose watch has stopped answers nobody; the manager then ends us, as it ends one that stands still.
+            if in_time() {
+                manager.alive();
+            }
+            due = Some(now + every);
+        }
     }
 }
 
@@ -132,6 +154,7 @@ fn termination_signals() -> Result<SignalFd, HsmError> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
     mask.add(Signal::SIGINT);
+    mask.add(Signal::SIGQUIT);
     let fails = |errno: Errno| HsmError::Host("wait for SIGTERM", errno.into());
     mask.thread_block().map_err(fails)?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(fails)

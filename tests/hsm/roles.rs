@@ -42,6 +42,23 @@ pub(crate) fn say(line: &str) {
     std::io::stdout().flush().unwrap();
 }
 
+/// The parent as the service manager: it wants to know when it can go on.
+struct Parent;
+
+impl Manager for Parent {
+    fn ready(&self, _usable_keys: usize) {
+        say("ready");
+    }
+
+    fn watches(&self) -> Option<Duration> {
+        None
+    }
+
+    fn alive(&self) {}
+
+    fn stopping(&self) {}
+}
+
 pub(crate) fn run_role(role: &str) {
     let pin = || match var("HSM_PIN") {
         Some(pin) => Pin::take(&mut pin.into_bytes()).unwrap(),
@@ -66,8 +83,7 @@ pub(crate) fn run_role(role: &str) {
                 pin: pin(),
                 listener: listen(),
                 front_uid: var("ALLOWED").unwrap().parse().unwrap(),
-                ready: Box::new(|| say("ready")),
-                alive: Box::new(|| ()),
+                manager: Box::new(Parent),
                 last_words: || (),
             };
             match run_signer(plan) {

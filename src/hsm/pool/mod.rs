@@ -197,6 +197,13 @@ impl<D: Device> Pool<D> {
         }
     }
 
+    /// Whether the pool keeps its promise that each request is answered in time: its own watch does that, eight times
+    /// within `op_timeout`, so an answer that is late by all of it shows that the watch has stopped.
+    pub fn in_time(&self, now: Instant) -> bool {
+        let slack = self.shared.limits.op_timeout;
+        self.shared.lock().in_time(now, slack, slack * (RESTART_FACTOR + 1))
+    }
+
     /// Stops the workers and closes the module. `false` if a thread is still inside it: then the process must end by
     /// `abort`, not by `exit`.
     #[must_use]

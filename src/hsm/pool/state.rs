@@ -4,7 +4,7 @@ use super::{Answer, HsmError, Ring};
 use crate::wire::link::LinkRefusal;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where the pool stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +123,15 @@ impl State {
         self.next_worker += 1;
         self.workers.insert(id, Slot::default());
         id
+    }
+
+    /// Whether every answer that was due `slack` ago has been given, and no restart is older than `longest`.
+    pub(super) fn in_time(&self, now: Instant, slack: Duration, longest: Duration) -> bool {
+        let in_time = |deadline: Instant| now.saturating_duration_since(deadline) <= slack;
+        // All requests get the same time, so the oldest is in front.
+        self.queue.front().is_none_or(|job| in_time(job.deadline))
+            && self.workers.values().all(|slot| slot.job.as_ref().is_none_or(|(deadline, _)| in_time(*deadline)))
+            && self.restarting.is_none_or(|since| now.saturating_duration_since(since) <= longest)
     }
 
     pub(super) fn all_parked(&self) -> bool {

@@ -305,3 +305,21 @@ fn a_session_that_does_not_close_delays_nobody_for_ever() {
     bench.wait(|counts| counts.stuck == 0);
     assert!(bench.pool.reinitialise().is_ok());
 }
+
+#[test]
+fn an_answer_that_nobody_gives_in_time_shows() {
+    let bench = bench(1, 64, 60_000);
+    let in_time = |after: Duration| bench.pool.in_time(Instant::now() + after);
+    let twice = Duration::from_secs(121);
+    assert!(in_time(twice), "nothing is asked, so nothing is late");
+    bench.stage.hang.store(1, Ordering::SeqCst);
+    let told = [bench.submit(b"in the module"), bench.submit(b"in the queue")];
+    bench.wait(|counts| counts.queued == 1);
+    // A minute to answer, and as long for the watch to answer instead, which it would have done by then.
+    assert!(in_time(Duration::from_secs(110)));
+    assert!(!in_time(twice));
+    bench.stage.release();
+    assert!(told.iter().all(|told| told.recv_timeout(PATIENCE).unwrap().is_ok()));
+    bench.wait(|counts| counts.queued == 0);
+    assert!(in_time(twice));
+}
