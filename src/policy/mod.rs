@@ -36,6 +36,7 @@
 
 mod build;
 mod decide;
+mod difference;
 mod error;
 mod explain;
 mod file;

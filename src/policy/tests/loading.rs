@@ -175,3 +175,42 @@ fn what_is_too_large_or_no_file_is_refused() {
     }
     assert!(load().unwrap_err().contains("the number of files exceeds the limit of 256"));
 }
+
+#[test]
+fn the_difference_names_what_is_new_changed_or_gone_and_nothing_else() {
+    let rule = |name: &str, uid: u32| format!("[[peer]]\nname = \"{name}\"\nuid = {uid}\nallow = [\"verify\"]\n");
+    let template = |name: &str, ttl: u32| {
+        let head = format!("[[template]]\nname = \"{name}\"\ntenant = \"t1\"\npurpose = \"auth\"\n");
+        format!("{head}subjects = [\"*\"]\nmax_ttl_s = {ttl}\n")
+    };
+    let old =
+        policy(&[rule("web", 1), rule("ops", 2), rule("old", 3), template("demo", 60), template("gone", 60)].concat());
+    let moved = files(&[
+        ("00-templates.toml", &["# A comment.\n".to_owned(), template("gone", 60), template("demo", 60)].concat()),
+        ("10-rules.toml", &[rule("old", 3), rule("web", 1), rule("ops", 2)].concat()),
+    ]);
+    let moved = moved.unwrap();
+    assert_ne!(old.hash(), moved.hash());
+    assert!(old.difference(&moved).is_empty(), "where a table stands is no difference: {:?}", old.difference(&moved));
+    let new =
+        policy(&[rule("new", 4), rule("web", 1), rule("ops", 7), template("demo", 61), template("more", 1)].concat());
+    assert_eq!(
+        old.difference(&new),
+        [
+            "rule new added",
+            "rule ops changed",
+            "rule old removed",
+            "template demo changed",
+            "template more added",
+            "template gone removed"
+        ]
+    );
+    // Each member of a rule counts: what it allows, whom it means, its shares.
+    for more in
+        ["rps = 1", "verify_as = [\"demo\"]", "max_connections = 2", "listener = \"web\"", "templates = [\"demo\"]"]
+    {
+        let longer = policy(&format!("{}{more}\n{}", rule("web", 1), template("demo", 60)));
+        let plain = policy(&[rule("web", 1), template("demo", 60)].concat());
+        assert_eq!(plain.difference(&longer), ["rule web changed"], "{more}");
+    }
+}
