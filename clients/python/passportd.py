@@ -677,6 +677,20 @@ class Reloaded:
     needs_restart: Sequence[str]
 
 
+@dataclass(frozen=True)
+class ReloadReport:
+    """What a reload changed, of configuration and policy."""
+
+    old_config: bytes
+    new_config: bytes
+    changed: Sequence[str]
+    needs_restart: Sequence[str]
+    old_policy: bytes
+    new_policy: bytes
+    policy_changed: Sequence[str]
+    policy_more: int
+
+
 def _variant(name: str, **fields: Any) -> Any:
     """A dataclass for one variant; its qualified name says whose."""
     cls = dataclasses.make_dataclass(name.split(".")[-1], list(fields.items()), frozen=True)
@@ -729,6 +743,7 @@ class AdminOp:
     Reload = _variant("AdminOp.Reload")
     Drain = _variant("AdminOp.Drain")
     Undrain = _variant("AdminOp.Undrain")
+    ReloadReport = _variant("AdminOp.ReloadReport")
 
 
 class AdminOk:
@@ -742,6 +757,7 @@ class AdminOk:
     Activated = _variant("AdminOk.Activated", value=Activated)
     Reloaded = _variant("AdminOk.Reloaded", value=Reloaded)
     Done = _variant("AdminOk.Done")
+    ReloadReport = _variant("AdminOk.ReloadReport", value=ReloadReport)
 
 
 @dataclass(frozen=True)
@@ -852,10 +868,22 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.Reload),
         Struct(AdminOp.Drain),
         Struct(AdminOp.Undrain),
+        Struct(AdminOp.ReloadReport),
     ),
 )
 _RELOADED = Struct(
     Reloaded, old_policy=Array(32), new_policy=Array(32), changed=_STRINGS, needs_restart=_STRINGS
+)
+_RELOAD_REPORT = Struct(
+    ReloadReport,
+    old_config=Array(32),
+    new_config=Array(32),
+    changed=_STRINGS,
+    needs_restart=_STRINGS,
+    old_policy=Array(32),
+    new_policy=Array(32),
+    policy_changed=_STRINGS,
+    policy_more=U32,
 )
 ADMIN_REPLY = Struct(
     Reply,
@@ -870,6 +898,7 @@ ADMIN_REPLY = Struct(
             Struct(AdminOk.Activated, value=Struct(Activated, kid=STR, retired=OptionOf(STR))),
             Struct(AdminOk.Reloaded, value=_RELOADED),
             Struct(AdminOk.Done),
+            Struct(AdminOk.ReloadReport, value=_RELOAD_REPORT),
         )
     ),
 )
@@ -1229,6 +1258,10 @@ class AdminClient(_Caller):
     def reload(self) -> Reloaded:
         """Reads configuration and policy again."""
         return self._expect(AdminOp.Reload(), AdminOk.Reloaded)
+
+    def reload_report(self) -> ReloadReport:
+        """`reload` that tells all that changed."""
+        return self._expect(AdminOp.ReloadReport(), AdminOk.ReloadReport)
 
     def drain(self) -> None:
         """Unready, no new connections; what is under way is finished."""

@@ -425,6 +425,9 @@ class Calls(unittest.TestCase):
             p.AdminOp.Stage: p.AdminOk.Staged(p.Staged("k", bytes(32))),
             p.AdminOp.Activate: p.AdminOk.Activated(p.Activated("k", None)),
             p.AdminOp.Reload: p.AdminOk.Reloaded(p.Reloaded(bytes(32), bytes(32), ["limits.rps"], [])),
+            p.AdminOp.ReloadReport: p.AdminOk.ReloadReport(
+                p.ReloadReport(bytes(32), bytes(32), [], [], bytes(32), bytes(32), ["rule web added"], 1)
+            ),
         }
 
         def serve(peer: Peer) -> None:
@@ -441,6 +444,7 @@ class Calls(unittest.TestCase):
             self.assertEqual(admin.stage("k").public, bytes(32))
             self.assertIsNone(admin.activate("k").retired)
             self.assertEqual(admin.reload().changed, ("limits.rps",))
+            self.assertEqual(admin.reload_report().policy_changed, ("rule web added",))
             for call in (admin.resume_issue, admin.drain, admin.undrain):
                 call()
             admin.pause_issue("incident")

@@ -116,25 +116,38 @@ pub(super) async fn undrain(context: &mut Context<'_>) -> Result<Exit, CliError>
 }
 
 pub(super) async fn reload(context: &mut Context<'_>) -> Result<Exit, CliError> {
-    let AdminOk::Reloaded { old_policy, new_policy, changed, needs_restart } =
-        context.admin().await?.ask(AdminOp::Reload).await?
+    let AdminOk::ReloadReport {
+        old_policy,
+        new_policy,
+        changed,
+        needs_restart,
+        old_config,
+        new_config,
+        policy_changed,
+        policy_more,
+    } = context.admin().await?.ask(AdminOp::ReloadReport).await?
     else {
         return Err(ClientError::WrongAnswer.into());
     };
     if context.out.is_json() {
-        let (old, new) = (hex::encode(&old_policy), hex::encode(&new_policy));
-        let document =
-            json!({"old_policy": old, "new_policy": new, "changed": changed, "needs_restart": needs_restart});
+        let document = json!({
+            "old_policy": hex::encode(&old_policy), "new_policy": hex::encode(&new_policy),
+            "policy_changed": policy_changed, "policy_more": policy_more,
+            "old_config": hex::encode(&old_config), "new_config": hex::encode(&new_config),
+            "changed": changed, "needs_restart": needs_restart,
+        });
         return context.out.json(&document).map(|()| Exit::Ok);
     }
-    let policy = if old_policy == new_policy {
-        format!("unchanged, {}", hex::encode(&new_policy))
-    } else {
-        format!("{} (before: {})", hex::encode(&new_policy), hex::encode(&old_policy))
+    let from_to = |old: &[u8; 32], new: &[u8; 32]| match old == new {
+        true => format!("unchanged, {}", hex::encode(new)),
+        false => format!("{} (before: {})", hex::encode(new), hex::encode(old)),
     };
     let list = |keys: &[String]| if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+    let more = if policy_more > 0 { format!(" and {policy_more} more") } else { String::new() };
     context.out.pairs([
-        ("policy", policy),
+        ("policy", from_to(&old_policy, &new_policy)),
+        ("rules and templates", list(&policy_changed) + &more),
+        ("configuration", from_to(&old_config, &new_config)),
         ("settings now in force", list(&changed)),
         ("settings that wait for a restart", list(&needs_restart)),
     ])?;

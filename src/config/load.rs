@@ -133,7 +133,7 @@ impl Config {
         }
         let mut warnings = ignored(sources, environment.inline.is_some(), environment.file.as_deref());
         warnings.extend(check::warnings(&draft.config));
-        let hash = hash(&draft.config);
+        let hash = draft.config.hash();
         Ok(Loaded { config: Arc::new(draft.config), origins: draft.origins, warnings, hash })
     }
 }
@@ -162,15 +162,18 @@ fn ignored(sources: &Sources, inline: bool, file: Option<&Path>) -> Vec<String> 
     warnings
 }
 
-fn hash(config: &Config) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    for (section, fields) in config.fields() {
-        for field in fields {
-            // Values hold no control characters, so the line end separates.
-            hasher.update(format!("{section}.{}={}\n", field.key, field.value).as_bytes());
+impl Config {
+    /// BLAKE3 over every setting and its value, whatever the source, comments and order.
+    pub fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        for (section, fields) in self.fields() {
+            for field in fields {
+                // Values hold no control characters, so the line end separates.
+                hasher.update(format!("{section}.{}={}\n", field.key, field.value).as_bytes());
+            }
         }
+        *hasher.finalize().as_bytes()
     }
-    *hasher.finalize().as_bytes()
 }
 
 impl Document {

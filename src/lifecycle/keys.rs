@@ -183,6 +183,7 @@ impl Daemon {
     fn publish(&self, keyring: Keyring) {
         self.keyring.store(Arc::new(keyring));
         self.count_keys();
+        self.tell_manager();
     }
 
     pub(super) fn count_keys(&self) {

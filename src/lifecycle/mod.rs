@@ -3,6 +3,7 @@
 
 mod health;
 mod keys;
+mod manager;
 mod reload;
 mod signer;
 mod status;
@@ -11,9 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub use keys::{Activated, KeyChangeError, Staged};
+pub use manager::{Manager, watchdog_every};
 pub use reload::{ReloadError, Reloaded};
 pub use signer::watch_signer;
 
@@ -26,6 +28,7 @@ use crate::sandbox::Applied;
 use crate::signer::Signer;
 use crate::state::Store;
 use crate::verify::{Keyring, KeyringError};
+use signer::Doubts;
 
 /// Configuration and policy of one moment. A reload makes a new one.
 #[derive(Debug)]
@@ -55,6 +58,8 @@ pub struct Daemon {
     pub metrics: Arc<Metrics>,
     /// What confines this process.
     pub applied: Applied,
+    /// Who started it, and is told how it stands.
+    pub manager: Manager,
     /// When it started.
     pub started: Moment,
     sources: Sources,
@@ -68,7 +73,7 @@ pub struct Daemon {
     /// What the last look at the signer found.
     hsm: ArcSwap<signer::Seen>,
     /// Asks for another look.
-    look: Notify,
+    doubts: Doubts,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
 }
@@ -114,6 +119,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What confines this process.
     pub applied: Applied,
+    /// Who started it.
+    pub manager: Manager,
 }
 
 impl Daemon {
@@ -122,7 +129,7 @@ impl Daemon {
     /// # Errors
     /// [`KeyringError`] when a key of the store is not fit to verify with.
     pub fn new(parts: Parts) -> Result<Self, KeyringError> {
-        let Parts { live, sources, overflow, store, audit, signer, metrics, applied } = parts;
+        let Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager } = parts;
         metrics.set_policy(&live.policy.hash());
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         let keyring = keys::keyring(&store.keys())?;
@@ -134,6 +141,7 @@ impl Daemon {
             signer,
             metrics,
             applied,
+            manager,
             started: Moment::now(),
             sources,
             overflow,
@@ -141,7 +149,7 @@ impl Daemon {
             drained: AtomicBool::new(false),
             stopping: watch::channel(false).0,
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
-            look: Notify::new(),
+            doubts: Doubts::default(),
             changes: tokio::sync::Mutex::new(()),
         };
         daemon.count_keys();
@@ -161,6 +169,7 @@ impl Daemon {
         let _one_at_a_time = self.changes.lock().await;
         self.audit.record(author.entry(Event::IssuePaused, Outcome::Ok).detail(reason)).await?;
         *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        self.tell_manager();
         Ok(())
     }
 
@@ -172,12 +181,18 @@ impl Daemon {
         let _one_at_a_time = self.changes.lock().await;
         self.audit.record(author.entry(Event::IssueResumed, Outcome::Ok)).await?;
         *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.tell_manager();
         Ok(())
     }
 
     /// Whether new work is refused, for a while or for good.
     pub fn draining(&self) -> bool {
-        self.drained.load(Ordering::Relaxed) || *self.stopping.borrow()
+        self.drained.load(Ordering::Relaxed) || self.ending()
+    }
+
+    /// Whether the process is about to end.
+    pub fn ending(&self) -> bool {
+        *self.stopping.borrow()
     }
 
     /// Refuses new work (`true`), or takes it again.
@@ -189,6 +204,7 @@ impl Daemon {
         let event = if drained { Event::Drained } else { Event::Undrained };
         self.audit.record(author.entry(event, Outcome::Ok)).await?;
         self.drained.store(drained, Ordering::Relaxed);
+        self.tell_manager();
         Ok(())
     }
 
@@ -204,6 +220,6 @@ impl Daemon {
 
     /// Has the signer looked at again soon, because a request met a failure.
     pub fn doubt_signer(&self) {
-        self.look.notify_one();
+        self.doubts.raise();
     }
 }

@@ -8,6 +8,9 @@ use crate::config::{Config, ConfigError, Loaded, Sources, reload_diff};
 use crate::passport::hex;
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
+/// Bytes of a list of names in an audit record: with two hashes before it, it fits `audit::MAX_DETAIL`.
+const MAX_NAMES: usize = 300;
+
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -20,9 +23,12 @@ pub enum ReloadError {
     /// It can't be put on record.
     #[error(transparent)]
     Audit(#[from] AuditError),
-    /// The daemon is ending, or a defect.
-    #[error("reading was interrupted; what was in force stays so")]
+    /// Us: a defect.
+    #[error("reading was interrupted")]
     Interrupted,
+    /// Nobody's: the daemon was told to end meanwhile.
+    #[error("the daemon is ending")]
+    Ending,
 }
 
 /// What is in force now.
@@ -32,10 +38,49 @@ pub struct Reloaded {
     pub old_policy: [u8; 32],
     /// And now.
     pub new_policy: [u8; 32],
+    /// The configuration's hash before.
+    pub old_config: [u8; 32],
+    /// And now: of what is in force, so that settings which need a restart don't count.
+    pub new_config: [u8; 32],
     /// Settings that changed and are in force.
     pub changed: Vec<String>,
     /// Settings that changed and need a restart.
     pub needs_restart: Vec<String>,
+    /// Rules and templates that changed, as [`Policy::difference`] names them.
+    pub policy_changed: Vec<String>,
+}
+
+impl Reloaded {
+    /// What changed of the configuration, on one line of bounded length.
+    pub fn config_line(&self) -> String {
+        let hashes = from_to(&self.old_config, &self.new_config);
+        let mut names = self.changed.clone();
+        names.extend(self.needs_restart.iter().map(|key| format!("{key} (needs a restart)")));
+        format!("config {hashes}; changed: {}", listed(&names, MAX_NAMES))
+    }
+
+    /// What changed of the policy, on one line of bounded length.
+    pub fn policy_line(&self) -> String {
+        format!("policy {}; {}", from_to(&self.old_policy, &self.new_policy), listed(&self.policy_changed, MAX_NAMES))
+    }
+}
+
+fn from_to(old: &[u8; 32], new: &[u8; 32]) -> String {
+    format!("{} -> {}", hex::encode(old), hex::encode(new))
+}
+
+/// As many names as fit into `max` bytes, and how many more there are.
+fn listed(names: &[String], max: usize) -> String {
+    let mut text = String::new();
+    for (at, name) in names.iter().enumerate() {
+        let rest = format!(" and {} more", names.len() - at);
+        if text.len() + name.len() + 2 + rest.len() > max {
+            return text + &rest;
+        }
+        text.push_str(if at == 0 { "" } else { ", " });
+        text.push_str(name);
+    }
+    if text.is_empty() { "nothing".to_owned() } else { text }
 }
 
 impl Daemon {
@@ -44,18 +89,36 @@ impl Daemon {
     /// # Errors
     /// [`ReloadError`]; what was in force stays so, and the mistake is on record.
     pub async fn reload(&self, author: &Author) -> Result<Reloaded, ReloadError> {
-        let _one_at_a_time = self.changes.lock().await;
+        let _one_at_a_time = tokio::select! {
+            turn = self.changes.lock() => turn,
+            () = self.ended() => return Err(ReloadError::Ending),
+        };
+        self.manager.reloading();
+        let outcome = self.reload_alone(author).await;
+        // Before the admin hears of it: systemd must not find the service still reloading after its ExecReload=.
+        self.manager.reloaded(&self.status_line());
+        outcome
+    }
+
+    async fn reload_alone(&self, author: &Author) -> Result<Reloaded, ReloadError> {
         let old = self.live.load_full();
         let (sources, overflow) = (self.sources.clone(), self.overflow);
         let before = Arc::clone(&old);
         // Files, and the user database, which may ask a network.
-        let reading = tokio::task::spawn_blocking(move || read(&sources, overflow, &before)).await;
-        let (live, reloaded) = match reading.unwrap_or(Err(ReloadError::Interrupted)) {
+        let reading = tokio::task::spawn_blocking(move || read(&sources, overflow, &before));
+        // A file system or a directory service may take for ever; the end does not wait for it.
+        let read = tokio::select! {
+            read = reading => read.unwrap_or(Err(ReloadError::Interrupted)),
+            () = self.ended() => Err(ReloadError::Ending),
+        };
+        let (live, reloaded) = match read {
             Ok(read) => read,
             Err(error) => {
                 let event = match &error {
                     ReloadError::Policy(_) => Event::PolicyRefused,
-                    ReloadError::Config(_) | ReloadError::Audit(_) | ReloadError::Interrupted => Event::ConfigRefused,
+                    ReloadError::Config(_) | ReloadError::Audit(_) | ReloadError::Interrupted | ReloadError::Ending => {
+                        Event::ConfigRefused
+                    }
                 };
                 if let Err(unrecorded) =
                     self.audit.record(author.entry(event, Outcome::Refused).detail(&error.to_string())).await
@@ -66,18 +129,23 @@ impl Daemon {
                 return Err(error);
             }
         };
-        let policy = format!("policy {} -> {}", hex::encode(&reloaded.old_policy), hex::encode(&reloaded.new_policy));
-        let config =
-            format!("changed: {}; need a restart: {}", reloaded.changed.join(" "), reloaded.needs_restart.join(" "));
         let records = vec![
-            author.entry(Event::ConfigReloaded, Outcome::Ok).detail(&config),
-            author.entry(Event::PolicyReloaded, Outcome::Ok).detail(&policy),
+            author.entry(Event::ConfigReloaded, Outcome::Ok).detail(&reloaded.config_line()),
+            author.entry(Event::PolicyReloaded, Outcome::Ok).detail(&reloaded.policy_line()),
         ];
         self.audit.record_many(records).await?;
         self.metrics.set_policy(&live.policy.hash());
         self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
         self.live.store(Arc::new(live));
         Ok(reloaded)
+    }
+}
+
+impl Daemon {
+    /// Completes when the end has begun.
+    async fn ended(&self) {
+        // An error says that the daemon itself is gone.
+        drop(self.stopping().wait_for(|stopping| *stopping).await);
     }
 }
 
@@ -90,9 +158,42 @@ fn read(sources: &Sources, overflow: Overflow, old: &Live) -> Result<(Live, Relo
     let reloaded = Reloaded {
         old_policy: old.policy.hash(),
         new_policy: policy.hash(),
+        old_config: old.loaded.hash,
+        new_config: config.hash(),
         changed: diff.changed,
         needs_restart: diff.needs_restart,
+        policy_changed: old.policy.difference(&policy),
     };
-    let live = Live { loaded: Loaded { config, ..fresh }, policy, generation: old.generation + 1 };
+    let hash = reloaded.new_config;
+    let live = Live { loaded: Loaded { config, hash, ..fresh }, policy, generation: old.generation + 1 };
     Ok((live, reloaded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::MAX_DETAIL;
+
+    #[test]
+    fn the_difference_is_bounded_and_counts_what_it_leaves_out() {
+        let names: Vec<String> = (0..1024).map(|n| format!("rule {}{n:04} added", "r".repeat(60))).collect();
+        let text = listed(&names, MAX_NAMES);
+        let shown = text.matches("added").count();
+        assert!(shown > 1 && text.len() <= MAX_NAMES, "{text}");
+        assert!(text.ends_with(&format!("added and {} more", 1024 - shown)), "{text}");
+        assert_eq!(listed(&names[..2], MAX_NAMES), format!("{}, {}", names[0], names[1]));
+        assert_eq!(listed(&[], MAX_NAMES), "nothing");
+        let reloaded = Reloaded {
+            old_policy: [0; 32],
+            new_policy: [1; 32],
+            old_config: [2; 32],
+            new_config: [3; 32],
+            changed: names.clone(),
+            needs_restart: Vec::new(),
+            policy_changed: names,
+        };
+        for line in [reloaded.config_line(), reloaded.policy_line()] {
+            assert!(line.len() <= MAX_DETAIL && line.ends_with(" more"), "{}: {line}", line.len());
+        }
+    }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::keys::proves;
@@ -58,16 +59,27 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
         tokio::select! {
             _ = status.changed() => {}
             () = tokio::time::sleep(wait) => {}
-            () = doubted(&daemon) => {}
+            () = daemon.doubts.noticed() => {}
             _ = stopping.changed() => {}
         }
     }
 }
 
-/// Doubts that come during the pause are kept for its end.
-async fn doubted(daemon: &Daemon) {
-    tokio::time::sleep(DOUBT_PAUSE).await;
-    daemon.look.notified().await;
+/// Requests that met a failure ask for a look.
+#[derive(Default)]
+pub(super) struct Doubts(Notify);
+
+impl Doubts {
+    /// Something failed.
+    pub(super) fn raise(&self) {
+        self.0.notify_one();
+    }
+
+    /// Completes for a doubt, and not before [`DOUBT_PAUSE`] is over: the doubts that come in it are one, kept for its end.
+    async fn noticed(&self) {
+        tokio::time::sleep(DOUBT_PAUSE).await;
+        self.0.notified().await;
+    }
 }
 
 async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
@@ -141,6 +153,7 @@ async fn settle(daemon: &Daemon, seen: Seen) {
     daemon.metrics.dependency_up.at(Dependency::Kms).set(i64::from(seen.trouble.is_none()));
     let now = seen.trouble.clone();
     daemon.hsm.store(Arc::new(seen));
+    daemon.tell_manager();
     let (event, outcome) = match (&before, &now) {
         (Some(_), None) => {
             info!(name: "hsm_up", "the HSM signs");
@@ -155,5 +168,47 @@ async fn settle(daemon: &Daemon, seen: Seen) {
     let entry = Author::NOBODY.entry(event, outcome).detail(now.as_deref().unwrap_or_default());
     if let Err(error) = daemon.audit.record(entry).await {
         warn!(name: "hsm_change_not_recorded", %error, "the signer's change is not on record");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks within `time` while a doubt is raised every millisecond.
+    async fn looks(doubts: &Doubts, time: Duration) -> u32 {
+        let raise = async {
+            loop {
+                doubts.raise();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let mut looks = 0;
+        let look = async {
+            loop {
+                doubts.noticed().await;
+                looks += 1;
+            }
+        };
+        let both = async { tokio::join!(raise, look) };
+        drop(tokio::time::timeout(time, both).await);
+        looks
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubts_by_the_thousand_are_a_look_for_each_pause() {
+        let looks = looks(&Doubts::default(), DOUBT_PAUSE * 50 + DOUBT_PAUSE / 2).await;
+        assert!((45..=50).contains(&looks), "{looks}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_doubt_during_the_pause_is_kept_for_its_end_and_there_is_no_look_without_one() {
+        let doubts = Doubts::default();
+        doubts.raise();
+        doubts.raise();
+        let begun = tokio::time::Instant::now();
+        doubts.noticed().await;
+        assert!(begun.elapsed() >= DOUBT_PAUSE);
+        assert!(tokio::time::timeout(LOOK_EVERY, doubts.noticed()).await.is_err(), "two doubts were one");
     }
 }

@@ -215,7 +215,7 @@ impl Op {
             AdminOp::Activate { .. } => Self::Activate,
             AdminOp::PauseIssue { .. } => Self::PauseIssue,
             AdminOp::ResumeIssue => Self::ResumeIssue,
-            AdminOp::Reload => Self::Reload,
+            AdminOp::Reload | AdminOp::ReloadReport => Self::Reload,
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
         }

@@ -12,6 +12,9 @@ pub struct Condition {
     pub name: &'static str,
     /// Whether it holds.
     pub ok: bool,
+    /// What it means that it does not, in fixed words that tell a stranger nothing: the detail of `/readyz`.
+    #[serde(rename = "detail", skip_serializing_if = "str::is_empty")]
+    pub summary: &'static str,
     /// Why it does not; for administrators only.
     #[serde(skip)]
     pub detail: String,
@@ -29,12 +32,12 @@ pub struct ReadyReport {
 }
 
 impl ReadyReport {
-    /// Whether `/readyz` answers 200.
+    /// Whether `/readyz` answers 200: exactly when passports can be issued and verified.
     pub const fn ready(&self) -> bool {
         self.issue_ready && self.verify_ready
     }
 
-    /// The body of `/readyz`, with the details left out: the port asks nobody who they are.
+    /// The body of `/readyz`. What administrators are told is left out: the port asks nobody who they are.
     ///
     /// # Errors
     /// None in practice: the report is plain data.

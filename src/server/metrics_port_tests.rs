@@ -33,7 +33,12 @@ fn port(deadlines: Deadlines) -> Option<Port> {
     let state = Arc::clone(&ready);
     let report: Ready = Arc::new(move || {
         let ok = state.load(Ordering::Relaxed);
-        let condition = Condition { name: "hsm", ok, detail: "PIN refused at slot 7".into() };
+        let condition = Condition {
+            name: "hsm",
+            ok,
+            summary: if ok { "" } else { "does not sign" },
+            detail: "PIN refused at slot 7".into(),
+        };
         ReadyReport { issue_ready: ok, verify_ready: true, conditions: vec![condition] }
     });
     let served = tokio::spawn(serve_within(listener, metrics, report, stopped, deadlines));
@@ -105,7 +110,7 @@ async fn readyz_follows_the_conditions_and_tells_no_details() {
     port.ready.store(false, Ordering::Relaxed);
     let (status, _, body) = ask(port.addr, "GET", "/readyz").await;
     assert_eq!(status, 503);
-    assert!(body.contains(r#"{"name":"hsm","ok":false}"#) && !body.contains("PIN"));
+    assert!(body.contains(r#"{"name":"hsm","ok":false,"detail":"does not sign"}"#) && !body.contains("PIN"), "{body}");
     assert_eq!(ask(port.addr, "GET", "/healthz").await.0, 200, "alive, though not ready");
 }
 

@@ -9,11 +9,13 @@ use super::shares::Place;
 use super::{Client, Done, Refused, Speaker, Turned, outcome, problems};
 use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::lifecycle::{Author, Daemon};
+use crate::lifecycle::{Author, Daemon, Reloaded};
 use crate::metrics::{Answer, Endpoint, Op, Socket};
 use crate::policy::{Operation, Peer, Rights};
 use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, decode, encode_frame, peek_id};
 
+/// Changes of a policy that the answer to `ReloadReport` lists; it counts the rest.
+const MAX_LISTED: usize = 64;
 /// The longest reason of `PauseIssue`, in bytes.
 const MAX_REASON: usize = 256;
 
@@ -76,12 +78,13 @@ impl Client {
             Asked::Reload => {
                 self.permit(rights, Operation::Reload, &author)?;
                 let done = daemon.reload(&author).await.map_err(|error| problems::of_reload(&error))?;
-                Ok(AdminOk::Reloaded {
-                    old_policy: done.old_policy,
-                    new_policy: done.new_policy,
-                    changed: done.changed,
-                    needs_restart: done.needs_restart,
-                })
+                let Reloaded { old_policy, new_policy, changed, needs_restart, .. } = done;
+                Ok(AdminOk::Reloaded { old_policy, new_policy, changed, needs_restart })
+            }
+            Asked::ReloadReport => {
+                self.permit(rights, Operation::Reload, &author)?;
+                let done = daemon.reload(&author).await.map_err(|error| problems::of_reload(&error))?;
+                Ok(report(done))
             }
             Asked::Drain | Asked::Undrain => {
                 self.permit(rights, Operation::Drain, &author)?;
@@ -113,6 +116,23 @@ impl Client {
     }
 }
 
+fn report(done: Reloaded) -> AdminOk {
+    let Reloaded { old_policy, new_policy, old_config, new_config, changed, needs_restart, mut policy_changed } = done;
+    let more = policy_changed.len().saturating_sub(MAX_LISTED);
+    policy_changed.truncate(MAX_LISTED);
+    let policy_more = u32::try_from(more).unwrap_or(u32::MAX);
+    AdminOk::ReloadReport {
+        old_config,
+        new_config,
+        changed,
+        needs_restart,
+        old_policy,
+        new_policy,
+        policy_changed,
+        policy_more,
+    }
+}
+
 fn unrecorded(error: &AuditError) -> Problem {
     Problem::saying(Code::AuditUnavailable, error.to_string())
 }
@@ -128,6 +148,7 @@ enum Asked {
     PauseIssue(String),
     ResumeIssue,
     Reload,
+    ReloadReport,
     Drain,
     Undrain,
 }
@@ -144,6 +165,7 @@ impl From<AdminOp<'_>> for Asked {
             AdminOp::PauseIssue { reason } => Self::PauseIssue(reason.to_owned()),
             AdminOp::ResumeIssue => Self::ResumeIssue,
             AdminOp::Reload => Self::Reload,
+            AdminOp::ReloadReport => Self::ReloadReport,
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
         }

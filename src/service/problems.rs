@@ -104,6 +104,7 @@ pub(super) fn of_reload(error: &ReloadError) -> Problem {
         ReloadError::Config(_) | ReloadError::Policy(_) => Code::Malformed,
         ReloadError::Audit(_) => Code::AuditUnavailable,
         ReloadError::Interrupted => Code::Internal,
+        ReloadError::Ending => Code::Draining,
     };
-    Problem::saying(code, error.to_string())
+    Problem::saying(code, format!("not reloaded, what was in force stays so: {error}"))
 }

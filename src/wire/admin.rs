@@ -49,6 +49,8 @@ pub enum AdminOp<'a> {
     Drain,
     /// Ends `Drain`.
     Undrain,
+    /// `Reload` that tells all that changed.
+    ReloadReport,
 }
 
 /// One admin reply.
@@ -98,4 +100,23 @@ pub enum AdminOk {
     },
     /// To the rest: it is done and on record.
     Done,
+    /// To `ReloadReport`: what is in force now, and what changed.
+    ReloadReport {
+        /// BLAKE3 of the configuration before.
+        old_config: [u8; 32],
+        /// BLAKE3 of the configuration that is in force now, without what needs a restart.
+        new_config: [u8; 32],
+        /// Configuration keys that changed and are in force.
+        changed: Vec<String>,
+        /// Configuration keys that changed and need a restart.
+        needs_restart: Vec<String>,
+        /// BLAKE3 of the policy before.
+        old_policy: [u8; 32],
+        /// BLAKE3 of the policy now.
+        new_policy: [u8; 32],
+        /// What the policy changed: `rule NAME added`, `template NAME removed`, `rule NAME changed`; at most 64.
+        policy_changed: Vec<String>,
+        /// Further changes of the policy that are not listed.
+        policy_more: u32,
+    },
 }

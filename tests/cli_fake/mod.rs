@@ -288,11 +288,15 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::Attest => AdminOk::Attest(documents::attestation(&state.keyring, &public(state), state.now())),
         AdminOp::Stage { kid } => AdminOk::Staged { kid: (*kid).into(), public: [1; 32] },
         AdminOp::Activate { kid } => AdminOk::Activated { kid: (*kid).into(), retired: Some(KID.into()) },
-        AdminOp::Reload => AdminOk::Reloaded {
+        AdminOp::ReloadReport => AdminOk::ReloadReport {
             old_policy: [0; 32],
             new_policy: [1; 32],
             changed: vec!["limits.rps".into()],
             needs_restart: vec!["server.socket".into()],
+            old_config: [2; 32],
+            new_config: [3; 32],
+            policy_changed: vec!["rule web added".into()],
+            policy_more: 7,
         },
         _ => AdminOk::Done,
     }

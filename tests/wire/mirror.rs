@@ -97,6 +97,7 @@ mirror! {
         Reload,
         Drain,
         Undrain,
+        ReloadReport,
     }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }
     pub(crate) enum AdminOk {
@@ -108,6 +109,16 @@ mirror! {
         Activated { kid: String, retired: Option<String> },
         Reloaded { old_policy: [u8; 32], new_policy: [u8; 32], changed: Vec<String>, needs_restart: Vec<String> },
         Done,
+        ReloadReport {
+            old_config: [u8; 32],
+            new_config: [u8; 32],
+            changed: Vec<String>,
+            needs_restart: Vec<String>,
+            old_policy: [u8; 32],
+            new_policy: [u8; 32],
+            policy_changed: Vec<String>,
+            policy_more: u32,
+        },
     }
 
     pub(crate) struct LinkHello { wire: u8, issuer: String }

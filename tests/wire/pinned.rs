@@ -42,9 +42,10 @@ const PINNED: &[(&str, &[&str])] = &[
             "Reload",
             "Drain",
             "Undrain",
+            "ReloadReport",
         ],
     ),
-    ("AdminOk", &["WhoAmI", "Status", "Health", "Attest", "Staged", "Activated", "Reloaded", "Done"]),
+    ("AdminOk", &["WhoAmI", "Status", "Health", "Attest", "Staged", "Activated", "Reloaded", "Done", "ReloadReport"]),
     (
         "Code",
         &[

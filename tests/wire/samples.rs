@@ -286,6 +286,7 @@ fn admin_requests(out: &mut Vec<Sample>) {
         ("reload", AdminOp::Reload),
         ("drain", AdminOp::Drain),
         ("undrain", AdminOp::Undrain),
+        ("reload-report", AdminOp::ReloadReport),
     ];
     for (name, op) in ops {
         sample!(out, "AdminRequest", name, AdminRequest { id: 1, corr_id: CORR, op });
@@ -299,6 +300,16 @@ fn admin_replies(out: &mut Vec<Sample>) {
         changed: vec!["limits.rps".into()],
         needs_restart: vec!["server.socket".into()],
     };
+    let report = AdminOk::ReloadReport {
+        old_config: count(0x10),
+        new_config: count(0x90),
+        changed: vec!["limits.rps".into()],
+        needs_restart: vec!["server.socket".into()],
+        old_policy: count(0),
+        new_policy: count(0x80),
+        policy_changed: vec!["rule web added".into(), "template demo changed".into()],
+        policy_more: 3,
+    };
     let oks = [
         ("whoami", AdminOk::WhoAmI(identity())),
         ("status", AdminOk::Status("{\"mode\":\"hsm\"}".into())),
@@ -309,6 +320,7 @@ fn admin_replies(out: &mut Vec<Sample>) {
         ("activated-first", AdminOk::Activated { kid: KID.into(), retired: None }),
         ("reloaded", reloaded),
         ("done", AdminOk::Done),
+        ("reload-report", report),
     ];
     for (name, ok) in oks {
         sample!(out, "AdminReply", name, AdminReply { id: 1, result: Ok(ok) });

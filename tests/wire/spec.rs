@@ -185,7 +185,7 @@ fn bad_bodies() -> Vec<(&'static str, &'static str, &'static str, Vec<u8>)> {
             "malformed, id 7",
             request(&[7], &[4, 0, 0, 0, 0, 1, 253, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
         ),
-        ("AdminRequest", "unknown-op", "malformed, id 7", request(&[7], &[11])),
+        ("AdminRequest", "unknown-op", "malformed, id 7", request(&[7], &[12])),
         ("Reply", "bool-2", "not a reply", vec![1, 7, 1, 0, 0, 2, 0]),
         ("Reply", "result-2", "not a reply", vec![1, 7, 2, 0]),
         ("Reply", "unknown-code", "not a reply", vec![1, 7, 0, 6, 1, 31]),
