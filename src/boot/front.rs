@@ -10,49 +10,47 @@ use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, Runtime};
+use nix::sys::signal::{SigSet, Signal};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::house::{Admins, Services, admin_shares, service_shares};
-use super::hsm::tell_systemd;
-use super::{BootError, gid_of, is_root, logging, uid_after, uid_of_peer};
+use super::sockets::{self, ADMIN, Opened};
+use super::watchdog::watchdog;
+use super::{BootError, is_root, logging, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
-use crate::lifecycle::{Author, Daemon, Live, Parts, Reloaded, watch_signer};
+use crate::lifecycle::{Author, Daemon, Live, Manager, Parts, watch_signer};
 use crate::log::{Pace, SegmentConfig};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
 use crate::sandbox::{Plan, enter};
-use crate::server::listen::{Access, bind};
+use crate::server::inherit::Inherited;
 use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::signer::{LinkConfig, Signer};
 use crate::state::{self, KeyState, Store};
 
-/// The listener that is not one of a single service.
-const MAIN: &str = "main";
-/// The admins' listener.
-const ADMIN: &str = "admin";
 /// Between attempts to put the start on record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
+/// What the end may take beyond the graceful time: records, state and ledger are closed.
+const END_MARGIN: Duration = Duration::from_secs(10);
 /// Between looks at whether the last connection has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
-
-/// What had to be opened before the sandbox.
-struct Opened {
-    services: Vec<(Arc<str>, UnixListener)>,
-    admin: UnixListener,
-    metrics: Option<TcpListener>,
-}
 
 /// The front, until it is told to end.
 ///
 /// # Errors
 /// [`BootError`].
-pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Result<u8, BootError> {
+pub(super) fn front(
+    loaded: Loaded,
+    sources: Sources,
+    parent: Option<u32>,
+    inherited: Inherited,
+) -> Result<u8, BootError> {
     // Every role reads the configuration; only this one says what is odd about it.
     for warning in &loaded.warnings {
         warn!(name: "config_odd", "{warning}");
@@ -62,7 +60,8 @@ pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Re
     let policy = Policy::load(&config.policy.dir, &SystemNames, overflow)?;
     let signer_uid = uid_of_peer(config.server.user.as_ref(), config.server.hsm_user.as_ref())?;
     let most = raise_file_limit(config.server.max_connections);
-    let opened = open(&config)?;
+    let opened = sockets::open(&config, inherited)?;
+    let manager = Manager::from_environment();
     make_private(&config)?;
     let applied = enter(&plan(&config, &sources, parent))?;
     logging::queue_from_now().map_err(BootError::Log)?;
@@ -75,9 +74,12 @@ pub(super) fn front(loaded: Loaded, sources: Sources, parent: Option<u32>) -> Re
         Builder::new_multi_thread().thread_name("services").enable_all().build().map_err(BootError::Runtime)?;
     let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
     let live = Live { loaded, policy, generation: 1 };
-    let parts = Parts { live, sources, overflow, store, audit, signer, metrics, applied };
+    let parts = Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager };
     let daemon = Arc::new(Daemon::new(parts)?);
-    serve(&daemon, opened, &services, most)
+    let ended = serve(&daemon, opened, &services, most);
+    // A reload that reads from a file system that does not answer would hold us up.
+    services.shutdown_background();
+    ended
 }
 
 const KEY_STATES: [&str; 5] = {
@@ -95,22 +97,6 @@ fn link(config: &Config, signer_uid: u32) -> LinkConfig {
         op_timeout: Duration::from_millis(config.hsm.op_timeout_ms),
         max_in_flight: config.hsm.queue,
     }
-}
-
-fn open(config: &Config) -> Result<Opened, BootError> {
-    let server = &config.server;
-    let group = |name: Option<&String>| name.map(|name| gid_of(name)).transpose();
-    let access = |mode, name| Ok::<_, BootError>(Access { mode, group: group(name)?, user: None });
-    let main = bind(&server.socket, access(server.socket_mode, server.socket_group.as_ref())?)?;
-    let admin = bind(&server.admin_socket, access(server.admin_socket_mode, server.admin_socket_group.as_ref())?)?;
-    let mut services = vec![(Arc::from(MAIN), main)];
-    for listener in &server.listeners {
-        let socket = bind(&listener.socket, access(listener.mode, listener.group.as_ref())?)?;
-        services.push((Arc::from(listener.name.as_str()), socket));
-    }
-    let metrics =
-        server.metrics_addr.map(|addr| TcpListener::bind(addr).map_err(|error| BootError::Metrics { addr, error }));
-    Ok(Opened { services, admin, metrics: metrics.transpose()? })
 }
 
 /// The directories of state and ledger, as ours alone, where they are missing and their parent is there.
@@ -178,7 +164,7 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     Ok((audit, store))
 }
 
-/// Serves until SIGTERM or SIGINT, then ends in order.
+/// Serves until SIGTERM, SIGINT or SIGQUIT, then ends in order.
 fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) -> Result<u8, BootError> {
     // A ledger that can't be written stops issuing, not verification: on a full disk the start is recorded later.
     if let Err(error) = daemon.audit.record_blocking(started(daemon)) {
@@ -188,7 +174,8 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     let admins = {
         let daemon = Arc::clone(daemon);
         let (admin, metrics) = (opened.admin, opened.metrics);
-        let serve = move || administer(&daemon, admin, metrics, until_drained);
+        let handle = services.handle().clone();
+        let serve = move || administer(&daemon, admin, metrics, until_drained, handle);
         thread::Builder::new().name("admins".to_owned()).spawn(serve)
     };
     let admins = admins.map_err(BootError::Runtime)?;
@@ -228,7 +215,10 @@ async fn record_start(daemon: Arc<Daemon>, mut why: AuditError) {
 async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>, most: usize) -> Result<(), BootError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
+    let mut quit = signal(SignalKind::quit()).map_err(BootError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
+    // Held until now; one that came during the start arrives here.
+    SigSet::from(Signal::SIGHUP).thread_unblock().map_err(|errno| BootError::Signals(errno.into()))?;
     let house = Arc::new(Services { daemon: Arc::clone(daemon), gates: Gates::default() });
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let shares = service_shares(daemon, threads, most);
@@ -236,19 +226,20 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
         let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
     }
-    tell_systemd(&[sd_notify::NotifyState::Ready]);
+    daemon.manager.ready(&daemon.status_line());
     info!(name: "ready", ready = 1, "serving");
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = quit.recv() => break,
             // On its own: it waits for a key change that is under way, and SIGTERM must not.
             _ = hangup.recv() => {
                 tokio::spawn(reload(Arc::clone(daemon)));
             }
         }
     }
-    tell_systemd(&[sd_notify::NotifyState::Stopping]);
+    daemon.manager.stopping(&ending(daemon), patience(daemon) + END_MARGIN);
     daemon.stop();
     let open = until_none(daemon, Socket::Service).await;
     info!(name: "connections_drained", open, "drained");
@@ -257,7 +248,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
 
 /// Waits until no connection is left, or the graceful time is over; how many are left then.
 async fn until_none(daemon: &Daemon, socket: Socket) -> i64 {
-    let patience = Duration::from_secs(daemon.live.load().loaded.config.server.graceful_shutdown_timeout_s);
+    let patience = patience(daemon);
     let begun = Instant::now();
     let open = daemon.metrics.connections.at(socket);
     while open.get() > 0 && begun.elapsed() < patience {
@@ -266,9 +257,20 @@ async fn until_none(daemon: &Daemon, socket: Socket) -> i64 {
     open.get()
 }
 
+fn patience(daemon: &Daemon) -> Duration {
+    Duration::from_secs(daemon.live.load().loaded.config.server.graceful_shutdown_timeout_s)
+}
+
+fn ending(daemon: &Daemon) -> String {
+    let open = |socket| daemon.metrics.connections.at(socket).get();
+    format!("ending; connections {} services, {} admins", open(Socket::Service), open(Socket::Admin))
+}
+
 async fn reload(daemon: Arc<Daemon>) {
     match daemon.reload(&Author::NOBODY).await {
-        Ok(Reloaded { changed, needs_restart, .. }) => info!(name: "reloaded", ?changed, ?needs_restart, "reloaded"),
+        Ok(reloaded) => {
+            info!(name: "reloaded", config = reloaded.config_line(), policy = reloaded.policy_line(), "reloaded");
+        }
         Err(error) => error!(name: "reload_refused", %error, "not reloaded; what was in force stays so"),
     }
 }
@@ -280,6 +282,7 @@ fn administer(
     listener: UnixListener,
     metrics: Option<TcpListener>,
     mut drained: watch::Receiver<bool>,
+    services: Handle,
 ) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -292,6 +295,7 @@ fn administer(
         };
         let house = Arc::new(Admins { daemon: Arc::clone(daemon) });
         tokio::spawn(watch_signer(Arc::clone(daemon)));
+        tokio::spawn(watchdog(Arc::clone(daemon), services));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);
             let ready: metrics_port::Ready = Arc::new(move || reporter.report());
@@ -302,6 +306,8 @@ fn administer(
         // An error says that the sender is gone, which it is only after the end.
         drop(drained.wait_for(|drained| *drained).await);
     });
+    // As with that of the services.
+    runtime.shutdown_background();
 }
 
 /// Every connection takes a descriptor; the soft limit may be lower than the configuration needs. Returns how many

@@ -5,20 +5,24 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
 use tracing::info;
 
 use super::{BootError, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer};
 use crate::ceremony::{CeremonyPlan, run_ceremony};
 use crate::config::{Config, Hsm, SignerBounds};
+use crate::hsm;
 use crate::hsm::path::trusted;
 use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
+use crate::lifecycle::{Manager, watchdog_every};
 use crate::sandbox::{Plan, enter};
 use crate::secret::Pin;
 use crate::server::listen::{Access, bind};
 
 /// The credential that holds the PIN where systemd gives it (`LoadCredentialEncrypted=hsm-pin:…`).
 const CREDENTIAL: &str = "hsm-pin";
+
+/// What the signer's end may take beyond the longest call into the module.
+const END_MARGIN: Duration = Duration::from_secs(5);
 
 /// What any PKCS#11 module needs to read beside its own files.
 const LIBRARIES: [&str; 4] = ["/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"];
@@ -34,6 +38,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
     let pin = pin(hsm)?;
     let front_uid = uid_of_peer(config.server.hsm_user.as_ref(), config.server.user.as_ref())?;
     let listener = bind(&hsm.socket, link_access(config)?)?;
+    let manager = Manager::from_environment();
     let applied = enter(&Plan {
         role: "signer",
         user: config.server.hsm_user.clone(),
@@ -50,8 +55,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         pin,
         listener,
         front_uid,
-        ready: Box::new(|| tell_systemd(&[sd_notify::NotifyState::Ready])),
-        alive: Box::new(|| tell_systemd(&[sd_notify::NotifyState::Watchdog])),
+        manager: Box::new(ServiceManager { manager, end: Duration::from_millis(hsm.op_timeout_ms) + END_MARGIN }),
         last_words: logging::flush,
     })?;
     Ok(0)
@@ -84,7 +88,6 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
         lock_memory: true,
         ..Plan::default()
     })?;
-    end_only_when_done()?;
     logging::queue_from_now().map_err(BootError::Log)?;
     run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
     Ok(0)
@@ -92,13 +95,6 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
 
 fn hsm_has_no_user_of_its_own(config: &Config) -> bool {
     config.server.hsm_user.is_none()
-}
-
-/// A ceremony is not to be interrupted by a Ctrl-C at `run` or by its end: SoftHSM lost its token in 106 of 200 kills
-/// during a login (DESIGN §8). It is short, and its waits are bounded.
-fn end_only_when_done() -> Result<(), BootError> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
-    signals.thread_block().map_err(|errno| BootError::Signals(errno.into()))
 }
 
 /// The link's socket belongs to the signer; the front reaches it through its group. Where systemd starts the signer as its
@@ -168,9 +164,27 @@ fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
     }
 }
 
-/// Tells systemd, where it started us. A failure changes nothing that we could do better.
-pub(super) fn tell_systemd(state: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(name: "notify_failed", %error, "can't notify systemd");
+/// The signer's words for the service manager.
+struct ServiceManager {
+    manager: Manager,
+    /// What the end may take: calls into the module are waited for as long as they may take.
+    end: Duration,
+}
+
+impl hsm::Manager for ServiceManager {
+    fn ready(&self, usable_keys: usize) {
+        self.manager.ready(&format!("serving; keys {usable_keys}"));
+    }
+
+    fn watches(&self) -> Option<Duration> {
+        watchdog_every()
+    }
+
+    fn alive(&self) {
+        self.manager.alive();
+    }
+
+    fn stopping(&self) {
+        self.manager.stopping("ending", self.end);
     }
 }

@@ -7,6 +7,8 @@ mod house;
 mod hsm;
 mod logging;
 mod run;
+mod sockets;
+mod watchdog;
 
 use std::io;
 use std::process::ExitCode;
@@ -21,8 +23,9 @@ use crate::hsm::HsmError;
 use crate::log::{LogError, PlaceError};
 use crate::metrics::MetricsError;
 use crate::policy::PolicyError;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{SandboxError, heed_only};
 use crate::secret::SecretError;
+use crate::server::inherit::{InheritError, Inherited};
 use crate::server::listen::ListenError;
 use crate::state::StateError;
 use crate::verify::KeyringError;
@@ -44,6 +47,8 @@ pub enum BootError {
     Policy(#[from] PolicyError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     #[error("can't listen on [server] metrics_addr {addr}: {error}; configure another address, or \"off\"")]
     Metrics { addr: std::net::SocketAddr, error: io::Error },
     #[error("[server] {key}: there is no {kind} {name:?}; create it (sysusers.d/passportd.conf), or configure another")]
@@ -93,6 +98,7 @@ impl BootError {
             Self::Config(_)
             | Self::Policy(_)
             | Self::Listen(ListenError::Occupied(_) | ListenError::Served(_) | ListenError::Foreign { .. })
+            | Self::Inherit(_)
             | Self::Unknown { .. }
             | Self::Sandbox(SandboxError::Unknown { .. } | SandboxError::Root(_) | SandboxError::Path { .. })
             | Self::Pin(_)
@@ -168,6 +174,11 @@ pub fn main() -> ExitCode {
 }
 
 fn start(role: &Role) -> Result<u8, BootError> {
+    heed_only(role.heeds())?;
+    let inherited = Inherited::from_environment()?;
+    if !matches!(role, Role::Front(_)) {
+        inherited.none_for(role.name())?;
+    }
     let common = role.common();
     // Absolute, since a reload reads it again from inside the sandbox.
     let argument = common.config.as_ref().map(std::path::absolute).transpose().map_err(BootError::Program)?;
@@ -175,7 +186,7 @@ fn start(role: &Role) -> Result<u8, BootError> {
     let loaded = Config::load(&sources)?;
     accounts_exist(role, &loaded.config.server)?;
     match role {
-        Role::Front(_) => front::front(loaded, sources, common.parent),
+        Role::Front(_) => front::front(loaded, sources, common.parent, inherited),
         Role::Signer(_) => hsm::signer(&loaded.config, common.parent),
         Role::Ceremony(_) => hsm::ceremony(&loaded.config, common.parent),
         Role::Run(_) => {
@@ -235,6 +246,14 @@ fn gid_of(name: &str) -> Result<u32, BootError> {
     match nix::unistd::Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
         _ => Err(BootError::Unknown { key: "groups of sockets", kind: "group", name: name.to_owned() }),
+    }
+}
+
+/// The gid that a role has in the end, as [`uid_after`].
+fn gid_after(user: Option<&String>) -> Result<u32, BootError> {
+    match user {
+        Some(name) if is_root() => gid_of_user(name),
+        _ => Ok(nix::unistd::getegid().as_raw()),
     }
 }
 

@@ -32,7 +32,7 @@ const CEREMONY_GRACE: Duration = Duration::from_secs(12);
 /// told that it is busy.
 const CEREMONIES: usize = 2;
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM, SIGINT or SIGQUIT.
 ///
 /// # Errors
 /// [`BootError`] when the ceremony socket can't be bound or signals can't be received. A role that can't be started is
@@ -43,12 +43,14 @@ pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, 
     let ceremonies = UnixListener::from_std(bind(&hsm.ceremony_socket, access)?).map_err(BootError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
+    let mut quit = signal(SignalKind::quit()).map_err(BootError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
     let mut house = House::new(config, hsm.module_config.clone())?;
     let code = loop {
         tokio::select! {
             _ = terminate.recv() => break 0,
             _ = interrupt.recv() => break 0,
+            _ = quit.recv() => break 0,
             _ = hangup.recv() => house.front.signal(Signal::SIGHUP),
             Ok((stream, _)) = ceremonies.accept(), if house.ceremonies.len() < CEREMONIES => house.ceremony(stream),
             // The front goes on: what is issued already is still verified, and readyz says what is wrong.

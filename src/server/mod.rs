@@ -1,6 +1,7 @@
 //! Accepting connections: who is there, whether there is a place, and the metrics port.
 
 mod connection;
+pub mod inherit;
 mod input;
 pub mod listen;
 pub mod metrics_port;
