@@ -5,12 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The unit files, by their roles.
-pub(crate) const UNITS: [&str; 5] = [
+pub(crate) const UNITS: [&str; 8] = [
     "passportd.target",
     "passportd.service",
     "passportd-signer.service",
     "passportd-ceremony.socket",
     "passportd-ceremony@.service",
+    "passportd.socket",
+    "passportd-admin.socket",
+    "passportd-metrics.socket",
 ];
 
 /// Where they are.
