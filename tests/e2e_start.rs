@@ -3,6 +3,8 @@
 
 #[path = "start/confined.rs"]
 mod confined;
+#[path = "start/inherited.rs"]
+mod inherited;
 #[path = "start/pin.rs"]
 mod pin;
 #[path = "abuse/proc.rs"]
