@@ -220,7 +220,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     // Held until now; one that came during the start arrives here.
     SigSet::from(Signal::SIGHUP).thread_unblock().map_err(|errno| BootError::Signals(errno.into()))?;
     let house = Arc::new(Services { daemon: Arc::clone(daemon), gates: Gates::default() });
-    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let threads = Handle::current().metrics().num_workers();
     let shares = service_shares(daemon, threads, most);
     for (name, listener) in listeners {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
