@@ -157,7 +157,8 @@ fn what_changes_something_is_disruptive_and_leaves_things_as_they_were() {
         let sends = |op: &str| sent.iter().any(|(name, _)| *name == op);
         // A reason that is too long pauses nothing.
         let refused = name == "admin-pause-with-a-long-reason";
-        let changes = ["PauseIssue", "ResumeIssue", "Drain", "Undrain", "Reload", "Stage"].into_iter().any(sends);
+        let changes =
+            ["PauseIssue", "ResumeIssue", "Drain", "Undrain", "Reload", "ReloadReport", "Stage"].into_iter().any(sends);
         assert_eq!(case["disruptive"] == true, changes && !refused, "{name}");
         let undone = |op: &str| case["finally"].to_string().contains(op);
         assert!(refused || !sends("PauseIssue") || undone("ResumeIssue"), "{name}");

@@ -112,7 +112,7 @@ impl Held<'_> {
     fn open(self) -> Result<UnixListener, BootError> {
         match self.inherited {
             Some(listener) => {
-                info!(name = self.name, path = %self.path.display(), "inherited");
+                info!(name: "socket_inherited", listener = self.name, path = %self.path.display(), "inherited");
                 Ok(listener)
             }
             None => Ok(bind(self.path, self.access)?),

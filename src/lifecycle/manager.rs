@@ -45,7 +45,7 @@ impl Manager {
     pub fn from_environment() -> Self {
         match std::env::var_os("NOTIFY_SOCKET") {
             Some(address) if !address.is_empty() => Self::at(&address).unwrap_or_else(|error| {
-                tracing::warn!(?address, %error, "can't reach the service manager at NOTIFY_SOCKET");
+                tracing::warn!(name: "manager_unreachable", ?address, %error, "can't reach the service manager at NOTIFY_SOCKET");
                 Self::none()
             }),
             _ => Self::none(),
@@ -141,7 +141,7 @@ impl Manager {
         let Some(socket) = &self.socket else { return };
         let text: String = states.iter().map(|state| format!("{state}\n")).collect();
         if let Err(error) = socket.send(text.as_bytes()) {
-            debug!(%error, "can't notify the service manager");
+            debug!(name: "notify_failed", %error, "can't notify the service manager");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::{ceremonies, offline};
 /// All commands, each against a daemon of its own, so that no page depends on another.
 pub(crate) fn all() -> Vec<Page> {
     let mut pages = vec![ping(), keys(), issue(), verify(), introspect(), inspect(), attest()];
-    pages.extend([smoke(), bench(), completions()]);
+    pages.extend([smoke(), conformance(), bench(), completions()]);
     pages.extend(offline::all());
     pages.extend(ceremonies::all());
     pages.extend([health(), status()]);
@@ -77,6 +77,15 @@ fn keys() -> Page {
     page.case(&fake, &["--publish", fake.path("none/jwks.json").to_str().unwrap()], "");
     page.troubles(&fake, &[], "");
     page.case(&fake, &["--etag", "abc"], "");
+    page.misused(&fake)
+}
+
+fn conformance() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("conformance");
+    page.both(&fake, &["--only", "ping", "--only", "whoami", "--only", "no-such-case"], "");
+    page.both(&fake, &["--only", "ping", "--only", "keys"], "");
+    page.case(&fake, &["--cases", fake.path("none").to_str().unwrap()], "");
     page.misused(&fake)
 }
 

@@ -59,6 +59,9 @@ events! {
     service_crashed ERROR "88da85f4e8936c784d402c07f8a476d2" [service reason pause_ms at thread]
         "From `run`: the role `service` ended unexpectedly, as `reason` says, and is started again after a pause. From a role itself, with the reason `panic`: a defect, with the place in the source."
         "A signal: look for who sent it (the OOM killer, an admin). A panic: report it with `at`; nothing of its text is logged, since that may hold anything.";
+    manager_unreachable WARN - [address error]
+        "NOTIFY_SOCKET names a service manager that can't be reached; the role goes on without it."
+        "Look at who starts the role; systemd sets the variable itself.";
     notify_failed DEBUG - [error]
         "systemd could not be told the state."
         "Nothing outside of systemd; else look at `NotifyAccess=`.";
@@ -115,9 +118,12 @@ events! {
     connections_drained INFO - [open]
         "The end: `open` connections were cut off after the graceful time."
         "If it is not 0 and clients complain, raise `[server] graceful_shutdown_timeout_s`.";
-    reloaded INFO "a0df8ffb075a5faee76b22706ea75cb8" [changed needs_restart]
-        "A SIGHUP took effect; the lists name the settings that changed."
-        "Restart for those in `needs_restart`.";
+    socket_inherited INFO - [listener path]
+        "systemd has handed this socket over."
+        "Nothing.";
+    reloaded INFO "a0df8ffb075a5faee76b22706ea75cb8" [config policy]
+        "A SIGHUP took effect; old and new hashes, and what changed."
+        "Restart for what is said to need it.";
     reload_refused ERROR "29b1556553a06b1280586885a252a5f0" [error]
         "A SIGHUP changed nothing: there is a mistake."
         "Mend what the message names, and reload again.";

@@ -54,6 +54,7 @@ pub(super) enum AdminAsk {
     PauseIssue { reason: String },
     ResumeIssue {},
     Reload {},
+    ReloadReport {},
     Drain {},
     Undrain {},
 }
@@ -170,6 +171,7 @@ impl AdminAsk {
             Self::PauseIssue { reason } => AdminOp::PauseIssue { reason },
             Self::ResumeIssue {} => AdminOp::ResumeIssue,
             Self::Reload {} => AdminOp::Reload,
+            Self::ReloadReport {} => AdminOp::ReloadReport,
             Self::Drain {} => AdminOp::Drain,
             Self::Undrain {} => AdminOp::Undrain,
         }
@@ -250,6 +252,20 @@ pub(super) fn admin_ok(ok: AdminOk) -> Value {
         AdminOk::Reloaded { old_policy, new_policy, changed, needs_restart } => json!({"Reloaded": {
             "old_policy": hex::encode(&old_policy), "new_policy": hex::encode(&new_policy), "changed": changed,
             "needs_restart": needs_restart,
+        }}),
+        AdminOk::ReloadReport {
+            old_config,
+            new_config,
+            changed,
+            needs_restart,
+            old_policy,
+            new_policy,
+            policy_changed,
+            policy_more,
+        } => json!({"ReloadReport": {
+            "old_config": hex::encode(&old_config), "new_config": hex::encode(&new_config), "changed": changed,
+            "needs_restart": needs_restart, "old_policy": hex::encode(&old_policy),
+            "new_policy": hex::encode(&new_policy), "policy_changed": policy_changed, "policy_more": policy_more,
         }}),
         AdminOk::Done => json!({"Done": {}}),
     }
