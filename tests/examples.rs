@@ -73,8 +73,8 @@ impl Orders {
 
     fn says(&self, line: &str) -> String {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.write_all(line.as_bytes()).unwrap();
-        stream.write_all(b"\n").unwrap();
+        // A line that is too long is answered before it is read to its end.
+        drop(stream.write_all(format!("{line}\n").as_bytes()));
         let mut answer = String::new();
         BufReader::new(stream).read_line(&mut answer).unwrap();
         answer.trim_end().to_owned()

@@ -8,14 +8,14 @@ use clap::{Args, ValueEnum};
 use super::seconds;
 
 const EXAMPLES: &str = "\
+Runs every case of docs/WIRE.md that the daemon's policy lets this user run; what it does not is skipped, and the line says
+why. Exits 1 if any case fails. A daemon in use is not disturbed unless --disruptive is given: that pauses, drains and
+reloads it for a moment.
+
 Examples:
   passportctl conformance
   passportctl conformance --only verify-one --output json
-  passportctl conformance --disruptive --door stranger=/run/passportd/stranger.sock
-
-Runs every case of docs/WIRE.md that the daemon's policy lets this user run; what it does not is skipped, and the line says
-why. Exits 1 if any case fails. A daemon in use is not disturbed unless --disruptive is given: that pauses, drains and
-reloads it for a moment.";
+  passportctl conformance --disruptive --door stranger=/run/passportd/stranger.sock";
 
 /// `conformance`.
 #[derive(Debug, Args)]
