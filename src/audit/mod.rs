@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-
 pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
@@ -123,9 +121,9 @@ impl Audit {
         Ok(self.ledger.store(entries).await?)
     }
 
-    /// The same for threads outside the runtime (boot, shutdown). Blocks; panics inside an async context.
+    /// The same for threads outside the runtime (boot, shutdown). Blocks, for no longer than [`Pace::patience`].
     pub fn record_blocking(&self, entry: Entry) -> Result<u64, AuditError> {
-        Ok(settle(self.ledger.submit(vec![entry])?.blocking_recv())?.last)
+        Ok(self.ledger.store_blocking(vec![entry])?.last)
     }
 
     /// The newest durable record: its sequence number and hash.
@@ -188,18 +186,15 @@ impl Audit {
         self.journald.as_deref()
     }
 
-    /// Stores what has arrived and ends both threads. Blocks, for as long as the disk and journald's backoff take.
+    /// Stores what has arrived and ends both threads. Blocks, for no longer than [`Pace::patience`] and journald's backoff.
     pub fn close(&self) {
-        self.ledger.close();
+        let closed = self.ledger.close();
         let thread = self.journald_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        // A ledger's thread that hangs still holds the other's queue.
+        if let Some(thread) = thread.filter(|_| closed) {
             drop(thread.join());
         }
     }
-}
-
-fn settle(answer: Result<Result<Receipt, CommitError>, oneshot::error::RecvError>) -> Result<Receipt, CommitError> {
-    answer.unwrap_or(Err(CommitError::Closed))
 }
 
 /// Checks every record of the ledger in `dir`. Memory does not grow with the ledger. While a daemon is writing to it, a

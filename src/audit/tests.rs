@@ -183,13 +183,31 @@ impl Seal for Hanging {
     }
 }
 
-#[test]
-fn a_disk_that_hangs_is_an_error_in_time_and_shows() {
+/// A ledger whose disk hangs until the sender is dropped.
+fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
     let seal = Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None }, go_on };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
-    let audit = Audit { ledger, journald: None, journald_thread: Arc::default() };
+    (release, Audit { ledger, journald: None, journald_thread: Arc::default() })
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_start_nor_end() {
+    let (_release, audit) = hanging();
+    let (said, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let late = audit.record_blocking(entry("late"));
+        audit.close();
+        said.send(late).unwrap();
+    });
+    let late = hears.recv_timeout(Duration::from_secs(20)).expect("an end in time");
+    assert!(matches!(late, Err(AuditError::Commit(CommitError::Unavailable(_)))), "{late:?}");
+}
+
+#[test]
+fn a_disk_that_hangs_is_an_error_in_time_and_shows() {
+    let (release, audit) = hanging();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let record = |sub: &str| {
         let recorded = async { tokio::time::timeout(Duration::from_secs(20), audit.record(entry(sub))).await };

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::pace::Pace;
 use super::segments::{Segments, Volatile};
+use super::terms::{CommitError, Pace, Receipt};
+use super::wait;
 use super::writer::Writer;
 use super::{Break, Head, LogError, Recovered, Seal};
 
@@ -19,37 +20,6 @@ pub const MAX_GROUP: usize = 1024;
 
 /// How long an error message is kept and recorded at most.
 const MAX_ERROR: usize = 200;
-
-/// Where a group ended up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// The sequence number of its first entry; the others follow without a gap.
-    pub first: u64,
-    /// The sequence number of its last entry.
-    pub last: u64,
-}
-
-/// Why a group is not durable. Nothing of it will ever be acknowledged, though after a crash it may be found written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// Us: more is waiting than the queue's bound.
-    #[error("{waiting} log entries are waiting to be written (at most {max}); try again")]
-    Busy {
-        /// How many wait.
-        waiting: usize,
-        /// The bound.
-        max: usize,
-    },
-    /// Us: a group too large, or an entry that cannot be written.
-    #[error("log entry refused: {0}")]
-    Refused(String),
-    /// Host: the disk does not take it.
-    #[error("the log cannot be written: {0}")]
-    Unavailable(String),
-    /// Us: the daemon is stopping.
-    #[error("the log is closed")]
-    Closed,
-}
 
 struct Group<E> {
     entries: Vec<E>,
@@ -177,7 +147,7 @@ impl<E: Send + 'static> Committer<E> {
         }
         match tokio::time::timeout(self.patience, self.submit(entries)?).await {
             Ok(answer) => answer.unwrap_or(Err(CommitError::Closed)),
-            Err(_) => Err(CommitError::Unavailable(format!("no answer from the disk in {:?}", self.patience))),
+            Err(_) => Err(self.late()),
         }
     }
 
@@ -194,15 +164,28 @@ impl<E: Send + 'static> Committer<E> {
         })
     }
 
-    /// Stores what has arrived, then ends the thread. Blocks; further groups are refused as [`CommitError::Closed`].
-    pub fn close(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            // Either error means that the thread is gone already, which is what is wanted.
-            if self.jobs.send(Job::Close).is_ok() {
-                drop(thread.join());
-            }
+    /// [`Committer::store`] for threads outside a runtime. Blocks, for no longer than [`Pace::patience`].
+    pub fn store_blocking(&self, entries: Vec<E>) -> Result<Receipt, CommitError> {
+        if let Some(why) = self.stuck() {
+            return Err(CommitError::Unavailable(why));
         }
+        let answer = wait::block_until(self.submit(entries)?, Instant::now() + self.patience);
+        answer.ok_or_else(|| self.late())?.unwrap_or(Err(CommitError::Closed))
+    }
+
+    fn late(&self) -> CommitError {
+        CommitError::Unavailable(format!("no answer from the disk in {:?}", self.patience))
+    }
+
+    /// Stores what has arrived, then ends the thread. Blocks, for no longer than [`Pace::patience`], and not at all on a
+    /// disk that hangs: what is left then goes with the process. Further groups are refused as [`CommitError::Closed`].
+    /// Whether the thread has ended.
+    pub fn close(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let patience = if self.stuck().is_some() { Duration::ZERO } else { self.patience };
+        // A queue that is gone has a thread that is gone, which is what is wanted; a full one is tried again.
+        let tell = || !matches!(self.jobs.try_send(Job::Close), Err(TrySendError::Full(_)));
+        thread.is_none_or(|thread| wait::end_thread(thread, tell, Instant::now() + patience))
     }
 }
 

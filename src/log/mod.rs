@@ -11,19 +11,21 @@
 mod commit;
 mod dir;
 pub mod journal;
-mod pace;
 mod scan;
 mod segments;
+mod terms;
+mod wait;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use commit::{CommitError, Committer, MAX_GROUP, Receipt};
+pub use commit::{Committer, MAX_GROUP};
 pub use dir::{PidLock, PlaceError, remedy, require_private_dir, require_private_file};
-pub use pace::Pace;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile};
+pub use terms::{CommitError, Pace, Receipt};
+pub use wait::end_thread;
 
 /// The longest line, newline included. A line of the audit ledger is bounded far below it.
 pub const MAX_LINE: usize = 16 * 1024;

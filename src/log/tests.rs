@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::commit::CommitError;
 use super::segments::{Media, Shelf};
 use super::testing::Plain;
 use super::writer::Writer;

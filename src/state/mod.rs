@@ -4,6 +4,7 @@
 //! the sequence number of its audit record (L2: the record is durable first), and a ledger that is behind its state
 //! refuses to start.
 
+mod file;
 mod keys;
 mod rows;
 mod store;

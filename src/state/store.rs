@@ -1,7 +1,5 @@
 //! The store: one thread that writes, snapshots for everybody else.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +7,23 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use nix::fcntl::OFlag;
 use redb::backends::InMemoryBackend;
-use redb::{Builder, Database, DatabaseError};
+use redb::{Database, DatabaseError};
 use tokio::sync::oneshot;
 
 use super::StateError;
+use super::file::{Opener, beside, builder, create, new_meta, open};
 use super::keys::KeyRecord;
 use super::rows::{self, Meta};
 use super::table::KeyTable;
 use crate::clock::Moment;
-use crate::log::{PidLock, require_private_dir, require_private_file};
+use crate::log::{PidLock, end_thread, require_private_dir, require_private_file};
 
 /// Changes that may wait to be written.
 const MAX_QUEUED: usize = 1024;
 
 /// Changes that share one sync.
 const MAX_GROUP: usize = 256;
-
-/// redb's page cache: reads are served from the snapshot, so a little is enough (redb's own default is 1 GiB).
-const CACHE_BYTES: usize = 1024 * 1024;
 
 /// How long after a failed write the file is left alone.
 const RETRY: Duration = Duration::from_secs(1);
@@ -75,6 +70,12 @@ pub struct Snapshot {
     pub created: i64,
 }
 
+impl Snapshot {
+    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>) -> Self {
+        Self { keys, generation: meta.generation, audit_seq: meta.audit_seq, created: meta.created }
+    }
+}
+
 type Ack = oneshot::Sender<Result<u64, StateError>>;
 
 enum Job {
@@ -85,6 +86,8 @@ enum Job {
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
     trouble: Mutex<Option<String>>,
+    /// Since when the thread has been at the disk; none while it waits for work.
+    busy_since: Mutex<Option<Instant>>,
 }
 
 /// The handle to the state; clones share it. The thread ends when it is closed or the last handle is dropped.
@@ -135,7 +138,7 @@ impl Store {
 
     pub(super) fn start(path: PathBuf, opener: Opener, lock: Option<PidLock>) -> Result<Self, StateError> {
         let (db, snapshot) = open(&path, &opener)?;
-        let shared = Arc::new(Shared { snapshot: ArcSwap::from_pointee(snapshot), trouble: Mutex::new(None) });
+        let shared = Arc::new(Shared { snapshot: ArcSwap::from_pointee(snapshot), trouble: Mutex::new(None), busy_since: Mutex::new(None) });
         let (jobs, inbox) = sync_channel(MAX_QUEUED);
         let worker = Worker {
             path: path.clone(),
@@ -166,9 +169,16 @@ impl Store {
         self.shared.snapshot.load().generation
     }
 
-    /// Why the newest commit failed; none when it did not.
+    /// Why nothing can be written at present; none when the newest commit did not fail and none is overdue.
     pub fn trouble(&self) -> Option<String> {
-        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone().or_else(|| self.stuck())
+    }
+
+    /// That a write has been under way for longer than anybody waits.
+    fn stuck(&self) -> Option<String> {
+        let since = *self.shared.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let lag = since.map(|since| since.elapsed()).filter(|lag| *lag >= self.patience)?;
+        Some(format!("a write has been under way for {} s; look at the disk", lag.as_secs()))
     }
 
     /// Refuses a ledger that ends before the newest record that the state was changed on the strength of.
@@ -180,6 +190,10 @@ impl Store {
     /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Returns
     /// the generation that has it. Cancelling the future does not take the change back.
     pub async fn commit(&self, change: Change, audit_seq: u64) -> Result<u64, StateError> {
+        if let Some(why) = self.stuck() {
+            // Behind a write that hangs nobody's turn will come in time.
+            return Err(StateError::Unavailable(why));
+        }
         let late = |_| Err(StateError::Unavailable(format!("no answer from the disk in {:?}", self.patience)));
         let answer = tokio::time::timeout(self.patience, self.submit(change, audit_seq)?).await;
         answer.map_or_else(late, |answer| answer.unwrap_or(Err(StateError::Closed)))
@@ -200,69 +214,14 @@ impl Store {
         Ok(receiver)
     }
 
-    /// Writes what has arrived, closes the file and releases the lock. Blocks.
-    pub fn close(&self) {
+    /// Writes what has arrived, closes the file and releases the lock. Blocks, but not for ever: a disk that hangs keeps
+    /// its thread until the process ends. Whether the thread has ended.
+    pub fn close(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && self.jobs.send(Job::Close).is_ok()
-        {
-            drop(thread.join());
-        }
-    }
-}
-
-/// Opens the database once more, after a failure too.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
-
-fn builder() -> Builder {
-    let mut builder = Builder::new();
-    // Without it redb trusts a file that it closed cleanly, and may panic on one that was altered since.
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder
-}
-
-fn new_meta(now: Moment) -> Meta {
-    Meta { created: now.unix(), audit_seq: 0, generation: 0 }
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// Makes the file under another name and renames it when it is whole, so that a crash leaves either none or a good one.
-fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateError> {
-    let io_error = |e: std::io::Error| StateError::of_host(path, &e);
-    let unfinished = beside(path, ".new");
-    match fs::remove_file(&unfinished) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(e)),
-        Ok(()) | Err(_) => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    drop(options.open(&unfinished).map_err(io_error)?);
-    let db = builder().create(&unfinished).map_err(|e| rows::RowError::from(e).at(path))?;
-    rows::create(&db, &new_meta(now)).map_err(|e| e.at(path))?;
-    drop(db);
-    File::open(&unfinished).and_then(|file| file.sync_all()).map_err(io_error)?;
-    fs::rename(&unfinished, path).map_err(io_error)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
-}
-
-fn open(path: &Path, opener: &Opener) -> Result<(Database, Snapshot), StateError> {
-    let opened = rows::guarded(|| {
-        let db = opener()?;
-        let (meta, keys) = rows::load(&db)?;
-        Ok((db, meta, keys))
-    });
-    let (db, meta, keys) = opened.map_err(|e| e.at(path))?;
-    Ok((db, Snapshot::new(&meta, Arc::new(keys))))
-}
-
-impl Snapshot {
-    fn new(meta: &Meta, keys: Arc<KeyTable>) -> Self {
-        Self { keys, generation: meta.generation, audit_seq: meta.audit_seq, created: meta.created }
+        let patience = if self.stuck().is_some() { Duration::ZERO } else { self.patience };
+        // A queue that is gone has a thread that is gone, which is what is wanted; a full one is tried again.
+        let tell = || !matches!(self.jobs.try_send(Job::Close), Err(TrySendError::Full(_)));
+        thread.is_none_or(|thread| end_thread(thread, tell, Instant::now() + patience))
     }
 }
 
@@ -292,7 +251,9 @@ impl Worker {
                     next = self.inbox.try_recv().ok();
                 }
             }
+            self.busy(true);
             self.commit(group);
+            self.busy(false);
             if stop {
                 break;
             }
@@ -305,10 +266,18 @@ impl Worker {
             let Some(at) = self.not_before.filter(|_| self.db.is_none()) else { return self.inbox.recv().ok() };
             match self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Timeout) => drop(self.ready()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.busy(true);
+                    drop(self.ready());
+                    self.busy(false);
+                }
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
+    }
+
+    fn busy(&self, busy: bool) {
+        *self.shared.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = busy.then(Instant::now);
     }
 
     fn commit(&mut self, group: Vec<(Change, u64, Ack)>) {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use redb::StorageBackend;
 
-use super::store::Opener;
+use super::file::Opener;
 use super::table_tests::{NOW, key, kid, now};
 use super::*;
 use crate::clock::Moment;
@@ -228,6 +228,14 @@ fn a_disk_that_hangs_is_answered_for_in_time() {
     });
     assert!(matches!(&answer, Err(StateError::Unavailable(why)) if why.contains("20ms")), "{answer:?}");
     assert_eq!(store.snapshot().audit_seq, 2, "not visible");
+    let end = Instant::now() + Duration::from_secs(20);
+    while !store.trouble().is_some_and(|why| why.contains("under way")) {
+        assert!(Instant::now() < end, "it shows: {:?}", store.trouble());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let next = Change::keys(store.keys().stage(key("t", 2), NOW).unwrap());
+    assert!(matches!(runtime.block_on(store.commit(next, 4)), Err(StateError::Unavailable(_))), "not behind it");
+    assert!(!store.clone().close(), "the end does not wait for it");
     drop(hangs);
     let end = Instant::now() + Duration::from_secs(20);
     while store.snapshot().audit_seq < 3 {

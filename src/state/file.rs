@@ -1,0 +1,66 @@
+//! The file of the store: made, and opened.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use redb::{Builder, Database, DatabaseError};
+
+use super::StateError;
+use super::rows::{self, Meta};
+use super::store::Snapshot;
+use crate::clock::Moment;
+
+/// redb's page cache: reads are served from the snapshot, so a little is enough (redb's own default is 1 GiB).
+const CACHE_BYTES: usize = 1024 * 1024;
+
+/// Opens the database once more, after a failure too.
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+
+pub(super) fn builder() -> Builder {
+    let mut builder = Builder::new();
+    // Without it redb trusts a file that it closed cleanly, and may panic on one that was altered since.
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+pub(super) fn new_meta(now: Moment) -> Meta {
+    Meta { created: now.unix(), audit_seq: 0, generation: 0 }
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Makes the file under another name and renames it when it is whole, so that a crash leaves either none or a good one.
+pub(super) fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateError> {
+    let io_error = |e: std::io::Error| StateError::of_host(path, &e);
+    let unfinished = beside(path, ".new");
+    match fs::remove_file(&unfinished) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(e)),
+        Ok(()) | Err(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
+    drop(options.open(&unfinished).map_err(io_error)?);
+    let db = builder().create(&unfinished).map_err(|e| rows::RowError::from(e).at(path))?;
+    rows::create(&db, &new_meta(now)).map_err(|e| e.at(path))?;
+    drop(db);
+    File::open(&unfinished).and_then(|file| file.sync_all()).map_err(io_error)?;
+    fs::rename(&unfinished, path).map_err(io_error)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
+}
+
+pub(super) fn open(path: &Path, opener: &Opener) -> Result<(Database, Snapshot), StateError> {
+    let opened = rows::guarded(|| {
+        let db = opener()?;
+        let (meta, keys) = rows::load(&db)?;
+        Ok((db, meta, keys))
+    });
+    let (db, meta, keys) = opened.map_err(|e| e.at(path))?;
+    Ok((db, Snapshot::new(&meta, Arc::new(keys))))
+}
