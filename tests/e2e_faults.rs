@@ -1,9 +1,11 @@
-//! What breaks under load: processes that are killed, stopped or told to end, and disks that are full. Nothing that was
+//! What breaks under load: processes that are killed, stopped or told to end, and disks that are full or hang. Nothing that was
 //! acknowledged is lost, nothing is released without its record, and the daemon recovers by itself (laws L2, L7, L11).
 #![cfg(test)]
 
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/hung.rs"]
+mod hung;
 #[path = "faults/killed.rs"]
 mod killed;
 #[path = "faults/load.rs"]
