@@ -64,6 +64,7 @@ pub struct Daemon {
     pub started: Moment,
     sources: Sources,
     overflow: Overflow,
+    reading: reload::Reading,
     /// Issuing is paused, and why.
     paused: Mutex<Option<String>>,
     /// An admin had it drained.
@@ -76,6 +77,9 @@ pub struct Daemon {
     doubts: Doubts,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
+    /// So do pausing and draining, which wait for nothing but the ledger: in an emergency, not for a signer or a
+    /// directory service.
+    switches: tokio::sync::Mutex<()>,
 }
 
 /// Whose change it is, for the record.
@@ -145,12 +149,14 @@ impl Daemon {
             started: Moment::now(),
             sources,
             overflow,
+            reading: reload::Reading::default(),
             paused: Mutex::new(None),
             drained: AtomicBool::new(false),
             stopping: watch::channel(false).0,
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
             doubts: Doubts::default(),
             changes: tokio::sync::Mutex::new(()),
+            switches: tokio::sync::Mutex::new(()),
         };
         daemon.count_keys();
         Ok(daemon)
@@ -163,14 +169,24 @@ impl Daemon {
 
     /// Stops issuing until [`Daemon::resume`]. Not kept over a restart.
     ///
+    /// It holds from before its record is written, so that no passport that is recorded after it is released: whoever
+    /// releases one looks again once it is recorded.
+    ///
     /// # Errors
-    /// [`AuditError`]: it can't be put on record, so nothing changes.
+    /// [`AuditError`]: it can't be put on record, so all is as it was.
     pub async fn pause(&self, reason: &str, author: &Author) -> Result<(), AuditError> {
-        let _one_at_a_time = self.changes.lock().await;
-        self.audit.record(author.entry(Event::IssuePaused, Outcome::Ok).detail(reason)).await?;
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        let _one_at_a_time = self.switches.lock().await;
+        let before = self.set_paused(Some(reason.to_owned()));
+        let recorded = self.audit.record(author.entry(Event::IssuePaused, Outcome::Ok).detail(reason)).await;
+        if recorded.is_err() {
+            self.set_paused(before);
+        }
         self.tell_manager();
-        Ok(())
+        recorded.map(drop)
+    }
+
+    fn set_paused(&self, paused: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.paused.lock().unwrap_or_else(PoisonError::into_inner), paused)
     }
 
     /// Ends [`Daemon::pause`].
@@ -178,9 +194,9 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::pause`].
     pub async fn resume(&self, author: &Author) -> Result<(), AuditError> {
-        let _one_at_a_time = self.changes.lock().await;
+        let _one_at_a_time = self.switches.lock().await;
         self.audit.record(author.entry(Event::IssueResumed, Outcome::Ok)).await?;
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.set_paused(None);
         self.tell_manager();
         Ok(())
     }
@@ -200,7 +216,7 @@ impl Daemon {
     /// # Errors
     /// As [`Daemon::pause`].
     pub async fn set_drained(&self, drained: bool, author: &Author) -> Result<(), AuditError> {
-        let _one_at_a_time = self.changes.lock().await;
+        let _one_at_a_time = self.switches.lock().await;
         let event = if drained { Event::Drained } else { Event::Undrained };
         self.audit.record(author.entry(event, Outcome::Ok)).await?;
         self.drained.store(drained, Ordering::Relaxed);
@@ -223,3 +239,6 @@ impl Daemon {
         self.doubts.raise();
     }
 }
+
+#[cfg(test)]
+mod tests;

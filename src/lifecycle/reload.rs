@@ -1,6 +1,7 @@
 //! Configuration and policy, read again and swapped in one piece. A mistake in either changes nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Author, Daemon, Live};
 use crate::audit::{AuditError, Event, Outcome};
@@ -10,6 +11,9 @@ use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
 /// Bytes of a list of names in an audit record: with two hashes before it, it fits `audit::MAX_DETAIL`.
 const MAX_NAMES: usize = 300;
+
+/// The longest that reading may take: the user database may ask a directory service that does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing was reloaded.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,12 @@ pub enum ReloadError {
     /// Nobody's: the daemon was told to end meanwhile.
     #[error("the daemon is ending")]
     Ending,
+    /// Host: a file system or a directory service does not answer.
+    #[error(
+        "reading configuration and policy has taken longer than {PATIENCE:?} and goes on; does the user database (passwd, \
+         group in nsswitch.conf) ask a service that does not answer?"
+    )]
+    Slow,
 }
 
 /// What is in force now.
@@ -104,11 +114,9 @@ impl Daemon {
         let old = self.live.load_full();
         let (sources, overflow) = (self.sources.clone(), self.overflow);
         let before = Arc::clone(&old);
-        // Files, and the user database, which may ask a network.
-        let reading = tokio::task::spawn_blocking(move || read(&sources, overflow, &before));
-        // A file system or a directory service may take for ever; the end does not wait for it.
+        // The end waits for no reading.
         let read = tokio::select! {
-            read = reading => read.unwrap_or(Err(ReloadError::Interrupted)),
+            read = self.reading.run(PATIENCE, move || read(&sources, overflow, &before)) => read,
             () = self.ended() => Err(ReloadError::Ending),
         };
         let (live, reloaded) = match read {
@@ -116,7 +124,11 @@ impl Daemon {
             Err(error) => {
                 let event = match &error {
                     ReloadError::Policy(_) => Event::PolicyRefused,
-                    ReloadError::Config(_) | ReloadError::Audit(_) | ReloadError::Interrupted | ReloadError::Ending => {
+                    ReloadError::Config(_)
+                    | ReloadError::Audit(_)
+                    | ReloadError::Interrupted
+                    | ReloadError::Slow
+                    | ReloadError::Ending => {
                         Event::ConfigRefused
                     }
                 };
@@ -146,6 +158,28 @@ impl Daemon {
     async fn ended(&self) {
         // An error says that the daemon itself is gone.
         drop(self.stopping().wait_for(|stopping| *stopping).await);
+    }
+}
+
+/// Reads on a thread of its own: files, and the user database, which may ask a network. One at a time, so that no more
+/// than one thread is ever lost to a service that does not answer.
+#[derive(Debug, Default)]
+pub(super) struct Reading(Arc<tokio::sync::Mutex<()>>);
+
+impl Reading {
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        read: impl FnOnce() -> Result<T, ReloadError> + Send + 'static,
+    ) -> Result<T, ReloadError> {
+        let alone = Arc::clone(&self.0).try_lock_owned().map_err(|_| ReloadError::Slow)?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = read();
+            drop(alone);
+            read
+        });
+        let read = tokio::time::timeout(patience, reading).await.map_err(|_| ReloadError::Slow)?;
+        read.unwrap_or(Err(ReloadError::Interrupted))
     }
 }
 

@@ -1,0 +1,104 @@
+//! What an admin can do while something hangs.
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::reload::Reading;
+use super::*;
+use crate::audit::AuditConfig;
+use crate::config::Config;
+use crate::log::{Pace, SegmentConfig};
+use crate::metrics::Words;
+use crate::sandbox::{Identity, Landlock, Level};
+use crate::signer::LinkConfig;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon without a signer, whose ledger and state are in memory.
+fn daemon() -> Daemon {
+    let text = "[passport]\nissuer = \"test\"\n[hsm]\nuri = \"pkcs11:token=main\"\nmodule = \"/usr/lib/libp11.so\"\n";
+    let sources = Sources::new(None, [("PASSPORT_CONFIG".into(), text.into())]);
+    let loaded = Config::load(&sources).unwrap();
+    let overflow = Overflow { uid: 65534, gid: 65534 };
+    let policy = Policy::from_files(&PathBuf::from("none"), Vec::new(), &crate::policy::SystemNames, overflow).unwrap();
+    let key_states: Vec<_> = crate::state::KeyState::ALL.iter().map(|state| state.name()).collect();
+    let events: Vec<_> = Event::ALL.iter().map(|event| event.name()).collect();
+    let words = Words { key_states: key_states.leak(), ledger_events: events.leak() };
+    let metrics = Arc::new(Metrics::new(words).unwrap());
+    let (segment, pace) = (SegmentConfig::default(), Pace::default());
+    let audit = Audit::memory(&AuditConfig { segment, pace, journald: None, now: Moment::now, metrics: None }).unwrap();
+    let signer = Signer::start(LinkConfig {
+        socket: "/nonexistent/signer.sock".into(),
+        issuer: "test".to_owned(),
+        signer_uid: 0,
+        op_timeout: Duration::from_secs(1),
+        max_in_flight: 8,
+    });
+    let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), switched: false };
+    let applied = Applied {
+        role: "front",
+        identity,
+        bounding_empty: true,
+        no_new_privs: true,
+        dumpable: false,
+        landlock: Landlock { level: Level::None, abi: 0 },
+        memory_locked: false,
+        notes: Vec::new(),
+    };
+    let live = Live { loaded, policy, generation: 1 };
+    let store = Store::memory(Moment::now()).unwrap();
+    Daemon::new(Parts { live, sources, overflow, store, audit, signer, metrics, applied }).unwrap()
+}
+
+#[tokio::test]
+async fn a_pause_waits_for_no_other_change() {
+    let daemon = daemon();
+    let _under_way = daemon.changes.lock().await;
+    let switched = async {
+        daemon.pause("incident", &Author::NOBODY).await.unwrap();
+        daemon.set_drained(true, &Author::NOBODY).await.unwrap();
+        assert!(daemon.paused().is_some() && daemon.draining());
+        daemon.resume(&Author::NOBODY).await.unwrap();
+    };
+    tokio::time::timeout(PATIENCE, switched).await.expect("it does not wait");
+    assert_eq!(daemon.paused(), None);
+}
+
+#[tokio::test]
+async fn a_pause_holds_before_its_record_and_is_undone_without_one() {
+    let daemon = daemon();
+    let mut pause = Box::pin(daemon.pause("incident", &Author::NOBODY));
+    // Only begun: the record can't be known to be durable yet.
+    std::future::poll_fn(|context| {
+        drop(pause.as_mut().poll(context));
+        std::task::Poll::Ready(())
+    })
+    .await;
+    assert_eq!(daemon.paused().as_deref(), Some("incident"));
+    drop(pause);
+    daemon.pause("first", &Author::NOBODY).await.unwrap();
+    daemon.audit.close();
+    assert!(daemon.pause("second", &Author::NOBODY).await.is_err());
+    assert_eq!(daemon.paused().as_deref(), Some("first"));
+}
+
+#[tokio::test]
+async fn reading_ends_in_time_and_loses_one_thread_at_most() {
+    let reading = Reading::default();
+    let (release, go_on) = mpsc::channel::<()>();
+    let hangs = move || {
+        go_on.recv().unwrap_or_default();
+        Ok(())
+    };
+    assert!(matches!(reading.run(Duration::from_millis(20), hangs).await, Err(ReloadError::Slow)));
+    let never = || -> Result<(), ReloadError> { unreachable!("not beside the one that hangs") };
+    assert!(matches!(reading.run(PATIENCE, never).await, Err(ReloadError::Slow)));
+    drop(release);
+    let again = async {
+        while reading.run(PATIENCE, || Ok(())).await.is_err() {
+            tokio::task::yield_now().await
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it reads again");
+}
