@@ -9,7 +9,6 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::audit::{self, Audit, AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::log::MAX_GROUP;
 use crate::passport::{Cap, Claims, ClaimsError, Kid};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
@@ -220,24 +219,87 @@ pub async fn sign(
     signed
 }
 
-/// Makes the records durable, together; then, and only then, the passports may go.
-pub async fn record(signed: Vec<Result<Signed, IssueError>>, audit: &Audit) -> Vec<Result<Issued, IssueError>> {
+/// Makes the records durable, together; then, and only then, the passports may go. `paused` is asked once more in between, and
+/// gives the time if so: a pause may have come while the records were written, and what is recorded after a pause is not released. Those
+/// records are followed by others that say so. There are at most [`crate::log::MAX_GROUP`].
+pub async fn record(
+    signed: Vec<Result<Signed, IssueError>>,
+    audit: &Audit,
+    paused: impl Fn() -> Option<Moment>,
+) -> Vec<Result<Issued, IssueError>> {
     let entries: Vec<_> = signed.iter().filter_map(|one| one.as_ref().ok()).map(|one| one.entry.clone()).collect();
     let mut failure = None;
-    // One group for every batch that the default limits allow.
-    for group in entries.chunks(MAX_GROUP) {
-        if let Err(error) = audit.record_many(group.to_vec()).await {
-            failure = Some(error);
-            break;
-        }
+    if !entries.is_empty() {
+        failure = audit.record_many(entries.clone()).await.err().map(IssueError::Audit);
     }
+    if failure.is_none()
+        && !entries.is_empty()
+        && let Some(now) = paused()
+    {
+        withheld(entries, audit, now).await;
+        failure = Some(IssueError::Paused);
+    }
+    let rest = if matches!(failure, Some(IssueError::Paused)) { || IssueError::Paused } else { || IssueError::Batch };
     let failed = failure.is_some();
     signed
         .into_iter()
         .map(|one| match one {
-            Ok(_) if failed => Err(failure.take().map_or(IssueError::Batch, IssueError::Audit)),
+            Ok(_) if failed => Err(failure.take().unwrap_or_else(rest)),
             Ok(signed) => Ok(signed.issued),
             Err(error) => Err(error),
         })
         .collect()
+}
+
+/// Puts on record that what was recorded as issued was not released.
+async fn withheld(entries: Vec<Entry>, audit: &Audit, now: Moment) {
+    let revised = |entry: Entry| {
+        let entry = entry.revised(Event::IssueRefused, Outcome::Failed, now).reason("paused");
+        entry.detail("recorded as issued, and not released: issuing was paused meanwhile")
+    };
+    if let Err(error) = audit.record_many(entries.into_iter().map(revised).collect()).await {
+        tracing::error!(name: "withheld_not_recorded", %error, "passports were withheld, and the records say issued");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::AuditConfig;
+    use crate::log::{Pace, SegmentConfig};
+
+    fn signed(jti: &str) -> Result<Signed, IssueError> {
+        let issued = Issued::Envelope { kid: "k".to_owned(), msg: Vec::new(), sig: [0; 64] };
+        let entry = Entry::new(Event::PassportIssued, Outcome::Ok, Moment::now()).jti(jti);
+        Ok(Signed { issued, entry })
+    }
+
+    #[tokio::test]
+    async fn what_is_recorded_after_a_pause_is_not_released_and_the_record_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (segment, pace) = (SegmentConfig::default(), Pace::default());
+        let config = AuditConfig { segment, pace, journald: None, now: Moment::now, metrics: None };
+        let (audit, _) = Audit::open(dir.path(), &config).unwrap();
+        // The pause becomes durable between the look before and the records.
+        let batch = || vec![signed("a"), Err(IssueError::Context), signed("b")];
+        let given = record(batch(), &audit, || (audit.head().0 >= 2).then(Moment::now)).await;
+        let refused = |one: &Result<Issued, IssueError>| matches!(one, Err(IssueError::Paused));
+        assert!(refused(&given[0]) && matches!(given[1], Err(IssueError::Context)) && refused(&given[2]), "{given:?}");
+        let text = std::fs::read_to_string(dir.path().join("00000000000000000001.jsonl")).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        for (line, jti) in lines[2..].iter().zip(["a", "b"]) {
+            let says =
+                [r#""event":"issue_refused""#, r#""outcome":"failed""#, &format!(r#""jti":"{jti}""#), "not released"];
+            assert!(says.iter().all(|part| line.contains(part)), "{line}");
+        }
+        assert!(record(batch(), &audit, || None).await[0].is_ok());
+        audit.close();
+        let closed = record(batch(), &audit, || None).await;
+        assert!(matches!((&closed[0], &closed[2]), (Err(IssueError::Audit(_)), Err(IssueError::Batch))), "{closed:?}");
+        assert!(
+            record(vec![Err(IssueError::Context)], &audit, || Some(Moment::now())).await[0].is_err(),
+            "nothing to record"
+        );
+    }
 }

@@ -79,6 +79,12 @@ impl Entry {
         Self { event, outcome, at, corr_id: None, peer: None, exp: None, texts: Texts::default() }
     }
 
+    /// The same under another event and outcome: for what was recorded and then came to nothing.
+    #[must_use]
+    pub fn revised(self, event: Event, outcome: Outcome, at: Moment) -> Self {
+        Self { event, outcome, at, ..self }
+    }
+
     /// The correlation id of the request.
     #[must_use]
     pub fn corr_id(mut self, id: [u8; 16]) -> Self {

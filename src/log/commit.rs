@@ -15,8 +15,9 @@ use super::wait;
 use super::writer::Writer;
 use super::{Break, Head, LogError, Recovered, Seal};
 
-/// How many entries one group may have: at least a batch of the wire.
-pub const MAX_GROUP: usize = 1024;
+/// How many entries one group may have: more than a batch of the wire, of which each passport takes 256 bytes of a frame
+/// of 1 MiB at least, so that the records of a batch stand or fall together.
+pub const MAX_GROUP: usize = 4096;
 
 /// How long an error message is kept and recorded at most.
 const MAX_ERROR: usize = 200;

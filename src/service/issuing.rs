@@ -7,6 +7,7 @@ use super::services::{Service, Turn, reply};
 use super::shares::Lease;
 use super::{Done, Later};
 use super::{outcome, problems};
+use crate::clock::Moment;
 use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
 use crate::lifecycle::Daemon;
 use crate::metrics::{Act, Alg, Blocked, Counter, Endpoint, Outcome};
@@ -117,7 +118,7 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
         // Paused while this was under way: what is not on record yet is not released.
         signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
     }
-    let recorded = record(signed, &daemon.audit).await;
+    let recorded = record(signed, &daemon.audit, || daemon.paused().map(|_| Moment::now())).await;
     if recorded.iter().any(Result::is_ok) {
         daemon.metrics.ekey_issue_latency.observe(batch.started.elapsed().as_secs_f64());
     }
