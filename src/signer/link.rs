@@ -9,6 +9,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
 use crate::wire::frame::{Split, split};
 use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkWelcome};
@@ -23,8 +24,18 @@ const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
-/// The deadline here lies this much behind the signer's own, so that its more precise answer comes first.
+/// Reads before others get their turn: a signer that never stops talking must not keep deadlines from being looked at.
+const READS_PER_STEP: usize = 8;
+/// The deadline here lies this much behind the signer's own answer, so that it comes first.
 const GRACE: Duration = Duration::from_millis(500);
+/// The signer's watchdog looks eight times within the time of an operation (`hsm::pool`), so its answer may be late by an
+/// eighth.
+const LOOKS: u32 = 8;
+
+/// When a call is given up here, after it was written.
+pub(super) fn patience(op_timeout: Duration) -> Duration {
+    op_timeout + op_timeout / LOOKS + GRACE
+}
 
 /// Keeps a link for as long as somebody holds the handle.
 pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, report: watch::Sender<LinkStatus>) {
@@ -34,7 +45,7 @@ pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, rep
             Ok((stream, welcome)) => {
                 backoff = BACKOFF_MIN;
                 report.send_replace(LinkStatus::Up(welcome));
-                match Link::new(stream, config.op_timeout + GRACE).serve(&mut inbox).await {
+                match Link::new(stream, patience(config.op_timeout)).serve(&mut inbox).await {
                     Some(why) => why,
                     None => return,
                 }
@@ -93,8 +104,8 @@ async fn connect(config: &LinkConfig) -> io::Result<(UnixStream, LinkWelcome)> {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
     match decode::<LinkGreeting>(&body).map_err(io::Error::other)? {
-        LinkGreeting::Welcome(welcome) => Ok((stream, welcome)),
-        LinkGreeting::Refused(why) => Err(io::Error::other(format!("the signer refuses this front: {why}"))),
+        LinkGreeting::Welcome(welcome) => Ok((stream, plain_welcome(welcome))),
+        LinkGreeting::Refused(why) => Err(io::Error::other(format!("the signer refuses this front: {}", plain(&why)))),
     }
 }
 
@@ -138,7 +149,16 @@ impl Link {
                     self.take(&mut calls);
                     self.flush()
                 }
-                ready = self.stream.readable() => ready.and_then(|()| self.receive()),
+                ready = self.stream.readable() => match ready.and_then(|()| self.receive()) {
+                    Ok(more) => {
+                        if more {
+                            // A socket that is always ready never waits, so the runtime would get no turn either.
+                            tokio::task::yield_now().await;
+                        }
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                },
                 ready = self.stream.writable(), if !self.output.is_empty() => ready.and_then(|()| self.flush()),
                 now = tick.tick() => self.expire(now),
             };
@@ -185,17 +205,19 @@ impl Link {
         Ok(())
     }
 
-    fn receive(&mut self) -> io::Result<()> {
-        loop {
+    /// Reads what has come, within bounds; whether there may be more.
+    fn receive(&mut self) -> io::Result<bool> {
+        for _ in 0..READS_PER_STEP {
             // Vec's BufMut would otherwise offer 64 bytes a read.
             self.input.reserve(READ);
             match self.stream.try_read_buf(&mut self.input) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the signer closed it")),
                 Ok(_) => self.deliver()?,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
+        Ok(true)
     }
 
     /// Answers every call whose reply has arrived whole.

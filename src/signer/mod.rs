@@ -5,6 +5,7 @@
 //! deadline, or by the loss of the link.
 
 mod link;
+mod text;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -94,11 +95,19 @@ pub struct Signer {
     timeout: Duration,
 }
 
+/// Beyond the link's own deadline: then the link's task itself does not get on.
+const MARGIN: Duration = Duration::from_secs(1);
+
+/// An answer that is under way, and when it is no longer waited for.
+#[derive(Debug)]
+struct Awaited {
+    answer: oneshot::Receiver<Result<LinkResult, SignerError>>,
+    until: Instant,
+}
+
 /// A signature under way.
 #[derive(Debug)]
-pub struct Signing {
-    answer: oneshot::Receiver<Result<LinkResult, SignerError>>,
-}
+pub struct Signing(Awaited);
 
 impl Signer {
     /// Starts the link's task on the current runtime. The handle is usable at once; until the link stands, calls fail
@@ -123,7 +132,7 @@ impl Signer {
     /// # Errors
     /// [`SignerError::Busy`] when no place came free in time, [`SignerError::Unavailable`] without a link.
     pub async fn sign(&self, payload: Vec<u8>, until: Instant) -> Result<Signing, SignerError> {
-        self.call(Ask::Sign(payload), until).await.map(|answer| Signing { answer })
+        self.call(Ask::Sign(payload), until).await.map(Signing)
     }
 
     /// Asks for a real signature over bytes that the signer chooses. The caller verifies it.
@@ -143,7 +152,7 @@ impl Signer {
     /// Any [`SignerError`].
     pub async fn keys(&self) -> Result<Vec<LinkKey>, SignerError> {
         match self.ask(Ask::Keys).await? {
-            LinkResult::Keys(keys) => Ok(keys),
+            LinkResult::Keys(keys) => Ok(text::plain_keys(keys)),
             _ => Err(SignerError::WrongAnswer),
         }
     }
@@ -154,7 +163,7 @@ impl Signer {
     /// Any [`SignerError`].
     pub async fn reinitialise(&self) -> Result<Vec<LinkKey>, SignerError> {
         match self.ask(Ask::Reinitialise).await? {
-            LinkResult::Reinitialised(keys) => Ok(keys),
+            LinkResult::Reinitialised(keys) => Ok(text::plain_keys(keys)),
             _ => Err(SignerError::WrongAnswer),
         }
     }
@@ -171,14 +180,10 @@ impl Signer {
     }
 
     async fn ask(&self, ask: Ask) -> Result<LinkResult, SignerError> {
-        settle(self.call(ask, Instant::now() + self.timeout).await?.await)
+        self.call(ask, Instant::now() + self.timeout).await?.settle().await
     }
 
-    async fn call(
-        &self,
-        ask: Ask,
-        until: Instant,
-    ) -> Result<oneshot::Receiver<Result<LinkResult, SignerError>>, SignerError> {
+    async fn call(&self, ask: Ask, until: Instant) -> Result<Awaited, SignerError> {
         if matches!(*self.status.borrow(), LinkStatus::Down(_)) {
             return Err(SignerError::Unavailable);
         }
@@ -188,7 +193,7 @@ impl Signer {
         let (answer, awaited) = oneshot::channel();
         // The channel has as many slots as there are places, so it is never full.
         self.calls.try_send(Call { ask, answer, _place: place }).map_err(|_| SignerError::Unavailable)?;
-        Ok(awaited)
+        Ok(Awaited { answer: awaited, until: Instant::now() + link::patience(self.timeout) + MARGIN })
     }
 }
 
@@ -198,21 +203,26 @@ impl Signing {
     /// # Errors
     /// Any [`SignerError`] but `Busy` of admission.
     pub async fn signature(self) -> Result<[u8; 64], SignerError> {
-        match settle(self.answer.await)? {
+        match self.0.settle().await? {
             LinkResult::Signed { sig } => Ok(sig),
             _ => Err(SignerError::WrongAnswer),
         }
     }
 }
 
-fn settle(
-    answer: Result<Result<LinkResult, SignerError>, oneshot::error::RecvError>,
-) -> Result<LinkResult, SignerError> {
-    match answer.unwrap_or(Err(SignerError::Unavailable))? {
-        LinkResult::Refused(LinkRefusal::Timeout) => Err(SignerError::Timeout),
-        LinkResult::Refused(LinkRefusal::Busy) => Err(SignerError::Busy),
-        LinkResult::Refused(LinkRefusal::HsmUnavailable) => Err(SignerError::Unavailable),
-        LinkResult::Refused(refusal) => Err(SignerError::Refused(refusal)),
-        result => Ok(result),
+impl Awaited {
+    async fn settle(self) -> Result<LinkResult, SignerError> {
+        let answer = tokio::time::timeout_at(self.until.into(), self.answer).await;
+        let answer = answer.map_err(|_| SignerError::Timeout)?;
+        match answer.unwrap_or(Err(SignerError::Unavailable))? {
+            LinkResult::Refused(LinkRefusal::Timeout) => Err(SignerError::Timeout),
+            LinkResult::Refused(LinkRefusal::Busy) => Err(SignerError::Busy),
+            LinkResult::Refused(LinkRefusal::HsmUnavailable) => Err(SignerError::Unavailable),
+            LinkResult::Refused(refusal) => Err(SignerError::Refused(refusal)),
+            result => Ok(result),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
