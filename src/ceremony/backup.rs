@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(super) const KEPT: usize = 8;
 /// Where they are, in the signer's own directory.
 const DIRECTORY: &str = "backups";
+/// The one that is being made. What is left of an attempt that failed goes with the next, and is never counted.
+const PARTIAL: &str = ".partial";
 /// What a store may hold: SoftHSM keeps two files for each object in one directory a token.
 const MAX_FILES: usize = 20_000;
 const MAX_BYTES: u64 = 256 << 20;
@@ -25,17 +27,25 @@ pub(super) fn take(config: &ModuleConfig) -> Result<Option<PathBuf>, CeremonyErr
     }
     let all = config.state_dir.join(DIRECTORY);
     make_private(&all)?;
-    let target = fresh_name(&all)?;
+    let partial = all.join(PARTIAL);
+    match std::fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fails(&partial, &error)),
+        _ => {}
+    }
+    DirBuilder::new().mode(0o700).create(&partial).map_err(|error| fails(&partial, &error))?;
     let mut copy = Copy { files: 0, bytes: 0 };
     if let Some(store) = &config.store {
-        copy.directory(store, &target.join("store"), 0)?;
+        copy.directory(store, &partial.join("store"), 0)?;
     }
     if listed.exists() {
-        copy.file(&listed, &target.join(pins::FILE))?;
+        copy.file(&listed, &partial.join(pins::FILE))?;
     }
-    sync(&target)?;
+    sync(&partial)?;
+    // It never replaces another: a directory that is not empty can't be renamed over.
+    let target = all.join(name_of_now());
+    std::fs::rename(&partial, &target).map_err(|error| fails(&target, &error))?;
     sync(&all)?;
-    prune(&all)?;
+    prune(&all, &target)?;
     Ok(Some(target))
 }
 
@@ -51,10 +61,8 @@ fn make_private(path: &Path) -> Result<(), CeremonyError> {
 }
 
 /// The time to the microsecond, so that names sort by age; two ceremonies never run at once.
-fn fresh_name(all: &Path) -> Result<PathBuf, CeremonyError> {
-    let path = all.join(jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ").to_string());
-    DirBuilder::new().mode(0o700).create(&path).map_err(|error| fails(&path, &error))?;
-    Ok(path)
+fn name_of_now() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S.%6fZ").to_string()
 }
 
 /// What was copied so far.
@@ -108,13 +116,15 @@ fn sync(directory: &Path) -> Result<(), CeremonyError> {
     File::open(directory).and_then(|open| open.sync_all()).map_err(|error| fails(directory, &error))
 }
 
-/// Removes all but the newest [`KEPT`].
-fn prune(all: &Path) -> Result<(), CeremonyError> {
-    let mut names: Vec<PathBuf> =
+/// Removes all but the newest [`KEPT`], of which `newest` is one. Names that come after it are from a clock that was ahead:
+/// they are older than they say, and go first.
+fn prune(all: &Path, newest: &Path) -> Result<(), CeremonyError> {
+    let mut others: Vec<PathBuf> =
         std::fs::read_dir(all).map_err(|error| fails(all, &error))?.flatten().map(|entry| entry.path()).collect();
-    names.sort();
-    let old = names.len().saturating_sub(KEPT);
-    for path in names.into_iter().take(old) {
+    others.retain(|path| path != newest);
+    others.sort_by(|a, b| (a.as_path() < newest, a).cmp(&(b.as_path() < newest, b)));
+    let old = (others.len() + 1).saturating_sub(KEPT);
+    for path in others.into_iter().take(old) {
         std::fs::remove_dir_all(&path).map_err(|error| fails(&path, &error))?;
     }
     Ok(())
@@ -159,6 +169,32 @@ mod tests {
         assert_eq!(std::fs::metadata(first.join("store/token/a.object")).unwrap().mode() & 0o7777, 0o600);
         let later: Vec<PathBuf> = (0..KEPT).map(|_| take(&config).unwrap().unwrap()).collect();
         assert!(!first.exists() && later.iter().all(|path| path.exists()));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_cost_the_newest_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir);
+        let all = config.state_dir.join(DIRECTORY);
+        let future = |n: usize| all.join(format!("29990101T00000{n}.000000Z"));
+        (0..KEPT).for_each(|n| std::fs::create_dir_all(future(n)).unwrap());
+        let taken: Vec<PathBuf> = (0..KEPT).map(|_| take(&config).unwrap().unwrap()).collect();
+        assert!(taken.iter().all(|path| path.join("store/token/a.object").exists()), "{taken:?}");
+        assert!((0..KEPT).all(|n| !future(n).exists()));
+    }
+
+    #[test]
+    fn attempts_that_failed_leave_the_whole_copies_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir);
+        let link = config.store.as_ref().unwrap().join("link");
+        let whole = take(&config).unwrap().unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        (0..KEPT).for_each(|_| assert!(take(&config).is_err()));
+        std::fs::remove_file(&link).unwrap();
+        let next = take(&config).unwrap().unwrap();
+        assert!(whole.join("store/token/a.object").exists() && next.join("store/token/a.object").exists());
+        assert_eq!(std::fs::read_dir(config.state_dir.join(DIRECTORY)).unwrap().count(), 2, "no leftovers");
     }
 
     #[test]
