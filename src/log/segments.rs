@@ -98,21 +98,37 @@ impl Segments {
     }
 }
 
-impl Shelf for Segments {
-    fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)> {
+/// Makes a new segment's mode and name durable.
+fn settle(dir: &Path, file: &File) -> io::Result<()> {
+    // The umask may have taken bits away.
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    sync_dir(dir)
+}
+
+impl Segments {
+    /// A segment that could not be settled is removed: each attempt on a failing disk would else use up a name, of which
+    /// there are [`MAX_RETRIES`].
+    fn create_with(
+        &self,
+        first: u64,
+        settle: impl Fn(&Path, &File) -> io::Result<()>,
+    ) -> io::Result<(String, Box<dyn Media>)> {
         for retry in 0..=MAX_RETRIES {
             let name = Name { first, retry };
+            let path = self.dir.join(name.to_string());
             let opened = OpenOptions::new()
                 .append(true)
                 .create_new(true)
                 .mode(MODE)
                 .custom_flags(OFlag::O_NOFOLLOW.bits())
-                .open(self.dir.join(name.to_string()));
+                .open(&path);
             match opened {
                 Ok(file) => {
-                    // The umask may have taken bits away.
-                    file.set_permissions(Permissions::from_mode(MODE))?;
-                    sync_dir(&self.dir)?;
+                    if let Err(error) = settle(&self.dir, &file) {
+                        // Should this fail too, the name is used up, as by a torn segment.
+                        fs::remove_file(&path).unwrap_or_default();
+                        return Err(error);
+                    }
                     return Ok((name.to_string(), Box::new(file)));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -120,6 +136,12 @@ impl Shelf for Segments {
             }
         }
         Err(io::Error::other(format!("{MAX_RETRIES} torn segments start with record {first}")))
+    }
+}
+
+impl Shelf for Segments {
+    fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)> {
+        self.create_with(first, settle)
     }
 
     fn discard(&mut self, name: &str) -> io::Result<()> {
@@ -265,6 +287,16 @@ mod tests {
         media.append(b"x").unwrap();
         assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.r001.jsonl");
         assert_eq!(fs::metadata(dir.path().join(&name)).unwrap().mode() & 0o7777, MODE);
+    }
+
+    #[test]
+    fn segments_that_fail_at_birth_use_up_no_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut segments, _) = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
+        for _ in 0..=MAX_RETRIES + 1 {
+            assert!(segments.create_with(1, |_, _| Err(io::Error::other("I/O error"))).is_err());
+        }
+        assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.jsonl");
     }
 
     #[test]
