@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
@@ -24,7 +24,7 @@ use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{Author, Daemon, Live, Manager, Parts, watch_signer};
-use crate::log::{Pace, SegmentConfig};
+use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
 use crate::sandbox::{Plan, enter};
@@ -109,7 +109,7 @@ fn make_private(config: &Config) -> Result<(), BootError> {
             move |error| BootError::Place { key, path, what, error }
         };
         match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Ok(()) if is_root() => chown(dir, Some(uid), None).map_err(fail("give it to the front's user"))?,
+            Ok(()) if is_root() => give_dir(dir, uid).map_err(fail("give it to the front's user"))?,
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail("create it")(error)),
             _ => {}
         }

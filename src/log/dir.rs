@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
@@ -123,6 +123,14 @@ pub fn require_private_file(file: &Path) -> Result<(), PlaceError> {
     Ok(())
 }
 
+/// Gives a directory that was just made to `uid`. The one above it may be another user's, who can put a link in its place
+/// while we are still root: it is not followed.
+pub fn give_dir(dir: &Path, uid: u32) -> io::Result<()> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(dir)?;
+    fchown(&opened, Some(uid), None)
+}
+
 /// An exclusive advisory lock (`flock`) on a file that holds the holder's pid. The kernel releases it when the process
 /// ends, however it ends; the file stays, so that two starters cannot lock two different files of one name.
 #[derive(Debug)]
@@ -150,8 +158,11 @@ impl PidLock {
             }
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        file.set_len(0).and_then(|()| file.rewind()).map_err(failed)?;
-        writeln!(file, "{}", std::process::id()).map_err(failed)?;
+        // The pid is a help to whoever is locked out, no more: on a full disk the lock must still be had. Written before
+        // it is cut to length, it needs no room where a pid was before.
+        if let Err(error) = write_pid(&mut file) {
+            tracing::warn!(name: "pid_not_written", lock = %lock.display(), %error, "the lock does not say whose it is");
+        }
         Ok(Self { file })
     }
 }
@@ -163,6 +174,13 @@ impl Drop for PidLock {
         // An error changes nothing: the descriptor is closed next.
         drop(self.file.unlock());
     }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    let text = format!("{}\n", std::process::id());
+    file.rewind()?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 /// The pid in a lock file. Only digits are believed: the text goes into a message.
@@ -198,6 +216,29 @@ mod tests {
         symlink(dir.path(), &link).unwrap();
         assert!(matches!(require_private_dir(&link), Err(PlaceError::Kind { .. })));
         assert!(matches!(require_private_dir(&dir.path().join("none")), Err(PlaceError::Missing { .. })));
+    }
+
+    #[test]
+    fn a_directory_is_given_away_and_what_a_link_points_to_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, link) = (dir.path().join("own"), dir.path().join("link"));
+        fs::create_dir(&own).unwrap();
+        symlink(&own, &link).unwrap();
+        assert!(give_dir(&link, geteuid().as_raw()).is_err());
+        give_dir(&own, geteuid().as_raw()).unwrap();
+        if geteuid().is_root() {
+            give_dir(&own, 12345).unwrap();
+            assert_eq!(fs::metadata(&own).unwrap().uid(), 12345);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_does_not_keep_the_lock_from_being_had() {
+        // Every write to it fails for lack of room (full(4)), and it can't be cut to length.
+        let full = Path::new("/dev/full");
+        let _lock = PidLock::acquire(full, full).unwrap();
+        let error = PidLock::acquire(full, full).unwrap_err().to_string();
+        assert!(error.contains("in use by pid unknown"), "{error}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use commit::{Committer, MAX_GROUP};
-pub use dir::{PidLock, PlaceError, remedy, require_private_dir, require_private_file};
+pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile};
 pub use terms::{CommitError, Pace, Receipt};

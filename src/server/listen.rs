@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -72,8 +72,7 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, ListenError> {
         _ => {}
     }
     let listener = private(&fresh).map_err(fail("bind (does its directory exist, and may we write to it?)"))?;
-    chown(&fresh, access.user, access.group).map_err(fail("give it its owner and group"))?;
-    fs::set_permissions(&fresh, Permissions::from_mode(access.mode)).map_err(fail("set its mode"))?;
+    furnish(&fresh, access).map_err(fail("give it its owner, group and mode"))?;
     fs::rename(&fresh, path).map_err(fail("move it into place"))?;
     listener.set_nonblocking(true).map_err(fail("make it non-blocking"))?;
     Ok(listener)
@@ -87,6 +86,21 @@ fn private(path: &Path) -> io::Result<UnixListener> {
     bind_address(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&socket, Backlog::MAXCONN)?;
     Ok(UnixListener::from(socket))
+}
+
+/// Gives the socket that was just made its owner, group and mode. The directory may be another user's, who can put a link
+/// in its place while we are still root: what is changed is what was opened, and that must be a socket of ours.
+fn furnish(path: &Path, access: Access) -> io::Result<()> {
+    use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, open};
+    let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let file = fs::File::from(file);
+    let found = file.metadata()?;
+    if !found.file_type().is_socket() || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(io::Error::other("somebody put something else in its place"));
+    }
+    chownat(&file, "", access.user.map(Uid::from_raw), access.group.map(Gid::from_raw), AtFlags::EMPTY_PATH)?;
+    // fchmod refuses such a descriptor; its link in /proc leads to the file itself.
+    fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(access.mode))
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -140,6 +154,25 @@ mod tests {
         let path = dir.path().join("s.sock");
         let _listener = private(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o177, 0);
+    }
+
+    #[test]
+    fn what_somebody_put_in_its_place_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, link) = (dir.path().join("precious"), dir.path().join("s.sock"));
+        let _socket = private(&target).unwrap();
+        let before = fs::metadata(&target).unwrap().mode();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let open = Access { mode: 0o666, ..OPEN };
+        assert!(furnish(&link, open).is_err(), "a link, even to a socket of ours");
+        assert_eq!(fs::metadata(&target).unwrap().mode(), before);
+        let file = dir.path().join("file");
+        fs::write(&file, b"precious").unwrap();
+        let before = fs::metadata(&file).unwrap().mode();
+        assert!(furnish(&file, open).is_err());
+        assert_eq!(fs::metadata(&file).unwrap().mode(), before);
+        furnish(&target, open).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o666);
     }
 
     #[test]

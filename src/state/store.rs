@@ -138,7 +138,11 @@ impl Store {
 
     pub(super) fn start(path: PathBuf, opener: Opener, lock: Option<PidLock>) -> Result<Self, StateError> {
         let (db, snapshot) = open(&path, &opener)?;
-        let shared = Arc::new(Shared { snapshot: ArcSwap::from_pointee(snapshot), trouble: Mutex::new(None), busy_since: Mutex::new(None) });
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            trouble: Mutex::new(None),
+            busy_since: Mutex::new(None),
+        });
         let (jobs, inbox) = sync_channel(MAX_QUEUED);
         let worker = Worker {
             path: path.clone(),
