@@ -45,7 +45,7 @@ def link() -> Dict[str, p.Codec]:
     stats = struct(
         "LinkStats", signatures=p.U64, refused=p.U64, queued=p.U32, stuck=p.U32, rss_kib=p.U64, cpu_us=p.U64
     )
-    refusal = enum_of(*[f"Refusal{n}" for n in range(14)])
+    refusal = enum_of(*[f"Refusal{n}" for n in range(15)])
     welcome = struct("LinkWelcome", wire=p.U8, sessions=p.U32, module=p.STR, token=p.STR, boot_id=p.U64)
     result = p.EnumOf(
         struct("Signed", sig=p.Array(64)),

@@ -10,6 +10,7 @@ use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
 use crate::wire::link::KeyRole;
+use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::object::ObjectHandle;
@@ -161,8 +162,10 @@ impl Device for Pkcs11Device {
 
     fn sign(&self, session: &mut WorkerSession, position: usize, message: &[u8]) -> Result<[u8; SIGNATURE], HsmError> {
         let handle = session.handle(position)?;
-        let mut made =
-            session.session.sign(&ed25519(), handle, message).map_err(|error| HsmError::call("sign", &error))?;
+        let mut made = session.session.sign(&ed25519(), handle, message).map_err(|error| match error {
+            Error::Pkcs11(RvError::DataLenRange, _) => HsmError::TooLong(message.len()),
+            error => HsmError::call("sign", &error),
+        })?;
         // Bytes of a wrong length may still be half of a signature over this message: they are not kept.
         let signature = <[u8; SIGNATURE]>::try_from(made.as_slice());
         made.zeroize();

@@ -73,6 +73,8 @@ pub enum HsmError {
         /// Function and `CKR_…`, as the module answered.
         reason: String,
     },
+    /// `CKR_DATA_LEN_RANGE`: the device takes no message of this length (HSM, or the peer that asked for so much).
+    TooLong(usize),
     /// More objects in the token than any of ours has (HSM admin).
     TooManyObjects(usize),
     /// A key that worked is no longer found (HSM).
@@ -158,6 +160,7 @@ impl HsmError {
             Self::PinUnfit(token, why) => format!("the token \"{token}\" does not take this PIN: {why}"),
             Self::Mechanism { name, token } => format!("the token \"{token}\" does not offer {name}"),
             Self::Call { what, reason } => format!("could not {what}: {reason}"),
+            Self::TooLong(bytes) => format!("the token signs no message of {bytes} bytes (CKR_DATA_LEN_RANGE)"),
             Self::TooManyObjects(limit) => format!("the token holds more than {limit} objects"),
             Self::KeyGone(kid) => format!("the key {kid} is no longer in the token"),
             Self::PinsLayout(path, layout) => {
@@ -197,6 +200,7 @@ impl HsmError {
             Self::PinUnfit(..) => "have the PIN changed with the vendor's tool",
             Self::Mechanism { .. } => "use a token with Ed25519 (PKCS#11 3.0), and check that its policy allows it",
             Self::Call { .. } | Self::Host(..) | Self::File { .. } => "run passportctl hsm doctor",
+            Self::TooLong(_) => "lower limits.max_msg_bytes to what the token takes",
             Self::TooManyObjects(_) => "give passportd a token of its own",
             Self::KeyGone(_) => "run passportctl hsm list",
             Self::PinsOpen(..) => "make sure that nobody has changed it, then run chown and chmod 0600 on it",

@@ -136,7 +136,12 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
             issued.inc();
             Outcome::Ok
         }
-        Err(IssueError::Denied(_) | IssueError::Claims(_) | IssueError::Context) => Outcome::Refused,
+        Err(
+            IssueError::Denied(_)
+            | IssueError::Claims(_)
+            | IssueError::Context
+            | IssueError::Signer(SignerError::Refused(LinkRefusal::TooLong)),
+        ) => Outcome::Refused,
         Err(error) => {
             if let Some(why) = blocked(error) {
                 metrics.issuance_blocked.at(why).inc();

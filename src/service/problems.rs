@@ -73,6 +73,9 @@ pub(super) fn of_signer(error: SignerError) -> Problem {
             Problem::new(Code::Busy).after_ms(HSM_RETRY_MS / 10)
         }
         SignerError::Refused(LinkRefusal::BadSignature) => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
+        SignerError::Refused(LinkRefusal::TooLong) => {
+            Problem::saying(Code::TooLarge, "the HSM signs no passport as long as this one; ask for less")
+        }
         SignerError::Refused(refusal) => {
             let why = "the signer's bounds and this daemon's policy or configuration disagree";
             error!(name: "signer_disagrees", ?refusal, "{why}");

@@ -191,4 +191,6 @@ pub enum LinkRefusal {
     BadSignature,
     /// A defect of the signer.
     Internal,
+    /// The HSM takes no message of this length.
+    TooLong,
 }

@@ -147,6 +147,6 @@ mirror! {
     }
     pub(crate) enum LinkRefusal {
         Malformed, NotCanonical, UnknownKid, ForeignIssuer, TenantDenied, PurposeDenied, LifetimeDenied, ClockDenied,
-        RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal,
+        RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal, TooLong,
     }
 }

@@ -103,6 +103,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "HsmUnavailable",
             "BadSignature",
             "Internal",
+            "TooLong",
         ],
     ),
 ];

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
 const KID: &str = "ed25519/t1/auth/v1";
+/// The longest message that the device takes.
+const LONGEST: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A deadline that an honest call meets on a machine that is busy with other tests.
 const PATIENT_MS: u64 = 700;
@@ -81,6 +83,9 @@ impl Device for Staged {
         }
         if Stage::take(&self.0.fail) {
             return Err(HsmError::Call { what: "sign", reason: "CKR_DEVICE_ERROR".to_owned() });
+        }
+        if message.len() > LONGEST {
+            return Err(HsmError::TooLong(message.len()));
         }
         let mut signature = self.1.sign(message).to_bytes();
         if self.0.bend.load(Ordering::SeqCst) {
@@ -268,6 +273,17 @@ fn failures_without_end_end_the_process() {
     }
     bench.lost.lock().unwrap().recv_timeout(PATIENCE).unwrap();
     assert!(matches!(bench.pool.lost(), Some(HsmError::Lost(_))));
+}
+
+#[test]
+fn messages_that_are_too_long_end_nothing() {
+    let bench = bench(1, 8, 5000);
+    for _ in 0..=MAX_FAILURES {
+        assert_eq!(bench.sign(&[b'a'; LONGEST + 1]), Err(LinkRefusal::TooLong));
+    }
+    assert!(bench.pool.lost().is_none());
+    assert!(bench.sign(b"a").is_ok());
+    assert_eq!(bench.pool.counts().reopened, 0, "none was tried again");
 }
 
 #[test]

@@ -118,6 +118,10 @@ fn perform<D: Device>(
     let fresh = !open.as_ref().is_some_and(|open| Arc::ptr_eq(&open.ring, ring));
     let signature = attempt(shared, open, ring, position, &task.message).or_else(|error| {
         tracing::warn!(name: "signing_failed", %error, kid = key.kid, "signing failed");
+        if matches!(error, HsmError::TooLong(_)) {
+            // The message's fault, so neither another session nor an end of the process would help.
+            return Err(LinkRefusal::TooLong);
+        }
         if fresh {
             return Err(LinkRefusal::HsmUnavailable);
         }

@@ -41,7 +41,7 @@ fn link_requests(out: &mut Vec<Sample>) {
 }
 
 /// Every reason for which the signer refuses; `pinned` makes sure that none is missing.
-pub(crate) const REFUSALS: [LinkRefusal; 14] = [
+pub(crate) const REFUSALS: [LinkRefusal; 15] = [
     LinkRefusal::Malformed,
     LinkRefusal::NotCanonical,
     LinkRefusal::UnknownKid,
@@ -56,6 +56,7 @@ pub(crate) const REFUSALS: [LinkRefusal; 14] = [
     LinkRefusal::HsmUnavailable,
     LinkRefusal::BadSignature,
     LinkRefusal::Internal,
+    LinkRefusal::TooLong,
 ];
 
 fn link_replies(out: &mut Vec<Sample>) {
