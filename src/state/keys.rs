@@ -53,9 +53,12 @@ impl KeyState {
         }
     }
 
-    /// Whether passports signed with such a key are accepted.
+    /// Whether passports signed with such a key are accepted, and so whether the key is published: the two are one, here
+    /// and in every verifier that has the JWKS. A staged key is among them so that nobody refuses the first passport that
+    /// it signs: those who hold the JWKS of a minute ago, and ourselves, between the commit that makes it active and the
+    /// next look at the key table. Before it is active it signs nothing that is released.
     pub const fn verifies(self) -> bool {
-        matches!(self, Self::Active | Self::Retired)
+        matches!(self, Self::Staged | Self::Active | Self::Retired)
     }
 
     /// The states that may follow.

@@ -50,10 +50,9 @@ impl KeyTable {
         self.of(tenant, purpose).find(|key| key.state == KeyState::Active)
     }
 
-    /// What the JWKS shows: passport keys that sign, may soon sign, or have signed what is still valid.
+    /// What verifies, and what the JWKS shows: passport keys that sign, may soon sign, or have signed what is still valid.
     pub fn published(&self) -> impl Iterator<Item = &KeyRecord> {
-        let shown = [KeyState::Staged, KeyState::Active, KeyState::Retired];
-        self.iter().filter(move |key| key.role == Role::Passport && shown.contains(&key.state))
+        self.iter().filter(|key| key.role == Role::Passport && key.state.verifies())
     }
 
     /// How many keys are in `state`.

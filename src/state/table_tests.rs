@@ -59,12 +59,21 @@ fn activation_retires_the_predecessor_in_the_same_change() {
 }
 
 #[test]
+fn what_is_published_verifies_and_the_other_way_round() {
+    let table = rotated(3);
+    let table = table.apply(&table.compromise(&kid(1), NOW + 9).unwrap()).unwrap();
+    let table = table.apply(&table.stage(key("t", 4), NOW + 9).unwrap()).unwrap();
+    let verify = [KeyState::Retired, KeyState::Active, KeyState::Staged];
+    assert_eq!(table.published().map(|key| key.state).collect::<Vec<_>>(), verify);
+    assert!(KeyState::ALL.iter().all(|state| state.verifies() == verify.contains(state)));
+}
+
+#[test]
 fn rollback_takes_the_retired_predecessor_and_keeps_the_other_verifying() {
     let table = rotated(3);
     let table = table.apply(&table.rollback("t", "passport", NOW + 9).unwrap()).unwrap();
     assert_eq!(states(&table), [KeyState::Retired, KeyState::Active, KeyState::Retired]);
     assert_eq!(table.get(&kid(2)).unwrap().retired_at, None);
-    assert!(KeyState::Retired.verifies());
     let error = rotated(1).rollback("t", "passport", NOW).unwrap_err();
     assert!(matches!(error, KeyError::NoPredecessor { .. }), "{error}");
     let error = table.rollback("other", "passport", NOW).unwrap_err();
