@@ -23,7 +23,7 @@ use super::{BootError, is_root, logging, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
-use crate::lifecycle::{Author, Daemon, Live, Manager, Parts, watch_signer};
+use crate::lifecycle::{Author, Daemon, Live, Manager, Parts, watch_signer, watch_state};
 use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -296,6 +296,7 @@ fn administer(
         let house = Arc::new(Admins { daemon: Arc::clone(daemon) });
         tokio::spawn(watch_signer(Arc::clone(daemon)));
         tokio::spawn(watchdog(Arc::clone(daemon), services));
+        tokio::spawn(watch_state(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);
             let ready: metrics_port::Ready = Arc::new(move || reporter.report());

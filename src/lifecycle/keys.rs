@@ -157,7 +157,7 @@ impl Daemon {
     }
 
     /// Record, state, effect. Should the state fail after the record, the record is followed by one that says so.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         table: &KeyTable,
         changed: Vec<KeyRecord>,
@@ -170,17 +170,18 @@ impl Daemon {
         let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
         records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
         let receipt = self.audit.record_many(records).await?;
-        if let Err(error) = self.store.commit(Change::keys(changed), receipt.last).await {
+        if let Err(error) = self.store.commit(Change::keys(changed.clone()), receipt.last).await {
             let failed =
                 author.entry(event, Outcome::Failed).kid(kid).reason("store_unavailable").detail(&error.to_string());
             self.audit.record(failed).await?;
             return Err(error.into());
         }
+        self.told.add(changed.iter().map(|key| (key.kid.as_str(), receipt.last)));
         self.publish(keyring);
         Ok(())
     }
 
-    fn publish(&self, keyring: Keyring) {
+    pub(super) fn publish(&self, keyring: Keyring) {
         self.keyring.store(Arc::new(keyring));
         self.count_keys();
         self.tell_manager();

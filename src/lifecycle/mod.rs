@@ -3,6 +3,7 @@
 
 mod health;
 mod keys;
+mod late;
 mod manager;
 mod reload;
 mod signer;
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 pub use keys::{Activated, KeyChangeError, Staged};
+pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
 pub use reload::{ReloadError, Reloaded};
 pub use signer::watch_signer;
@@ -75,6 +77,8 @@ pub struct Daemon {
     hsm: ArcSwap<signer::Seen>,
     /// Asks for another look.
     doubts: Doubts,
+    /// Of each key, the audit record of its newest change that was reported as done.
+    told: late::Told,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
     /// So do pausing and draining, which wait for nothing but the ledger: in an emergency, not for a signer or a
@@ -137,6 +141,8 @@ impl Daemon {
         metrics.set_policy(&live.policy.hash());
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         let keyring = keys::keyring(&store.keys())?;
+        let told = late::Told::default();
+        told.add(store.keys().iter().map(|key| (key.kid.as_str(), key.audit_seq)));
         let daemon = Self {
             live: ArcSwap::from_pointee(live),
             keyring: ArcSwap::from_pointee(keyring),
@@ -155,6 +161,7 @@ impl Daemon {
             stopping: watch::channel(false).0,
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
             doubts: Doubts::default(),
+            told,
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),
         };

@@ -12,6 +12,7 @@ use crate::log::{Pace, SegmentConfig};
 use crate::metrics::Words;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
+use crate::state::{Change, KeyState, NewKey, Role};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -22,12 +23,19 @@ fn daemon() -> Daemon {
     let loaded = Config::load(&sources).unwrap();
     let overflow = Overflow { uid: 65534, gid: 65534 };
     let policy = Policy::from_files(&PathBuf::from("none"), Vec::new(), &crate::policy::SystemNames, overflow).unwrap();
-    let key_states: Vec<_> = crate::state::KeyState::ALL.iter().map(|state| state.name()).collect();
+    let key_states: Vec<_> = KeyState::ALL.iter().map(|state| state.name()).collect();
     let events: Vec<_> = Event::ALL.iter().map(|event| event.name()).collect();
     let words = Words { key_states: key_states.leak(), ledger_events: events.leak() };
     let metrics = Arc::new(Metrics::new(words).unwrap());
     let (segment, pace) = (SegmentConfig::default(), Pace::default());
-    let audit = Audit::memory(&AuditConfig { segment, pace, journald: None, now: Moment::now, metrics: None }).unwrap();
+    let audit = Audit::memory(&AuditConfig {
+        segment,
+        pace,
+        journald: None,
+        now: Moment::now,
+        metrics: Some(Arc::clone(&metrics)),
+    })
+    .unwrap();
     let signer = Signer::start(LinkConfig {
         socket: "/nonexistent/signer.sock".into(),
         issuer: "test".to_owned(),
@@ -92,13 +100,57 @@ async fn reading_ends_in_time_and_loses_one_thread_at_most() {
         Ok(())
     };
     assert!(matches!(reading.run(Duration::from_millis(20), hangs).await, Err(ReloadError::Slow)));
-    let never = || -> Result<(), ReloadError> { unreachable!("not beside the one that hangs") };
+    let never = || -> Result<(), ReloadError> { panic!("not beside the one that hangs") };
     assert!(matches!(reading.run(PATIENCE, never).await, Err(ReloadError::Slow)));
     drop(release);
     let again = async {
         while reading.run(PATIENCE, || Ok(())).await.is_err() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, again).await.expect("it reads again");
+}
+
+fn key(version: u32) -> NewKey {
+    let seed = [u8::try_from(version).unwrap(); 32];
+    NewKey {
+        kid: format!("ed25519/t1/auth/v{version}"),
+        tenant: "t1".to_owned(),
+        purpose: "auth".to_owned(),
+        version,
+        role: Role::Passport,
+        public: Some(ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes()),
+        created: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_came_late_is_on_record_and_in_force() {
+    let daemon = Arc::new(daemon());
+    let watching = tokio::spawn(watch_state(Arc::clone(&daemon)));
+    let staged = || daemon.metrics.ledger_events.at(Event::KeyStaged.name()).get();
+    for (version, records) in [(1, 1), (2, 2)] {
+        // As by a commit whose caller has gone.
+        let change = Change::keys(daemon.store.keys().stage(key(version), 1).unwrap());
+        daemon.store.commit(change, version.into()).await.unwrap();
+        let kid = key(version).kid;
+        let recorded = async {
+            while staged() < records || daemon.keyring.load().get(&kid).is_none() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, recorded).await.expect("it is on record, and verifies");
+    }
+    daemon.account().await.unwrap();
+    assert_eq!(staged(), 2, "each once");
+    // One that was reported as done is not late, whatever else came in between.
+    let turn = daemon.changes.lock().await;
+    let table = daemon.store.keys();
+    let change = table.activate(&key(1).kid, 1).unwrap();
+    daemon.commit(&table, change, Event::KeyActivated, &key(1).kid, None, &Author::NOBODY).await.unwrap();
+    drop(turn);
+    daemon.account().await.unwrap();
+    assert_eq!(daemon.metrics.ledger_events.at(Event::KeyActivated.name()).get(), 1);
+    daemon.stop();
+    tokio::time::timeout(PATIENCE, watching).await.unwrap().unwrap();
 }

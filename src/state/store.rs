@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use redb::backends::InMemoryBackend;
 use redb::{Database, DatabaseError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::StateError;
 use super::file::{Opener, beside, builder, create, new_meta, open};
@@ -86,6 +86,8 @@ enum Job {
 struct Shared {
     snapshot: ArcSwap<Snapshot>,
     trouble: Mutex<Option<String>>,
+    /// The snapshot's generation, to be waited for.
+    generation: watch::Sender<u64>,
     /// Since when the thread has been at the disk; none while it waits for work.
     busy_since: Mutex<Option<Instant>>,
 }
@@ -139,6 +141,7 @@ impl Store {
     pub(super) fn start(path: PathBuf, opener: Opener, lock: Option<PidLock>) -> Result<Self, StateError> {
         let (db, snapshot) = open(&path, &opener)?;
         let shared = Arc::new(Shared {
+            generation: watch::Sender::new(snapshot.generation),
             snapshot: ArcSwap::from_pointee(snapshot),
             trouble: Mutex::new(None),
             busy_since: Mutex::new(None),
@@ -171,6 +174,12 @@ impl Store {
     /// Grows with every commit. A verdict is released only if it is still what it was before the checks.
     pub fn generation(&self) -> u64 {
         self.shared.snapshot.load().generation
+    }
+
+    /// The generation, to be waited for. It also grows by a change whose caller was told that it failed: one that came
+    /// too late, or that was found to be durable when the file was opened again.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.generation.subscribe()
     }
 
     /// Why nothing can be written at present; none when the newest commit did not fail and none is overdue.
@@ -312,7 +321,7 @@ impl Worker {
         match self.write(&changed, &meta) {
             // The commit point: durable, then visible, then acknowledged.
             Ok(()) => {
-                self.shared.snapshot.store(Arc::new(Snapshot::new(&meta, keys)));
+                self.show(Snapshot::new(&meta, keys));
                 self.note(None);
                 acks.into_iter().for_each(|ack| answer(ack, Ok(meta.generation)));
             }
@@ -344,7 +353,7 @@ impl Worker {
             Ok((db, snapshot)) => {
                 (self.db, self.not_before) = (Some(db), None);
                 self.note(None);
-                self.shared.snapshot.store(Arc::new(snapshot));
+                self.show(snapshot);
                 Ok(())
             }
             Err(error) => {
@@ -353,6 +362,12 @@ impl Worker {
                 Err(error.to_string())
             }
         }
+    }
+
+    fn show(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.shared.generation.send_if_modified(|known| std::mem::replace(known, generation) != generation);
     }
 
     fn note(&self, trouble: Option<String>) {
