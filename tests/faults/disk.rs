@@ -101,7 +101,10 @@ fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
             matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))).then_some(())
         });
     }
-    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::AuditUnavailable);
+    // The link to the signer comes back a moment after the sockets.
+    eventually("issuing is refused for the disk", Duration::from_secs(20), || {
+        house.raw().issue(demo("bob")).unwrap_err().code.eq(&Code::AuditUnavailable).then_some(())
+    });
 
     disk.make_room();
     eventually("passports are issued again", Duration::from_secs(10), || house.raw().issue(demo("carol")).ok());
