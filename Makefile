@@ -1,6 +1,6 @@
 # The commands of this repository. `make run` first; `make help` lists them.
 SHELL := /bin/bash
-.PHONY: help run demo check test bench soak clean-dev
+.PHONY: help run demo check test bench soak fuzz clean-dev
 PROFILE ?= ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 
@@ -10,6 +10,7 @@ help:
 	@echo 'make check  format, lints, unit tests: no root, no network, under three minutes'
 	@echo 'make test   everything; as root nothing is skipped'
 	@echo 'make bench  the benches and the load generator, as tables; writes target/bench.json'
+	@echo 'make fuzz   every fuzz target for FUZZ_SECONDS (60), or one: make fuzz TARGET=claims'
 	@echo 'make soak   the long form of the tests; writes docs/SOAK.md'
 
 run: ; @PROFILE=$(PROFILE) scripts/run
@@ -18,6 +19,7 @@ check: ; @scripts/check
 test: ; @scripts/test
 bench: ; @scripts/bench
 soak: ; @scripts/soak
+fuzz: ; @scripts/fuzz $(TARGET)
 
 # Ends nothing that runs: it only forgets the development daemon's keys, state and records.
 clean-dev: ; rm -rf target/dev

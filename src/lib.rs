@@ -70,6 +70,17 @@ pub mod client;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+/// The bodies of the fuzz targets name the library as their own package does.
+#[cfg(test)]
+extern crate self as passportd;
+
+/// The committed corpora, through the bodies of the fuzz targets; see `docs/FUZZING.md`.
+#[cfg(test)]
+#[cfg(feature = "daemon")]
+#[path = "../fuzz/src/replay.rs"]
+#[expect(unreachable_pub, reason = "public in the package of the targets, which has the same files")]
+mod fuzz_replay;
+
 /// For tests of every room; shared with those of `tests/`.
 #[cfg(test)]
 mod skipped {

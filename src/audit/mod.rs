@@ -6,6 +6,10 @@
 
 mod entry;
 mod event;
+/// For `cargo fuzz` and the replay of its corpora; no product is built with it.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journald;
 mod record;
 

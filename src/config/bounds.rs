@@ -103,7 +103,7 @@ impl TenantBounds {
 /// The offset in the text and what is wrong there.
 type Wrong = (usize, String);
 
-fn parse(text: &str) -> Result<SignerBounds, Wrong> {
+pub(super) fn parse(text: &str) -> Result<SignerBounds, Wrong> {
     let document: Document =
         toml::from_str(text).map_err(|e| (e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
     let listed = document.tenant.get_ref();

@@ -9,6 +9,10 @@ mod check;
 mod codec;
 mod environment;
 mod error;
+/// For `cargo fuzz` and the replay of its corpora; no product is built with it.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod listener;
 mod load;
 mod print;

@@ -85,11 +85,16 @@ impl Input {
 
     /// Reads once. `false` when nothing was there after all.
     pub(super) fn read(&mut self, stream: &UnixStream) -> io::Result<bool> {
+        self.fill(|room| stream.try_read(room))
+    }
+
+    /// Reads once, by whatever way.
+    pub(super) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         if self.buffer.is_empty() {
             self.buffer = borrow();
         }
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
-        match stream.try_read(room) {
+        match read(room) {
             Ok(0) => self.ended = true,
             Ok(n) => self.end += n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -1,6 +1,10 @@
 //! Accepting connections: who is there, whether there is a place, and the metrics port.
 
 mod connection;
+/// For `cargo fuzz` and the replay of its corpora; no product is built with it.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inherit;
 mod input;
 pub mod listen;

@@ -210,7 +210,7 @@ impl Shares {
     }
 
     /// Bytes that are leased.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -5,6 +5,10 @@
 //! refuses to start.
 
 mod file;
+/// For `cargo fuzz` and the replay of its corpora; no product is built with it.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod rows;
 mod store;

@@ -1,0 +1,42 @@
+//! What each fuzz target does with its bytes. A body returns when what it asserts holds, and panics when it does not.
+//!
+//! The same functions are built into libFuzzer's binaries (`fuzz/fuzz_targets/`) and, over the committed corpora, into
+//! the unit tests of passportd (`fuzz/src/replay.rs`). `docs/FUZZING.md` says what each target asserts.
+
+mod connection;
+mod files;
+mod guard;
+mod ledger;
+mod messages;
+mod passports;
+mod script;
+mod state;
+
+pub use connection::input;
+pub use files::{config, policy, uri};
+pub use guard::link_signer;
+pub use ledger::ledger;
+pub use messages::{admin, ceremony, frames, link_front, service};
+pub use passports::{claims, envelope};
+pub use state::state;
+
+/// A target's body.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its corpus.
+pub const ALL: [(&str, Target); 14] = [
+    ("admin", admin),
+    ("ceremony", ceremony),
+    ("claims", claims),
+    ("config", config),
+    ("envelope", envelope),
+    ("frames", frames),
+    ("input", input),
+    ("ledger", ledger),
+    ("link_front", link_front),
+    ("link_signer", link_signer),
+    ("policy", policy),
+    ("service", service),
+    ("state", state),
+    ("uri", uri),
+];
