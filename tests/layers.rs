@@ -307,7 +307,10 @@ fn the_clock_is_read_where_something_begins() {
 #[test]
 fn files_stay_short() {
     let mut long = Vec::new();
-    for dir in ["src", "tests", "benches", "strict25519", "fuzz/src"].map(|dir| root().join(dir)).iter().filter(|dir| dir.exists())
+    for dir in ["src", "tests", "benches", "strict25519", "fuzz/src"]
+        .map(|dir| root().join(dir))
+        .iter()
+        .filter(|dir| dir.exists())
     {
         for path in rust_files(dir).unwrap() {
             let lines = fs::read_to_string(&path).unwrap().lines().count();

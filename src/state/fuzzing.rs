@@ -71,18 +71,20 @@ impl StorageBackend for Bytes {
 /// A commit: the JSON of the head, and key ids with the JSON of their records.
 pub type Commit = (Vec<u8>, Vec<(String, Vec<u8>)>);
 
-/// The file after these commits, closed in order. Every row has the checksum that belongs to it.
+/// The file after these commits: as a process leaves it that is killed, and as one leaves it that closes it. Every row has
+/// the checksum that belongs to it.
 ///
 /// # Errors
 /// If the store can't be written.
-pub fn image(commits: &[Commit]) -> Result<Vec<u8>, StateError> {
+pub fn images(commits: &[Commit]) -> Result<[Vec<u8>; 2], StateError> {
     let bytes = Bytes::of(Vec::new());
-    let written = store::builder()
-        .create_with_backend(bytes.clone())
-        .map_err(rows::RowError::from)
-        .and_then(|db| commits.iter().try_for_each(|(head, keys)| rows::commit_any(&db, head, keys)));
-    written.map_err(|error| error.at(Path::new(PATH)))?;
-    Ok(std::mem::take(&mut bytes.lock()))
+    let written = store::builder().create_with_backend(bytes.clone()).map_err(rows::RowError::from).and_then(|db| {
+        commits.iter().try_for_each(|(head, keys)| rows::commit_json(&db, head, keys))?;
+        Ok(bytes.lock().clone())
+    });
+    let killed = written.map_err(|error| error.at(Path::new(PATH)))?;
+    let closed = std::mem::take(&mut *bytes.lock());
+    Ok([killed, closed])
 }
 
 /// Opens a file as [`super::Store::open`] does, without its directory, lock and thread.

@@ -3,7 +3,7 @@
 use passportd::server::fuzzing::{Found, arrive};
 use passportd::service::shares::Bounds;
 use passportd::wire::frame::{Split, split};
-use passportd::wire::{MAX_FRAME, ServiceOp, WireError, WIRE_VERSION, encode_frame, peek_id, Request};
+use passportd::wire::{MAX_FRAME, Request, ServiceOp, WIRE_VERSION, WireError, encode_frame, peek_id};
 
 use super::script::Script;
 
@@ -25,14 +25,12 @@ fn stream(script: &mut Script<'_>) -> Vec<u8> {
                 let id = u64::from(script.word());
                 encode_frame(&Request { id, corr_id: [0; 16], op: ServiceOp::Ping }, &mut stream).unwrap();
             }
-            // A body of a size of its own, up to a little more than there may be.
-            2 => {
-                let length = (script.short() << 4) | usize::from(script.byte() % 16);
-                stream.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
-                let body = [&[WIRE_VERSION, 251][..], &script.word().to_le_bytes()].concat();
-                stream.extend((0..length).map(|at| body.get(at).copied().unwrap_or_default()));
-            }
-            3 => stream.extend_from_slice(&(u32::try_from(MAX_FRAME).unwrap() + script.word() % 3).to_be_bytes()),
+            2 => body(script.short(), script, &mut stream),
+            3 => match script.byte() % 8 {
+                // Large, up to a little more than there may be.
+                0 => body((script.short() << 4) | usize::from(script.byte() % 32), script, &mut stream),
+                _ => stream.extend_from_slice(&(u32::try_from(MAX_FRAME).unwrap() + script.word() % 3).to_be_bytes()),
+            },
             _ => {
                 let length = usize::from(script.byte());
                 stream.extend_from_slice(script.bytes(length));
@@ -40,6 +38,13 @@ fn stream(script: &mut Script<'_>) -> Vec<u8> {
         }
     }
     stream
+}
+
+/// A frame of a body of `length` bytes, which starts as a request does.
+fn body(length: usize, script: &mut Script<'_>, stream: &mut Vec<u8>) {
+    stream.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
+    let begin = [&[WIRE_VERSION, 252][..], &script.word().to_le_bytes()].concat();
+    stream.extend((0..length).map(|at| begin.get(at).copied().unwrap_or_default()));
 }
 
 /// Cuts it: the sizes of the parts are numbers of the script, of which the last is used for the rest.

@@ -31,6 +31,12 @@ struct Record {
     torn: Vec<(String, usize)>,
 }
 
+impl Record {
+    fn follows(&self, head: &Head) -> bool {
+        self.seq == head.seq + 1 && self.prev == head.hash
+    }
+}
+
 fn name(first: u64, retry: usize) -> String {
     if retry == 0 { format!("{first:020}.jsonl") } else { format!("{first:020}.r{retry:03}.jsonl") }
 }
@@ -62,7 +68,12 @@ fn build(script: &mut Script<'_>) -> Vec<File> {
         let hash = if torn.is_empty() {
             fuzzing::write(&entry(script, kind), &head, &mut line)
         } else {
-            let gap = Break { cause: BreakCause::TornTail, torn: std::mem::take(&mut torn), refused: 0, error: String::new() };
+            let gap = Break {
+                cause: BreakCause::TornTail,
+                torn: std::mem::take(&mut torn),
+                refused: 0,
+                error: String::new(),
+            };
             fuzzing::write_break(&gap, Moment::from_unix(script.word().into()), &head, &mut line)
         };
         let hash = hash.unwrap();
@@ -129,7 +140,8 @@ fn record(line: &[u8]) -> Option<Record> {
     let hash: Hash = hex::decode_exactly(value["hash"].as_str()?)?;
     let member = format!(",\"hash\":\"{}\"", hex::encode(&hash)).into_bytes();
     let at = line.windows(member.len()).position(|window| window == member)?;
-    let digest: Hash = Sha256::new().chain_update(&line[..at]).chain_update(&line[at + member.len()..]).finalize().into();
+    let digest: Hash =
+        Sha256::new().chain_update(&line[..at]).chain_update(&line[at + member.len()..]).finalize().into();
     let list = value["torn"].as_array().cloned().unwrap_or_default();
     let torn = list.iter().filter_map(|torn| {
         Some((torn["segment"].as_str()?.to_owned(), usize::try_from(torn["offset"].as_u64()?).ok()?))
@@ -140,10 +152,11 @@ fn record(line: &[u8]) -> Option<Record> {
 
 /// The chain as an independent reader walks it.
 struct Walked {
+    /// The last record that follows all before it.
     head: Head,
-    /// Every line up to the end, or up to the bytes that a break record names, follows the one before it.
+    /// Nothing else is there, but for what a break record names.
     whole: bool,
-    /// The same, but for bytes at the very end that are no record.
+    /// Nothing else is there but one unreadable end for each of the last segments.
     torn_only: bool,
 }
 
@@ -154,16 +167,13 @@ fn walk(files: &[File]) -> Walked {
     for file in files {
         let cut = cuts.iter().rev().find(|(name, _)| *name == file.name).map(|(_, at)| *at);
         let good = &file.bytes[..cut.map_or(file.bytes.len(), |at| at.min(file.bytes.len()))];
-        for line in good.split_inclusive(|byte| *byte == b'\n') {
-            let follows = line.strip_suffix(b"\n").filter(|_| line.len() <= MAX_LINE).and_then(record).filter(|record| {
-                walked.whole && record.seq == walked.head.seq + 1 && record.prev == walked.head.hash
-            });
-            match follows {
+        let mut lines = good.split_inclusive(|byte| *byte == b'\n').peekable();
+        while let Some(line) = lines.next() {
+            let record = line.strip_suffix(b"\n").filter(|_| line.len() <= MAX_LINE).and_then(record);
+            let is_end = record.is_none() && lines.peek().is_none() && cut.is_none();
+            match record.filter(|record| walked.whole && record.follows(&walked.head)) {
                 Some(record) => walked.head = Head { seq: record.seq, hash: record.hash },
-                None => {
-                    walked.torn_only &= walked.whole && cut.is_none();
-                    walked.whole = false;
-                }
+                None => (walked.whole, walked.torn_only) = (false, walked.torn_only && is_end),
             }
         }
     }
@@ -217,7 +227,8 @@ pub fn ledger(bytes: &[u8]) {
     assert!(!walked.torn_only || found.head == walked.head, "recovered to another record than the last good one");
     let mut known = files.iter().flat_map(|file| file.bytes.split(|byte| *byte == b'\n')).filter_map(record);
     assert!(found.head == Head::GENESIS || known.any(|r| (r.seq, r.hash) == (found.head.seq, found.head.hash)));
-    if walked.torn_only && mode.is_multiple_of(2) {
+    // Seldom, since it starts threads.
+    if walked.torn_only && mode.is_multiple_of(16) {
         goes_on(dir.path(), found.head.seq + u64::from(found.gap.is_some()));
     }
 }

@@ -26,12 +26,16 @@ pub(super) fn canonical_tree(bytes: &[u8]) -> Option<Value> {
 }
 
 fn same_text(text: Option<Text<'_>>, value: &Value) -> bool {
-    text.map_or(value.is_null(), |text| value.as_str() == Some(&text.decode()) && value.as_str().is_some_and(|s| text == s))
+    text.map_or(value.is_null(), |text| {
+        value.as_str() == Some(&text.decode()) && value.as_str().is_some_and(|s| text == s)
+    })
 }
 
 fn same_texts(texts: Texts<'_>, value: &Value) -> bool {
     let read: Vec<String> = texts.iter().map(|text| text.decode().into_owned()).collect();
-    value.as_array().is_some_and(|items| items.iter().map(Value::as_str).eq(read.iter().map(|text| Some(text.as_str()))))
+    value
+        .as_array()
+        .is_some_and(|items| items.iter().map(Value::as_str).eq(read.iter().map(|text| Some(text.as_str()))))
 }
 
 /// The scanner and the tree read the same claims.

@@ -16,9 +16,8 @@ const MAX_EDITS: usize = 64;
 
 /// A state of several keys and commits: its file, and what is in it.
 struct Sound {
-    image: Vec<u8>,
-    /// Bytes behind this are zero.
-    used: usize,
+    /// As a killed process leaves it, and as one that closes it.
+    images: [Vec<u8>; 2],
     snapshot: Snapshot,
 }
 
@@ -42,11 +41,11 @@ static SOUND: LazyLock<Sound> = LazyLock::new(|| {
             commits.push((head(commits.len() as u64 + 1), rows));
         }
     }
-    let image = fuzzing::image(&commits).unwrap();
-    let snapshot = fuzzing::open(image.clone()).unwrap();
+    let images = fuzzing::images(&commits).unwrap();
+    let [snapshot, closed] = images.clone().map(|image| fuzzing::open(image).unwrap());
     assert_eq!((snapshot.generation, snapshot.keys.len()), (commits.len() as u64, 4));
-    let used = image.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    Sound { image, used, snapshot }
+    assert_eq!(snapshot, closed);
+    Sound { images, snapshot }
 });
 
 fn head(generation: u64) -> Vec<u8> {
@@ -57,15 +56,16 @@ fn head(generation: u64) -> Vec<u8> {
 pub fn state(bytes: &[u8]) {
     let mut script = Script::new(bytes);
     match script.byte() % 4 {
-        0 | 1 => altered(&mut script),
+        which @ (0 | 1) => altered(&SOUND.images[usize::from(which)], &mut script),
         2 => rows(&mut script),
         _ => drop(fuzzing::open(script.bytes(usize::MAX).to_vec())),
     }
 }
 
-fn altered(script: &mut Script<'_>) {
-    let Sound { image, used, snapshot } = &*SOUND;
-    let mut image = image.clone();
+fn altered(sound: &[u8], script: &mut Script<'_>) {
+    // What follows is zeros.
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let mut image = sound.to_vec();
     for _ in 0..MAX_EDITS {
         if script.done() {
             break;
@@ -77,17 +77,17 @@ fn altered(script: &mut Script<'_>) {
             4 | 5 => image[at % used] ^= mask,
             6 => {
                 let from = at % used;
-                let to = (from + usize::from(mask)).min(*used);
+                let to = (from + usize::from(mask)).min(used);
                 image[from..to].fill(0);
             }
             _ => image.truncate(at % (image.len() + 1)),
         }
-        if image.len() < *used {
+        if image.len() < used {
             break;
         }
     }
     match fuzzing::open(image) {
-        Ok(read) => assert_eq!(read, *snapshot, "an altered file was read as another state"),
+        Ok(read) => assert_eq!(read, SOUND.snapshot, "an altered file was read as another state"),
         Err(error) => named(&error),
     }
 }
@@ -104,10 +104,11 @@ fn rows(script: &mut Script<'_>) {
     while let (Some(kid), Some(json)) = (parts.next(), parts.next()) {
         keys.push((String::from_utf8_lossy(kid).into_owned(), json.to_vec()));
     }
-    let image = fuzzing::image(&[(own_head, keys)]).unwrap();
-    match fuzzing::open(image) {
-        Ok(read) => table(&read.keys),
-        Err(error) => named(&error),
+    for image in fuzzing::images(&[(own_head, keys)]).unwrap() {
+        match fuzzing::open(image) {
+            Ok(read) => table(&read.keys),
+            Err(error) => named(&error),
+        }
     }
 }
 
