@@ -4,6 +4,7 @@
 //! cuts are as trustworthy as every other line. They are collected first (a break after torn bytes is always the first
 //! line of its segment), then the segments are read in order up to their cuts.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
@@ -242,13 +243,27 @@ impl Segment {
         if self.cut && tail.torn > 0 {
             return Err(self.damaged(tail.lines + 1, head.seq + 1, Fault::Torn { bytes: tail.torn }));
         }
+        if tail.lines == 0 {
+            self.begun_after(head)?;
+        }
         Ok(tail)
+    }
+
+    /// Whether a segment without records was begun for the one after `head`. Its name bears witness that those before it
+    /// were there; and what is appended must be what the name says.
+    fn begun_after(&self, head: &Head) -> Result<(), LogError> {
+        let next = head.seq.saturating_add(1);
+        match self.first.cmp(&next) {
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => Err(self.damaged(1, next, Fault::Missing { found: self.first })),
+            Ordering::Less => Err(self.damaged(1, next, Fault::Misnamed)),
+        }
     }
 
     /// Checks only that this segment's first line follows `head`, and moves `head` to its last line.
     fn leap<S: Seal>(&mut self, first: Option<&Link>, head: &mut Head) -> Result<(), LogError> {
         if self.len == 0 {
-            return Ok(());
+            return self.begun_after(head);
         }
         let Some(first) = first else {
             let fault = Fault::Altered("the first line is not a record".to_owned());

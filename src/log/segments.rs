@@ -264,6 +264,7 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 mod tests {
     use std::os::unix::fs::MetadataExt;
 
+    use super::super::Fault;
     use super::super::testing::Plain;
     use super::*;
 
@@ -305,6 +306,22 @@ mod tests {
         fs::write(dir.path().join("notes.txt"), "x").unwrap();
         let error = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).err().unwrap();
         assert!(error.to_string().contains("notes.txt"), "{error}");
+    }
+
+    /// Found by the fuzz target `ledger`: record 1 was written into it, and then the log was damaged.
+    #[test]
+    fn an_empty_segment_bears_witness_of_the_records_before_it() {
+        for (name, good) in [("00000000000000000001.jsonl", true), ("00000000000000000003.jsonl", false)] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(name), "").unwrap();
+            let verified = scan::verify::<Plain>(dir.path()).map(drop);
+            let opened = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).map(drop);
+            for outcome in [verified, opened] {
+                let damage =
+                    matches!(&outcome, Err(LogError::Damaged { seq: 1, fault: Fault::Missing { found: 3 }, .. }));
+                assert_eq!((outcome.is_ok(), damage), (good, !good), "{name}: {outcome:?}");
+            }
+        }
     }
 
     #[test]
