@@ -20,6 +20,8 @@ const MAX_RECORDS: u8 = 24;
 #[derive(Clone)]
 struct File {
     name: String,
+    /// The sequence number in the name.
+    first: u64,
     bytes: Vec<u8>,
 }
 
@@ -37,13 +39,16 @@ impl Record {
     }
 }
 
-fn name(first: u64, retry: usize) -> String {
-    if retry == 0 { format!("{first:020}.jsonl") } else { format!("{first:020}.r{retry:03}.jsonl") }
+impl File {
+    fn new(first: u64, retry: usize) -> Self {
+        let name = if retry == 0 { format!("{first:020}.jsonl") } else { format!("{first:020}.r{retry:03}.jsonl") };
+        Self { name, first, bytes: Vec::new() }
+    }
 }
 
 /// Builds a log as the daemon would: records, new segments, torn ends with the break record that names them.
 fn build(script: &mut Script<'_>) -> Vec<File> {
-    let mut files = vec![File { name: name(1, 0), bytes: Vec::new() }];
+    let mut files = vec![File::new(1, 0)];
     let (mut head, mut torn, mut retry): (_, Vec<Torn>, _) = (Head::GENESIS, Vec::new(), 0);
     for _ in 0..script.byte() % MAX_RECORDS {
         let kind = script.byte();
@@ -57,12 +62,12 @@ fn build(script: &mut Script<'_>) -> Vec<File> {
                 let bytes = rest.len() as u64;
                 torn.push(Torn { segment: last.name.clone(), offset: offset as u64, bytes });
                 retry = if offset == 0 { retry + 1 } else { 0 };
-                files.push(File { name: name(head.seq + 1, retry), bytes: Vec::new() });
+                files.push(File::new(head.seq + 1, retry));
                 continue;
             }
         } else if kind % 8 == 6 && !last.bytes.is_empty() && torn.is_empty() {
             retry = 0;
-            files.push(File { name: name(head.seq + 1, 0), bytes: Vec::new() });
+            files.push(File::new(head.seq + 1, 0));
         }
         let mut line = Vec::new();
         let hash = if torn.is_empty() {
@@ -165,6 +170,9 @@ fn walk(files: &[File]) -> Walked {
     let cuts: Vec<(String, usize)> = firsts.flat_map(|first| first.torn).collect();
     let mut walked = Walked { head: Head::GENESIS, whole: true, torn_only: true };
     for file in files {
+        if file.first != walked.head.seq + 1 {
+            (walked.whole, walked.torn_only) = (false, false);
+        }
         let cut = cuts.iter().rev().find(|(name, _)| *name == file.name).map(|(_, at)| *at);
         let good = &file.bytes[..cut.map_or(file.bytes.len(), |at| at.min(file.bytes.len()))];
         let mut lines = good.split_inclusive(|byte| *byte == b'\n').peekable();
