@@ -170,11 +170,12 @@ fn walk(files: &[File]) -> Walked {
     let cuts: Vec<(String, usize)> = firsts.flat_map(|first| first.torn).collect();
     let mut walked = Walked { head: Head::GENESIS, whole: true, torn_only: true };
     for file in files {
-        if file.first != walked.head.seq + 1 {
-            (walked.whole, walked.torn_only) = (false, false);
-        }
         let cut = cuts.iter().rev().find(|(name, _)| *name == file.name).map(|(_, at)| *at);
         let good = &file.bytes[..cut.map_or(file.bytes.len(), |at| at.min(file.bytes.len()))];
+        // What a break record names may hold nothing; else the name says which record comes next.
+        if file.first != walked.head.seq + 1 && !(cut.is_some() && good.is_empty()) {
+            (walked.whole, walked.torn_only) = (false, false);
+        }
         let mut lines = good.split_inclusive(|byte| *byte == b'\n').peekable();
         while let Some(line) = lines.next() {
             let record = line.strip_suffix(b"\n").filter(|_| line.len() <= MAX_LINE).and_then(record);
