@@ -217,3 +217,68 @@ impl Kept {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+
+    fn signer() -> Kept {
+        let origin = Origin { program: PathBuf::from("/nonexistent"), config: None, module_config: None };
+        Kept { role: "signer", origin, child: None, started: Instant::now(), pause: PAUSE_MIN, due: None }
+    }
+
+    /// As wait(2) codes an exit.
+    fn exit(code: u8) -> std::io::Result<ExitStatus> {
+        Ok(ExitStatus::from_raw(i32::from(code) << 8))
+    }
+
+    fn killed() -> std::io::Result<ExitStatus> {
+        Ok(ExitStatus::from_raw(9))
+    }
+
+    /// Falls, and is to be started again after `pause`.
+    #[track_caller]
+    fn falls(kept: &mut Kept, ended: std::io::Result<ExitStatus>, pause: Duration) {
+        let before = Instant::now();
+        assert!(!kept.fell(ended), "there is a point in starting it again");
+        let (due, after) = (kept.due.unwrap(), Instant::now());
+        assert!((before + pause..=after + pause).contains(&due), "{:?}, not {pause:?}", due - before);
+    }
+
+    #[test]
+    fn the_pause_doubles_from_fall_to_fall_up_to_its_bound() {
+        let mut kept = signer();
+        let mut expected = PAUSE_MIN;
+        for fall_no in 0..10 {
+            // However it ended, or if it could not be started at all.
+            let ended = match fall_no % 4 {
+                0 => killed(),
+                1 => Err(std::io::ErrorKind::NotFound.into()),
+                code => exit(code),
+            };
+            falls(&mut kept, ended, expected);
+            expected = (expected * 2).min(PAUSE_MAX);
+        }
+        assert_eq!((expected, kept.pause), (PAUSE_MAX, PAUSE_MAX));
+    }
+
+    #[test]
+    fn who_ran_calmly_for_a_while_is_started_again_at_once() {
+        let mut kept = signer();
+        kept.pause = PAUSE_MAX;
+        falls(&mut kept, killed(), PAUSE_MAX);
+        kept.started = Instant::now() - CALM - Duration::from_secs(1);
+        falls(&mut kept, killed(), PAUSE_MIN);
+        kept.started = Instant::now();
+        falls(&mut kept, killed(), PAUSE_MIN * 2);
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_is_not_started_again() {
+        let mut kept = signer();
+        assert!(kept.fell(exit(EXIT_CONFIG)));
+        assert_eq!((kept.due, kept.pause), (None, PAUSE_MIN));
+    }
+}
