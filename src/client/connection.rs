@@ -26,7 +26,7 @@ const OUTPUT_HIGH: usize = 64 << 10;
 /// How long answers may still come once nothing can be written any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The longest pause before connecting again; the first is a sixteenth of it.
-const MAX_PAUSE: Duration = Duration::from_millis(800);
+pub(super) const MAX_PAUSE: Duration = Duration::from_millis(800);
 
 /// A reply of either socket.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -138,7 +138,7 @@ impl<R: Answer> Shared<R> {
 }
 
 /// Half to all of a doubling pause, so that many clients of a restarted daemon do not come back in step.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     let full = (MAX_PAUSE / 16).saturating_mul(1 << failures.min(4)).min(MAX_PAUSE);
     let mut byte = [0];
     let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 128 };

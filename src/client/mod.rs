@@ -18,6 +18,8 @@
 
 mod admin;
 mod connection;
+#[cfg(test)]
+mod losses;
 mod service;
 
 use std::path::PathBuf;

@@ -320,3 +320,58 @@ fn envelope(issued: Issued) -> OwnedEnvelope {
     let Issued::Envelope { kid, msg, sig } = issued;
     OwnedEnvelope { alg: "Ed25519".to_owned(), kid, msg, sig: sig.to_vec() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{HEADER, MAX_FRAME, encode_frame};
+
+    const LIMITS: Limits = Limits { max_frame: 1 << 20, max_msg_bytes: 4096, max_batch: 512, max_in_flight: 256 };
+
+    fn passports(count: usize, bytes: usize) -> Vec<OwnedEnvelope> {
+        let kid = format!("ed25519/{}/{}/v4294967295", "t".repeat(32), "p".repeat(32));
+        vec![OwnedEnvelope { alg: "Ed25519".to_owned(), kid, msg: vec![b'x'; bytes], sig: vec![0; 64] }; count]
+    }
+
+    /// The size of the frame that carries these for a verdict; encoding fails where no frame does.
+    fn request_of(passports: &[OwnedEnvelope]) -> usize {
+        let op = ServiceOp::VerifyBatch {
+            want: crate::wire::Want { aud: Some("demo"), scopes: vec!["read"] },
+            items: passports.iter().map(on_wire).collect(),
+        };
+        let mut frame = Vec::new();
+        encode_frame(&Request { id: u64::MAX, corr_id: [255; 16], op }, &mut frame).unwrap();
+        frame.len()
+    }
+
+    #[test]
+    fn a_batch_to_verify_is_split_by_bytes_and_by_items() {
+        let large = passports(512, 4096);
+        let part = fitting(&large, LIMITS);
+        let frame = request_of(&large[..part]);
+        assert!(frame > HEADER + MAX_FRAME - FRAME_RESERVE - 2 * 4096, "{part} take {frame} bytes: it is not full");
+        assert_eq!(fitting(&passports(600, 100), LIMITS), 512, "max_batch");
+        assert_eq!(fitting(&passports(2, 100), LIMITS), 2);
+        assert_eq!(fitting(&passports(2, 2 << 20), LIMITS), 1, "the daemon says what is too large");
+        let frame_of_64k = Limits { max_frame: 64 << 10, ..LIMITS };
+        assert!(request_of(&large[..fitting(&large, frame_of_64k)]) <= HEADER + (64 << 10));
+    }
+
+    #[test]
+    fn a_batch_to_issue_is_split_so_that_the_largest_reply_fits_a_frame() {
+        let part = issues_in_a_frame(LIMITS);
+        let largest = passports(part, 4096)
+            .into_iter()
+            .map(|one| Ok(Issued::Envelope { kid: one.kid, msg: one.msg, sig: [0; 64] }));
+        let mut frame = Vec::new();
+        encode_frame(&Reply { id: u64::MAX, result: Ok(ServiceOk::IssuedBatch(largest.collect())) }, &mut frame)
+            .unwrap();
+        assert!(
+            frame.len() > HEADER + MAX_FRAME - FRAME_RESERVE - part * ISSUED_OVERHEAD - 4096,
+            "{part} waste a frame"
+        );
+        assert_eq!(issues_in_a_frame(Limits { max_msg_bytes: 256, ..LIMITS }), 512, "max_batch");
+        assert_eq!(issues_in_a_frame(Limits { max_msg_bytes: u32::MAX, ..LIMITS }), 1);
+        assert_eq!(issues_in_a_frame(Limits { max_batch: 0, ..LIMITS }), 1, "a daemon's mistake stops no progress");
+    }
+}
