@@ -206,5 +206,12 @@ async fn the_library_client_does_all_of_it() {
     let verdicts = client.verify_batch(&batch, &want).await.unwrap();
     assert!(verdicts.len() == 600 && verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_))));
     house.assert_on_record(batch.iter().chain([&passport]).map(|one| &one.msg[..]));
+    // And by bytes: neither the requests nor the replies of these fit one frame.
+    let ctx = serde_json::Map::from_iter([("fill".to_owned(), "x".repeat(3600).into())]);
+    let wishes = vec![IssueRequest { ctx: Some(ctx), ..wish("large") }; 300];
+    let large: Vec<_> = client.issue_batch(&wishes).await.unwrap().into_iter().map(Result::unwrap).collect();
+    assert!(large.len() == 300 && large.iter().map(|one| one.msg.len()).sum::<usize>() > 1 << 20);
+    let verdicts = client.verify_batch(&large, &want).await.unwrap();
+    assert!(verdicts.len() == 300 && verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_))));
     assert!(matches!(house.admin().await.ask(AdminOp::Health).await, Ok(AdminOk::Health(_))));
 }
