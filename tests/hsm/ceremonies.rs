@@ -134,4 +134,19 @@ fn the_doctor_says_one_thing_a_line() {
     assert_eq!(bad(doctor(&[("HSM_MODULE", "/nonexistent.so")], Some(PIN))), "module");
     std::fs::set_permissions(hsm.store(), PermissionsExt::from_mode(0o755)).unwrap();
     assert_eq!(bad(doctor(&[], Some(PIN))), "store");
+    std::fs::set_permissions(hsm.store(), PermissionsExt::from_mode(0o700)).unwrap();
+
+    let conf = std::fs::read_to_string(hsm.conf()).unwrap();
+    let both = ["CKM_EDDSA", "CKM_EC_EDWARDS_KEY_PAIR_GEN"];
+    for (offered, lacking) in [(both[0], both[1]), (both[1], both[0])] {
+        let less = conf.replace("slots.mechanisms = ALL", &format!("slots.mechanisms = {offered}"));
+        assert_ne!(less, conf);
+        std::fs::write(hsm.conf(), less).unwrap();
+        let findings = doctor(&[], Some(PIN));
+        let named = findings.iter().find(|finding| !finding.ok).unwrap().detail.clone();
+        assert!(named.contains(lacking), "{lacking}, and not: {named}");
+        assert_eq!(bad(findings), "mechanisms");
+        let (code, message) = failed(hold(&hsm, &[], PlanKind::List, "auth", Some(PIN)));
+        assert!(code == "hsm" && message.contains(lacking), "{code}: {message}");
+    }
 }
