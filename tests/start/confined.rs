@@ -1,13 +1,17 @@
 //! What each role has given up, by the kernel's word.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use passportd::wire::{AdminOk, AdminOp};
 
 use super::proc::status;
+use super::support::raw::frame;
 use super::support::softhsm::PIN;
-use super::support::{House, Options, people, root_or_skip};
+use super::support::{House, Options, eventually, people, root_or_skip};
 
 /// The numbers of a line of `/proc/PID/status`.
 fn ids(pid: i32, field: &str) -> Vec<u32> {
@@ -36,23 +40,64 @@ fn each_role_runs_as_its_user_and_can_gain_nothing() {
 #[test]
 fn no_role_keeps_a_capability_or_can_be_looked_into() {
     let house = House::start(Options::default());
-    let root = nix::unistd::geteuid().is_root();
     for role in ["front", "signer"] {
-        let pid = house.pid(role);
-        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
-            assert_eq!(status(pid, set), "0000000000000000", "{role} {set}");
-        }
-        if root {
-            assert_eq!(status(pid, "CapBnd"), "0000000000000000", "{role}: emptied, since it could be");
-        }
-        assert_eq!(status(pid, "NoNewPrivs"), "1", "{role}");
-        // The files of a process that is not dumpable belong to root (proc(5)), but for the directory itself.
-        assert_eq!(fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(), 0, "{role} is dumpable");
-        assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "{role} is dumpable");
-        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-        let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-        assert_eq!(cores.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{role}");
+        given_up(role, house.pid(role));
     }
+}
+
+/// Capabilities, ways to get them, and others' eyes.
+fn given_up(role: &str, pid: i32) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        assert_eq!(status(pid, set), "0000000000000000", "{role} {set}");
+    }
+    if nix::unistd::geteuid().is_root() {
+        assert_eq!(status(pid, "CapBnd"), "0000000000000000", "{role}: emptied, since it could be");
+    }
+    assert_eq!(status(pid, "NoNewPrivs"), "1", "{role}");
+    // The files of a process that is not dumpable belong to root (proc(5)), but for the directory itself.
+    assert_eq!(fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(), 0, "{role} is dumpable");
+    assert_eq!(fs::metadata(format!("/proc/{pid}/mem")).unwrap().uid(), 0, "{role} is dumpable");
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let cores = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(cores.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{role}");
+}
+
+/// SIGTERM in a mask of `/proc/PID/status`: bit n-1 stands for signal n (proc_pid_status(5)).
+const TERM_BIT: u64 = 1 << (15 - 1);
+
+#[test]
+fn a_ceremony_has_given_up_as_much_before_it_hears_its_pin() {
+    let house = House::start(Options::default().without_keys());
+    let mut stream = UnixStream::connect(house.dir().join("ceremony.sock")).unwrap();
+    let pin = frame(PIN.as_bytes());
+    let (most, last) = pin.split_at(pin.len() - 1);
+    stream.write_all(&[&frame(br#"{"plan":"list"}"#)[..], most].concat()).unwrap();
+    let pid = house.pid("ceremony");
+    // The signals are blocked after the last step of the sandbox.
+    eventually("the ceremony waits for the rest of its PIN", Duration::from_secs(20), || {
+        let blocked = u64::from_str_radix(&status(pid, "SigBlk"), 16).unwrap();
+        (blocked & TERM_BIT != 0).then_some(())
+    });
+    given_up("ceremony", pid);
+    match house.hsm_user() {
+        Some(user) => {
+            let (uid, gid) = people::ids(&user);
+            assert_eq!((ids(pid, "Uid"), ids(pid, "Gid"), ids(pid, "Groups")), (vec![uid; 4], vec![gid; 4], vec![gid]));
+        }
+        None => crate::support::skipped("the ceremony's user: there are no two unprivileged users to become"),
+    }
+    for file in ["environ", "cmdline"] {
+        let Ok(bytes) = fs::read(format!("/proc/{pid}/{file}")) else {
+            crate::support::skipped(&format!("/proc/{pid}/{file} of a ceremony is root's to read"));
+            continue;
+        };
+        assert!(!bytes.windows(PIN.len() - 1).any(|window| window == &PIN.as_bytes()[..PIN.len() - 1]), "{file}");
+    }
+    stream.write_all(last).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("\"done\""), "it was a ceremony, and held: {answer}");
 }
 
 #[test]
