@@ -1,6 +1,8 @@
 //! What the metrics say of issuing and of refusals, where several requests and items come together.
 
-use passportd::wire::{Code, IssueSpec, ServiceOk, ServiceOp};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use passportd::wire::{Code, IssueSpec, ServiceOk, ServiceOp, Verdict};
 
 use crate::support::passports::{demo, for_demo};
 use crate::support::raw::request;
@@ -35,6 +37,46 @@ fn issue_concurrency_bounds_requests() {
     let answers = [raw.reply(), raw.reply()].map(|reply| (reply.id, reply.result.unwrap_err().code));
     assert_eq!(answers, [(2, Code::Busy), (1, Code::HsmTimeout)], "the second at once");
     slow.signal("signer", nix::sys::signal::Signal::SIGCONT);
+}
+
+/// Between the slices of a batch other connections have their turn; single verifications run in place.
+#[test]
+fn verify_batch_concurrency_bounds_batches_and_nothing_else() {
+    let options = Options::default().set("limits.verify_batch_concurrency", 1).set("verify.target_batch", 1);
+    let house = House::start(options);
+    let passport = house.raw().issue(demo("x")).unwrap();
+    let batch = vec![passport.clone(); 512];
+    let accepted = |one: &Verdict| matches!(one, Verdict::Accepted(_));
+    let mut raw = house.raw();
+    for _ in 0..3 {
+        let verdicts = raw.verify_batch(for_demo(), &batch).expect("one batch at a time is within the bound");
+        assert!(verdicts.len() == 512 && verdicts.iter().all(accepted));
+    }
+    let busy = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut raw = house.raw();
+                for _ in 0..200 {
+                    match raw.verify_batch(for_demo(), &batch) {
+                        Ok(verdicts) => assert!(verdicts.iter().all(accepted)),
+                        Err(problem) => {
+                            assert_eq!((problem.code, problem.retryable), (Code::Busy, true));
+                            busy.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    if busy.load(Ordering::Relaxed) > 0 {
+                        break;
+                    }
+                    assert!(raw.verify(for_demo(), &passport).is_ok_and(|one| accepted(&one)), "one alone is no batch");
+                }
+            });
+        }
+    });
+    let busy = busy.into_inner();
+    assert!(busy > 0, "two batches at once were never over the bound");
+    let at = |endpoint: &str| house.metric(&format!("busy_rejections_total{{endpoint=\"{endpoint}\"}}"));
+    assert_eq!((at("verify_batch"), at("verify")), (busy.into(), 0.0));
 }
 
 #[test]
