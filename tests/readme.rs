@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 use passportd::config::reference_markdown;
+use passportd::metrics::{Label as _, Op};
 use support::softhsm::PIN;
 use support::{House, Options};
 
@@ -76,8 +77,8 @@ fn every_example_works_as_it_stands() {
         let (said, erred) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{block}\n--- {}\n{said}\n{erred}", output.status);
     }
-    for op in ["ping", "version", "whoami", "health", "issue", "verify", "introspect", "keys"] {
-        let series = format!("passport_requests_total{{code=\"ok\",op=\"{op}\"}}");
-        assert!(house.metric(&series) >= 1.0, "the README shows {op}");
+    for op in Op::all().into_iter().filter(|op| *op != Op::Unreadable) {
+        let series = format!("passport_requests_total{{code=\"ok\",op=\"{}\"}}", op.name());
+        assert!(house.metric(&series) >= 1.0, "the README has no example of {}", op.name());
     }
 }
