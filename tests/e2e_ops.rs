@@ -1,6 +1,8 @@
 //! Every operation of both sockets over a real SoftHSM, what passports say, every code, and the stream of bytes.
 #![cfg(test)]
 
+#[path = "e2e/bent.rs"]
+mod bent;
 #[path = "e2e/codes.rs"]
 mod codes;
 #[path = "e2e/counted.rs"]

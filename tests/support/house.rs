@@ -261,7 +261,7 @@ impl House {
         eventually("the process is gone", PATIENCE, || {
             // What nobody waits for stays in the process table.
             let _gone = self.processes.iter_mut().filter_map(Started::ended).count();
-            (process::role_of(pid).as_deref() != Some(role)).then_some(())
+            process::gone(pid).then_some(())
         });
     }
 

@@ -86,11 +86,23 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 
 /// Whether every thread of a process is stopped (state `T` of proc_pid_stat(5)).
 pub(crate) fn stands_still(pid: i32) -> bool {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap()).all(|stat| {
-        // The name before the state stands in parentheses and may hold anything.
-        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
-    })
+    let states = states(pid);
+    !states.is_empty() && states.into_iter().all(|state| state == 'T')
+}
+
+/// Whether a process is gone, its files and sockets with it: they are closed before its last thread is a zombie, but after
+/// its command line can no longer be read.
+pub(crate) fn gone(pid: i32) -> bool {
+    states(pid).into_iter().all(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// The state of every thread of a process (proc_pid_stat(5)); none when nothing is left of it.
+fn states(pid: i32) -> Vec<char> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    // A thread may end while it is looked at.
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+    // The name before the state stands in parentheses and may hold anything.
+    stats.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next()).collect()
 }
 
 /// The role that a process plays: its first argument.
