@@ -9,6 +9,8 @@ mod codes;
 mod counted;
 #[path = "e2e/defaults.rs"]
 mod defaults;
+#[path = "e2e/every_code.rs"]
+mod every_code;
 #[path = "e2e/ops.rs"]
 mod ops;
 #[path = "e2e/stream.rs"]

@@ -1,12 +1,11 @@
-//! Every problem that a healthy daemon answers with. What needs a daemon in trouble is in `trouble`.
+//! The problems that a healthy daemon answers with, in detail. What needs a daemon in trouble is in `trouble`; that no code
+//! is left out, in `every_code`.
 
-use passportd::wire::problem::Use;
 use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp, Want};
 
 use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::raw::Raw;
 use crate::support::{House, Options};
-use crate::trouble;
 
 /// What a rule for this user may leave out.
 fn rule(more: &str) -> String {
@@ -27,32 +26,6 @@ fn admin(house: &House, op: AdminOp<'_>) -> Problem {
 
 fn issue(house: &House, spec: IssueSpec<'_>) -> Problem {
     service(house, ServiceOp::Issue(spec))
-}
-
-/// The codes that this test and `trouble` show between them, and those that nothing can make yet.
-#[test]
-fn every_problem_code_has_a_test() {
-    // Only clocks that step, approvals, and defects of the daemon make these, and this release has none of the three.
-    let not_yet = [Code::ClockSuspect, Code::ApprovalRequired, Code::Internal];
-    let here = [
-        Code::Malformed,
-        Code::TooLarge,
-        Code::UnsupportedVersion,
-        Code::NoPeerPolicy,
-        Code::OpDenied,
-        Code::ScopeDenied,
-        Code::UnknownKid,
-        Code::BadAud,
-        Code::Busy,
-        Code::RateLimited,
-        Code::NotReady,
-        Code::Paused,
-        Code::Draining,
-    ];
-    let mut shown: Vec<_> = here.into_iter().chain(trouble::CODES).chain(not_yet).collect();
-    shown.sort_by_key(|code| Code::ALL.iter().position(|one| one == code));
-    let problems = Code::ALL.into_iter().filter(|code| matches!(code.used_as(), Use::Problem | Use::Both));
-    assert_eq!(shown, problems.collect::<Vec<_>>());
 }
 
 #[test]

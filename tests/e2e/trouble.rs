@@ -1,20 +1,17 @@
 //! Problems of a daemon in trouble: a signer that is gone, stuck or slow, and disks that are full.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{AdminOp, Code, ServiceOk, ServiceOp};
+use passportd::wire::{AdminOk, AdminOp, Code, ServiceOk, ServiceOp};
 
 use crate::support::house::FIRST_KEY;
 use crate::support::passports::{demo, for_demo};
 use crate::support::raw::request;
 use crate::support::{House, Options, Roles, eventually, root_or_skip, skipped};
-
-/// What the tests of this file show.
-pub(crate) const CODES: [Code; 4] =
-    [Code::HsmUnavailable, Code::HsmTimeout, Code::AuditUnavailable, Code::StoreUnavailable];
 
 #[test]
 fn without_a_signer_issuing_says_hsm_unavailable_and_verification_goes_on() {
@@ -37,6 +34,19 @@ fn without_a_signer_issuing_says_hsm_unavailable_and_verification_goes_on() {
     assert_eq!(house.metric("passport_signer_restarts_total"), 1.0);
     assert!(house.metric("passport_issuance_blocked_total{reason=\"hsm_unavailable\"}") >= 1.0);
     house.assert_on_record([&passport.msg[..], &again.msg[..]]);
+}
+
+#[test]
+fn ready_means_that_a_signature_was_made_and_not_that_one_could_be() {
+    let mut house = House::start(Options::default());
+    assert!(house.stop().success());
+    house.boot();
+    house.wait_ready();
+    // Of this signer nobody has asked anything but the front itself.
+    let Ok(AdminOk::Status(text)) = house.admin_raw().admin(AdminOp::Status) else { panic!("no status") };
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(status.pointer("/signer/signatures").is_some_and(|count| count.as_u64() >= Some(1)), "{text}");
+    assert_eq!(house.metric("passport_ops_total{alg=\"Ed25519\",op=\"issue\",result=\"ok\"}"), 0.0);
 }
 
 #[test]
@@ -80,38 +90,49 @@ fn a_stopped_signer_is_a_timeout_for_those_under_way_and_busy_for_those_behind()
     house.assert_on_record([]);
 }
 
-/// A small file system of its own at `dir` of a house to be; `None`, with the reason, where that can't be had.
-struct SmallDisk<'a>(&'a std::path::Path);
+/// A small file system of its own in the place of a directory of a house that does not run.
+pub(crate) struct SmallDisk(PathBuf);
 
-impl<'a> SmallDisk<'a> {
-    fn mount(dir: &'a std::path::Path, size: &str, user: Option<(u32, u32)>) -> Option<Self> {
-        let (uid, gid) = user.unwrap_or((0, 0));
+impl SmallDisk {
+    /// Of `size` as tmpfs takes it, with what was in the directory; `None`, with the reason, where that can't be had.
+    pub(crate) fn under(house: &House, name: &str, size: &str) -> Option<Self> {
+        let (dir, kept) = (house.dir().join(name), house.dir().join(format!("{name}.old")));
+        std::fs::rename(&dir, &kept).unwrap();
+        std::fs::create_dir(&dir).unwrap();
+        let (uid, gid) = house.front_ids().unwrap_or((0, 0));
         let options = format!("size={size},mode=0700,uid={uid},gid={gid}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self(dir)),
-            other => {
-                skipped(&format!("a full disk: a file system can't be mounted here: {other:?}"));
-                None
-            }
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&dir).output();
+        if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+            skipped(&format!("a full disk: a file system can't be mounted here: {mounted:?}"));
+            return None;
         }
+        let disk = Self(dir);
+        let copy = Command::new("cp").args(["-a", "--sparse=always", "--"]).arg(kept.join(".")).arg(&disk.0).status();
+        assert!(copy.unwrap().success());
+        Some(disk)
+    }
+
+    /// Just large enough for the key table, and a little.
+    pub(crate) fn under_the_state(house: &House) -> Option<Self> {
+        let size = std::fs::metadata(house.dir().join("front/state.redb")).unwrap().len();
+        Self::under(house, "front", &(size + 16_384).to_string())
     }
 
     /// Takes all that is left.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let piece = vec![0; 4096];
         let mut file = std::fs::File::create(self.0.join("ballast")).unwrap();
         while std::io::Write::write_all(&mut file, &piece).is_ok() {}
     }
 
-    fn relieve(&self) {
+    pub(crate) fn relieve(&self) {
         std::fs::remove_file(self.0.join("ballast")).unwrap();
     }
 }
 
-impl Drop for SmallDisk<'_> {
+impl Drop for SmallDisk {
     fn drop(&mut self) {
-        assert!(Command::new("umount").arg("--lazy").arg(self.0).status().unwrap().success());
+        assert!(Command::new("umount").arg("--lazy").arg(&self.0).status().unwrap().success());
     }
 }
 
@@ -122,13 +143,7 @@ fn a_full_disk_under_the_ledger_stops_issuing_and_nothing_else() {
     }
     let mut house = House::start(Options::default());
     house.stop();
-    let dir = house.ledger();
-    let records = house.dir().join("ledger.old");
-    std::fs::rename(&dir, &records).unwrap();
-    std::fs::create_dir(&dir).unwrap();
-    let Some(disk) = SmallDisk::mount(&dir, "256k", house.front_ids()) else { return };
-    let copied = Command::new("cp").args(["-a", "--"]).arg(records.join(".")).arg(&dir).status().unwrap();
-    assert!(copied.success());
+    let Some(disk) = SmallDisk::under(&house, "ledger", "256k") else { return };
     house.boot();
     house.wait_ready();
     let mut raw = house.raw();
@@ -155,20 +170,7 @@ fn a_full_disk_under_the_state_changes_no_key() {
     let mut house = House::start(Options::default());
     house.ceremony(PlanKind::Generate, "t1", "auth");
     house.stop();
-    let (dir, kept) = (house.dir().join("front"), house.dir().join("front.old"));
-    std::fs::rename(&dir, &kept).unwrap();
-    std::fs::create_dir(&dir).unwrap();
-    let size = std::fs::metadata(kept.join("state.redb")).unwrap().len();
-    let Some(disk) = SmallDisk::mount(&dir, &(size + 16_384).to_string(), house.front_ids()) else { return };
-    assert!(
-        Command::new("cp")
-            .args(["-a", "--sparse=always", "--"])
-            .arg(kept.join("."))
-            .arg(&dir)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let Some(disk) = SmallDisk::under_the_state(&house) else { return };
     house.boot();
     house.wait_ready();
     disk.fill();
