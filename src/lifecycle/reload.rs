@@ -128,9 +128,7 @@ impl Daemon {
                     | ReloadError::Audit(_)
                     | ReloadError::Interrupted
                     | ReloadError::Slow
-                    | ReloadError::Ending => {
-                        Event::ConfigRefused
-                    }
+                    | ReloadError::Ending => Event::ConfigRefused,
                 };
                 if let Err(unrecorded) =
                     self.audit.record(author.entry(event, Outcome::Refused).detail(&error.to_string())).await

@@ -56,7 +56,8 @@ fn daemon() -> Daemon {
     };
     let live = Live { loaded, policy, generation: 1 };
     let store = Store::memory(Moment::now()).unwrap();
-    Daemon::new(Parts { live, sources, overflow, store, audit, signer, metrics, applied }).unwrap()
+    let manager = Manager::none();
+    Daemon::new(Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager }).unwrap()
 }
 
 #[tokio::test]

@@ -34,7 +34,7 @@ pub struct Arrived {
 /// # Panics
 /// If there is no room for a read: the connection would wait for ever.
 pub fn arrive(parts: &[&[u8]], bounds: Bounds) -> Arrived {
-    let shares = Shares::new(Box::new(move || bounds));
+    let shares = Shares::new(1, Box::new(move || bounds));
     let mut arrived = Arrived { found: Vec::new(), broken: None, held: 0, partial: false };
     let Ok(place) = shares.admit(1, OwnBounds::default()) else { return arrived };
     let mut input = Input::new(Arc::new(place));

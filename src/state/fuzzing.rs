@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
 
-use super::{Snapshot, StateError, rows, store};
+use super::{Snapshot, StateError, file, rows};
 
 /// How errors name the file.
 pub const PATH: &str = "state.redb";
@@ -78,7 +78,7 @@ pub type Commit = (Vec<u8>, Vec<(String, Vec<u8>)>);
 /// If the store can't be written.
 pub fn images(commits: &[Commit]) -> Result<[Vec<u8>; 2], StateError> {
     let bytes = Bytes::of(Vec::new());
-    let written = store::builder().create_with_backend(bytes.clone()).map_err(rows::RowError::from).and_then(|db| {
+    let written = file::builder().create_with_backend(bytes.clone()).map_err(rows::RowError::from).and_then(|db| {
         commits.iter().try_for_each(|(head, keys)| rows::commit_json(&db, head, keys))?;
         Ok(bytes.lock().clone())
     });
@@ -93,6 +93,6 @@ pub fn images(commits: &[Commit]) -> Result<[Vec<u8>; 2], StateError> {
 /// As [`super::Store::open`].
 pub fn open(image: Vec<u8>) -> Result<Snapshot, StateError> {
     let bytes = Bytes::of(image);
-    let opener: store::Opener = Box::new(move || store::builder().create_with_backend(bytes.clone()));
-    store::open(Path::new(PATH), &opener).map(|(_, snapshot)| snapshot)
+    let opener: file::Opener = Box::new(move || file::builder().create_with_backend(bytes.clone()));
+    file::open(Path::new(PATH), &opener).map(|(_, snapshot)| snapshot)
 }

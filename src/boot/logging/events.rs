@@ -106,6 +106,18 @@ events! {
     journald_missing WARN - []
         "`[audit] journald` is on, and its socket is not there."
         "Start journald, or set it to auto or off.";
+    pid_not_written WARN - [lock error]
+        "A lock is held; its file does not say by whom, since the disk takes no more."
+        "Make room on the disk.";
+    withheld_not_recorded ERROR - [error]
+        "Passports were recorded and then withheld, because issuing was paused; the record that says so could not be written."
+        "Make room on the disk of the ledger, or mend it. Nobody has got those passports.";
+    late_change_not_recorded ERROR - [error]
+        "A change of keys was reported as failed and took effect after all; its record can't be written yet."
+        "Make room on the disk of the ledger, or mend it.";
+    late_key_unfit ERROR - [error]
+        "A key that took effect late can't be verified with."
+        "Take it out of service and look for tampering.";
     start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
         "The ledger does not take the record of the start; nothing is issued until it does."
         "Make room on the disk of the ledger, or mend it.";
