@@ -112,10 +112,10 @@ impl SmallDisk {
         Some(disk)
     }
 
-    /// Just large enough for the key table, and a little.
+    /// Just large enough for the key table, and for the little by which a few changes let it grow.
     pub(crate) fn under_the_state(house: &House) -> Option<Self> {
         let size = std::fs::metadata(house.dir().join("front/state.redb")).unwrap().len();
-        Self::under(house, "front", &(size + 16_384).to_string())
+        Self::under(house, "front", &(size + (512 << 10)).to_string())
     }
 
     /// Takes all that is left.

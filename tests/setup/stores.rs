@@ -232,32 +232,22 @@ fn a_full_disk() {
     let Some((uid, _)) = shop.front() else { return skipped("a full disk: there are no two unprivileged users") };
     give(&private, uid);
     mode(&private, 0o700);
-    for key in ["state", "ledger"] {
-        shop.with(
-            |shop| match key {
-                // Without records a new state may be made, for which there is no room.
-                "state" => {
-                    disk.fill(1);
-                    fs::remove_dir_all(shop.path("ledger")).unwrap();
-                    set(shop, "state.path", text(&private.join("state.redb")));
-                }
-                _ => {
-                    disk.fill(0);
-                    set(shop, "audit.dir", text(&private));
-                }
-            },
-            |shop| {
-                let ended = shop.start("front", &[]);
-                let code = ended.status.and_then(|status| status.code());
-                assert_eq!(code, Some(OTHER), "room may come: {}", ended.said);
-                for says in [private.to_str().unwrap(), "No space left on device", "make room"] {
-                    assert!(ended.said.contains(says), "{key}: {says}: {}", ended.said);
-                }
-            },
-        );
-        for left in fs::read_dir(&private).unwrap() {
-            fs::remove_file(left.unwrap().path()).unwrap();
-        }
-    }
+    shop.with(
+        |shop| {
+            // Without records a new state may be made, for which there is no room. (A ledger without room does not stop the
+            // start: what was issued is verified.)
+            disk.fill(1);
+            fs::remove_dir_all(shop.path("ledger")).unwrap();
+            set(shop, "state.path", text(&private.join("state.redb")));
+        },
+        |shop| {
+            let ended = shop.start("front", &[]);
+            let code = ended.status.and_then(|status| status.code());
+            assert_eq!(code, Some(OTHER), "room may come: {}", ended.said);
+            for says in [private.to_str().unwrap(), "No space left on device", "make room"] {
+                assert!(ended.said.contains(says), "{says}: {}", ended.said);
+            }
+        },
+    );
     assert_eq!(shop.files(), before);
 }
