@@ -53,6 +53,17 @@ fn the_configuration_table_is_the_codes_own() {
     assert!(text == fresh, "the table is not the code's; run this test with PASSPORTD_BLESS=1");
 }
 
+/// The blocks of `docs`. Those of LOGS.md ask a journal, so `tests/e2e_logs.rs` runs them against one.
+fn of_documents() -> Vec<String> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut pages: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md") && !page.ends_with("LOGS.md"));
+    pages.sort();
+    let found: Vec<_> = pages.iter().flat_map(|page| blocks(&fs::read_to_string(page).unwrap())).collect();
+    assert!(!found.is_empty(), "docs/SERVICES.md has one");
+    found
+}
+
 #[test]
 fn every_example_works_as_it_stands() {
     let house = House::start(Options::default());
@@ -62,8 +73,9 @@ fn every_example_works_as_it_stands() {
     let pin = work.join("pin");
     fs::write(&pin, PIN).unwrap();
     fs::set_permissions(&pin, Permissions::from_mode(0o400)).unwrap();
-    let blocks = blocks(&readme());
+    let mut blocks = blocks(&readme());
     assert!(blocks.len() >= 8, "{} blocks", blocks.len());
+    blocks.extend(of_documents());
     for block in blocks {
         let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
         let output = Command::new("bash")
