@@ -47,10 +47,8 @@ pub(super) fn bars(house: &House) -> Vec<Bar> {
         "flood", "answered", "verify p99", "alone", "issue p99", "alone"
     );
     for kind in FLOODS {
-        let alone = Figures::now(house);
-        let flood = Flood::start(house, kind);
-        let beside = Figures::now(house);
-        drop(flood);
+        let alone = Figures::of(house, None);
+        let beside = Figures::of(house, Some(kind));
         println!(
             "{kind:16} {:9.1}% {:9.0} us {:9.0} us {:9.0} us {:9.0} us",
             100.0 * beside.answered / alone.answered,
@@ -76,9 +74,18 @@ struct Figures {
 }
 
 impl Figures {
-    fn now(house: &House) -> Self {
+    /// The peer is connected when the flood begins, as services are.
+    fn of(house: &House, flood: Option<&str>) -> Self {
         let rates = ["--issues-per-second", "50", "--verifies-per-second", "1000"];
-        let ours = ctl(house, &[&["bench", "mixed", "--connections", "2", "--seconds", SECONDS], &rates[..]].concat());
+        let arguments = [&["bench", "mixed", "--connections", "2", "--seconds", SECONDS], &rates[..]].concat();
+        let ours = thread::scope(|scope| {
+            let peer = scope.spawn(|| ctl(house, &arguments));
+            thread::sleep(Duration::from_millis(500));
+            let flood = flood.map(|kind| Flood::start(house, kind));
+            let ours = peer.join().unwrap();
+            drop(flood);
+            ours
+        });
         let number = |name: &str| ours[name].as_f64().unwrap();
         Self {
             answered: number("issue_per_second") + number("verify_per_second"),
@@ -99,8 +106,6 @@ impl Flood {
         std::fs::write(&file, passport.to_json()).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
         let child = command.env(FLOOD, kind).env(SOCKET, house.socket()).env(PASSPORT, &file).spawn().unwrap();
-        // It needs a moment to be at it.
-        thread::sleep(Duration::from_millis(500));
         Self(child, file)
     }
 }

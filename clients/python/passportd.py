@@ -28,6 +28,7 @@ import random
 import re
 import selectors
 import socket
+import struct
 import sys
 import threading
 import time
@@ -917,12 +918,15 @@ class _Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._selector = selectors.DefaultSelector()
         try:
-            self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+            # A daemon whose queue of connections is full comes to ours: a blocking connect waits for it, with a timeout.
+            wait = max(deadline - time.monotonic(), 0.001)
+            timeval = struct.pack("@ll", int(wait), int(wait % 1 * 1_000_000))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
             self._socket.connect(path)
             self._socket.setblocking(False)
             self._selector.register(self._socket, selectors.EVENT_READ)
             self.welcome = self._greet(name, deadline)
-        except socket.timeout as error:
+        except (socket.timeout, BlockingIOError) as error:
             self.close()
             raise Timeout(f"no connection to {path} in time") from error
         except OSError as error:

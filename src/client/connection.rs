@@ -15,6 +15,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::codec::{Framed, FramedRead, LengthDelimitedCodec};
 
+use super::dial::{dial, pause};
 use super::{ClientError, Options};
 use crate::wire::{AdminOk, AdminReply, Greeting, HEADER, Hello, MAX_FRAME, Problem, Reply, ServiceOk, WIRE_VERSION};
 use crate::wire::{Welcome, decode, encode_frame};
@@ -25,8 +26,6 @@ const QUEUE: usize = 1024;
 const OUTPUT_HIGH: usize = 64 << 10;
 /// How long answers may still come once nothing can be written any more.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// The longest pause before connecting again; the first is a sixteenth of it.
-pub(super) const MAX_PAUSE: Duration = Duration::from_millis(800);
 
 /// A reply of either socket.
 pub(super) trait Answer: Sized + Send + 'static {
@@ -137,14 +136,6 @@ impl<R: Answer> Shared<R> {
     }
 }
 
-/// Half to all of a doubling pause, so that many clients of a restarted daemon do not come back in step.
-pub(super) fn pause(failures: u32) -> Duration {
-    let full = (MAX_PAUSE / 16).saturating_mul(1 << failures.min(4)).min(MAX_PAUSE);
-    let mut byte = [0];
-    let share = if getrandom::fill(&mut byte).is_ok() { u32::from(byte[0]) } else { 128 };
-    full / 2 + full.saturating_mul(share) / 512
-}
-
 fn codec() -> LengthDelimitedCodec {
     LengthDelimitedCodec::builder().length_field_length(HEADER).max_frame_length(MAX_FRAME).new_codec()
 }
@@ -154,7 +145,7 @@ async fn connect<R: Answer>(options: &Options) -> Result<Live<R>, ClientError> {
         socket: options.socket.display().to_string(),
         why: explained(&error),
     };
-    let stream = UnixStream::connect(&options.socket).await.map_err(fail)?;
+    let stream = dial(&options.socket).await.map_err(fail)?;
     let mut framed = Framed::new(stream, codec());
     let mut hello = Vec::new();
     encode_frame(&Hello { wire: WIRE_VERSION, client: &options.name }, &mut hello)?;

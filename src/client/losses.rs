@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::connection::{MAX_PAUSE, pause};
+use super::dial::{MAX_PAUSE, dial, pause};
 use super::{Client, ClientError, Options};
 use crate::wire::{Greeting, HEADER, Limits, Reply, ServiceOk, WIRE_VERSION, Welcome, encode_frame, peek_id};
 
@@ -156,4 +156,25 @@ fn pauses_double_up_to_a_bound_and_no_two_clients_keep_step() {
         assert!(pauses.len() > 16, "{failures}: {pauses:?}");
     }
     assert_eq!(MAX_PAUSE, Duration::from_millis(800));
+}
+
+/// Connections that the kernel has queued for a daemon that is slow to take them are no reason to say that it is away.
+#[tokio::test]
+async fn a_full_queue_of_connections_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let mut queued = Vec::new();
+    while let Ok(one) = UnixStream::connect(&socket).await {
+        queued.push(one);
+    }
+    let dialled = tokio::spawn({
+        let socket = socket.clone();
+        async move { dial(&socket).await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!dialled.is_finished(), "there is no room yet");
+    drop(listener.accept().unwrap());
+    assert!(dialled.await.unwrap().is_ok());
 }

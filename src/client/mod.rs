@@ -18,6 +18,7 @@
 
 mod admin;
 mod connection;
+mod dial;
 #[cfg(test)]
 mod losses;
 mod service;
@@ -26,6 +27,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use admin::AdminClient;
+#[cfg(feature = "cli")]
+pub(crate) use dial::dial;
 pub use service::{Client, IssueRequest, Keys, Want};
 
 use crate::wire::{Code, Problem, WireError};

@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 
 use super::work::{Answer, Work};
 use crate::cli::error::CliError;
-use crate::client::ClientError;
+use crate::client::{ClientError, dial};
 use crate::wire::frame::{Split, split};
 use crate::wire::{Greeting, HEADER, Hello, WIRE_VERSION, decode, encode_frame};
 
@@ -138,7 +138,7 @@ fn lost(error: &io::Error) -> CliError {
 impl Lane {
     async fn open<W: Work>(place: &Place, work: &W, number: u16, in_flight: u16) -> Result<Self, CliError> {
         let stream = match place {
-            Place::Path(path) => UnixStream::connect(path).await.map_err(|error| {
+            Place::Path(path) => dial(path).await.map_err(|error| {
                 let why = format!("connection {}: {error}; see server.max_connections_per_uid", number + 1);
                 ClientError::Connect { socket: path.display().to_string(), why }
             })?,
