@@ -3,7 +3,7 @@
 //! ```text
 //! orders SOCKET [PASSPORTD_SOCKET]
 //! → {"alg":"Ed25519","kid":…}        a passport with audience "orders" and scope "orders:write"
-//! ← ok                                or: refused: expired, or: try again: hsm_unavailable
+//! ← ok                                or: refused: expired, or: try again: busy, or: can't judge: bad_aud
 //! ```
 //!
 //! The unit that starts it is `examples/orders.service`. `docs/SERVICES.md` says why each line is there.
@@ -67,7 +67,9 @@ async fn order(line: &[u8], client: &Client) -> String {
     match client.verify(&passport, &want).await {
         Ok(Verdict::Accepted(_)) => "ok".to_owned(),
         Ok(Verdict::Refused(reason)) => format!("refused: {reason}"),
-        Err(ClientError::Problem(problem)) => format!("try again: {}", problem.code),
+        Err(ClientError::Problem(problem)) if problem.retryable => format!("try again: {}", problem.code),
+        // Policy does not let us ask this: the operator's to mend, and no use in trying again.
+        Err(ClientError::Problem(problem)) => format!("can't judge: {}", problem.code),
         Err(_) => "try again: passportd can't be reached".to_owned(),
     }
 }

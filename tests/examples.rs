@@ -177,6 +177,21 @@ fn systemd_understands_the_unit_of_the_service() {
 }
 
 #[test]
+fn what_policy_does_not_let_it_ask_is_no_verdict() {
+    let house = House::start(Options::default());
+    let passport = house.raw().issue(support::passports::demo("customer-7")).unwrap().to_json();
+    let rust = Orders::start(Command::new(program()), &house, "rust.sock");
+    assert_eq!(rust.says(&passport), "can't judge: bad_aud");
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skipped("python3 is not installed");
+    }
+    let mut command = Command::new("python3");
+    command.arg(repository().join("clients/python/orders.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+    let python = Orders::start(command, &house, "python.sock");
+    assert_eq!(python.says(&passport), "can't judge: bad_aud");
+}
+
+#[test]
 fn a_service_that_is_not_let_in_says_so_at_its_start() {
     let house = House::start(Options::default());
     house.admin_raw().admin(AdminOp::Drain).unwrap();

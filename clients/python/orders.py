@@ -36,7 +36,8 @@ class Orders(socketserver.StreamRequestHandler):
             # Threads share one client; a call whose connection was lost is not repeated by itself, the next one connects.
             verdict = self.server.client.verify(passport, aud="orders", scopes=["orders:write"])
         except Problem as problem:
-            return f"try again: {problem.code.value}"
+            # What can't be tried again is the operator's to mend: policy does not let us ask this.
+            return ("try again: " if problem.retryable else "can't judge: ") + problem.code.value
         except PassportdError:
             return "try again: passportd can't be reached"
         # A passport that can't be judged now is not an accepted one, so only this one class means yes.

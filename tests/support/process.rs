@@ -62,7 +62,12 @@ impl Started {
 
 /// `passportd <role>` of this build, with a clean environment.
 pub(crate) fn command(role: &str, dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_passportd"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_passportd")), role, dir)
+}
+
+/// The same of a copy of it.
+pub(crate) fn command_of(program: &Path, role: &str, dir: &Path) -> Command {
+    let mut command = Command::new(program);
     let level = std::env::var("PASSPORTD_LOG").unwrap_or_else(|_| "info".to_owned());
     command.env_clear().env("PASSPORTD_LOG", level).env("RUST_BACKTRACE", "1");
     command.env("SOFTHSM2_CONF", dir.join("softhsm2.conf"));
