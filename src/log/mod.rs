@@ -214,6 +214,8 @@ pub enum LogError {
 }
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 //!
 //! A break line names the torn segments before it, with the offset at which each ends. It is part of the chain, so these
 //! cuts are as trustworthy as every other line. They are collected first (a break after torn bytes is always the first
-//! line of its segment), then the segments are read in order up to their cuts.
+//! line of its segment), then the segments are read in order up to their cuts. A segment that was cut is never written to
+//! again: what is behind the cut is evidence, and whatever came behind it would not be read.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -78,7 +79,7 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
         let mut segment = Segment::open(dir, name, &cuts)?;
         let tail = segment.walk::<S>(&mut head, true, |_| {})?;
         segment.sync()?;
-        append_to = (tail.torn == 0).then(|| (segment.name.clone(), tail.good));
+        append_to = (tail.torn == 0 && segment.cut.is_none()).then(|| (segment.name.clone(), tail.good));
         if tail.torn > 0 {
             torn.push(Torn { segment: segment.name, offset: tail.good, bytes: tail.torn });
         }
@@ -94,10 +95,19 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
     Ok(Found { head, gap, append_to })
 }
 
-/// Segment name → the length of its good part, where a break record says so.
-type Cuts = HashMap<String, u64>;
+/// What a break record says of a torn segment.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// The length of its good part.
+    good: u64,
+    /// The most bytes that it ever had.
+    most: u64,
+}
 
-/// Reads the first line of each segment, and from these the cuts.
+/// Segment name → where it is cut.
+type Cuts = HashMap<String, Cut>;
+
+/// Reads the first line of each segment that has one, and from these the cuts.
 fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cuts), LogError> {
     let mut cuts = Cuts::new();
     let mut firsts = Vec::with_capacity(names.len());
@@ -109,9 +119,16 @@ fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cut
             Piece::Overlong | Piece::Torn | Piece::End => None,
         };
         for torn in first.iter().flat_map(|link| &link.torn) {
-            cuts.insert(torn.segment.clone(), torn.offset);
+            let cut = Cut { good: torn.offset, most: torn.offset.saturating_add(torn.bytes) };
+            cuts.insert(torn.segment.clone(), cut);
         }
         firsts.push(first);
+    }
+    for (name, first) in names.iter().zip(&mut firsts) {
+        // It may begin with a whole line, and be cut in front of it.
+        if cuts.get(&name.to_string()).is_some_and(|cut| cut.good == 0) {
+            *first = None;
+        }
     }
     Ok((firsts, cuts))
 }
@@ -145,8 +162,10 @@ struct Segment {
     reader: BufReader<io::Take<File>>,
     /// Bytes up to the cut, or all.
     len: u64,
-    /// Whether a break record says where this segment ends.
-    cut: bool,
+    /// Where a break record says that this segment ends.
+    cut: Option<Cut>,
+    /// Bytes beyond what that record knows of.
+    beyond: u64,
 }
 
 impl Segment {
@@ -157,10 +176,11 @@ impl Segment {
         let file = File::open(&path).map_err(io_error)?;
         let full = file.metadata().map_err(io_error)?.len();
         let cut = cuts.get(&text).copied();
-        let len = cut.map_or(full, |cut| cut.min(full));
+        let len = cut.map_or(full, |cut| cut.good.min(full));
+        let beyond = cut.map_or(0, |cut| full.saturating_sub(cut.most));
         // Of a segment that is still being written to, only what is there now.
         let reader = BufReader::with_capacity(64 * 1024, file.take(len));
-        Ok(Self { name: text, first: name.first, path, reader, len, cut: cut.is_some() })
+        Ok(Self { name: text, first: name.first, path, reader, len, cut, beyond })
     }
 
     fn damaged(&self, line: u64, seq: u64, fault: Fault) -> LogError {
@@ -240,13 +260,23 @@ impl Segment {
             tail.torn = self.len.saturating_sub(tail.good);
             break;
         }
-        if self.cut && tail.torn > 0 {
+        if self.cut.is_some() && tail.torn > 0 {
             return Err(self.damaged(tail.lines + 1, head.seq + 1, Fault::Torn { bytes: tail.torn }));
         }
+        self.nothing_beyond(head, tail.lines)?;
         if tail.lines == 0 {
             self.begun_after(head)?;
         }
         Ok(tail)
+    }
+
+    /// Whether a segment that was given up holds no more than when that was put on record. What came later would be
+    /// records that were acknowledged, and that nobody reads.
+    fn nothing_beyond(&self, head: &Head, lines: u64) -> Result<(), LogError> {
+        match self.beyond {
+            0 => Ok(()),
+            bytes => Err(self.damaged(lines + 1, head.seq + 1, Fault::Torn { bytes })),
+        }
     }
 
     /// Whether a segment without records was begun for the one after `head`. Its name bears witness that those before it
@@ -254,7 +284,7 @@ impl Segment {
     fn begun_after(&self, head: &Head) -> Result<(), LogError> {
         let next = head.seq.saturating_add(1);
         match self.first.cmp(&next) {
-            _ if self.cut => Ok(()),
+            _ if self.cut.is_some() => Ok(()),
             Ordering::Equal => Ok(()),
             Ordering::Greater => Err(self.damaged(1, next, Fault::Missing { found: self.first })),
             Ordering::Less => Err(self.damaged(1, next, Fault::Misnamed)),
@@ -264,6 +294,7 @@ impl Segment {
     /// Checks only that this segment's first line follows `head`, and moves `head` to its last line.
     fn leap<S: Seal>(&mut self, first: Option<&Link>, head: &mut Head) -> Result<(), LogError> {
         if self.len == 0 {
+            self.nothing_beyond(head, 0)?;
             return self.begun_after(head);
         }
         let Some(first) = first else {
@@ -288,7 +319,7 @@ impl Segment {
             }
         };
         *head = link.head;
-        Ok(())
+        self.nothing_beyond(head, link.head.seq - first.head.seq + 1)
     }
 
     /// Whether `link` may stand after `head`, at `line` of this segment.

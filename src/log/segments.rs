@@ -106,14 +106,15 @@ fn settle(dir: &Path, file: &File) -> io::Result<()> {
 }
 
 impl Segments {
-    /// A segment that could not be settled is removed: each attempt on a failing disk would else use up a name, of which
-    /// there are [`MAX_RETRIES`].
+    /// A new segment sorts behind all that are there, a name that came free among them notwithstanding: it may begin with
+    /// the break record that cuts them. One that could not be settled is removed: each attempt on a failing disk would else
+    /// use up a name, of which there are [`MAX_RETRIES`].
     fn create_with(
         &self,
         first: u64,
         settle: impl Fn(&Path, &File) -> io::Result<()>,
     ) -> io::Result<(String, Box<dyn Media>)> {
-        for retry in 0..=MAX_RETRIES {
+        for retry in next_retry(&self.dir, first).map_err(placed(&self.dir, "list the directory"))?..=MAX_RETRIES {
             let name = Name { first, retry };
             let path = self.dir.join(name.to_string());
             let opened = OpenOptions::new()
@@ -127,16 +128,35 @@ impl Segments {
                     if let Err(error) = settle(&self.dir, &file) {
                         // Should this fail too, the name is used up, as by a torn segment.
                         fs::remove_file(&path).unwrap_or_default();
-                        return Err(error);
+                        return Err(placed(&path, "make it durable")(error));
                     }
-                    return Ok((name.to_string(), Box::new(file)));
+                    return Ok((name.to_string(), Box::new(SegmentFile { path, file })));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(placed(&path, "make it")(error)),
             }
         }
-        Err(io::Error::other(format!("{MAX_RETRIES} torn segments start with record {first}")))
+        let what = format!("{MAX_RETRIES} torn segments start with record {first}; move the log to a sound disk and restart");
+        Err(io::Error::other(format!("{}: {what}", self.dir.display())))
     }
+}
+
+/// The number behind those of all segments that start with `first`.
+fn next_retry(dir: &Path, first: u64) -> io::Result<u16> {
+    let mut next = 0;
+    for entry in fs::read_dir(dir)? {
+        // What is no segment stops the next start, not the records of this one.
+        if let Some(name) = entry?.file_name().to_str().and_then(Name::parse).filter(|name| name.first == first) {
+            next = next.max(name.retry.saturating_add(1));
+        }
+    }
+    Ok(next)
+}
+
+/// The same error with the place and what to do about it: it ends in front of an operator. Its kind stays.
+fn placed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |source| io::Error::new(source.kind(), LogError::Io { path, doing, source })
 }
 
 impl Shelf for Segments {
@@ -149,17 +169,23 @@ impl Shelf for Segments {
     }
 }
 
-impl Media for File {
+/// An open segment, and where it is.
+struct SegmentFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl Media for SegmentFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+        self.file.write_all(bytes).map_err(placed(&self.path, "write"))
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data().map_err(placed(&self.path, "sync"))
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+        self.file.set_len(len).map_err(placed(&self.path, "cut"))
     }
 }
 
@@ -252,7 +278,7 @@ fn reopen(dir: &Path, name: &str, good: u64) -> Result<Current, LogError> {
         .open(&path)
         .map_err(io_error("open for appending"))?;
     file.sync_data().map_err(io_error("sync"))?;
-    Ok(Current { name: name.to_owned(), media: Box::new(file), good })
+    Ok(Current { name: name.to_owned(), media: Box::new(SegmentFile { path, file }), good })
 }
 
 /// Makes a new name durable.

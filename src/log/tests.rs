@@ -15,19 +15,19 @@ fn config(max_bytes: u64) -> SegmentConfig {
     SegmentConfig { max_bytes }
 }
 
-fn open(dir: &Path, max_bytes: u64) -> (Committer<String>, Recovered) {
+pub(super) fn open(dir: &Path, max_bytes: u64) -> (Committer<String>, Recovered) {
     let (segments, found) = Segments::open::<Plain>(dir, config(max_bytes)).unwrap();
     let copy = found.clone();
     (Committer::start(segments, found, Plain, Pace::default()).unwrap(), copy)
 }
 
-fn put(log: &Committer<String>, texts: &[&str]) -> Result<Receipt, CommitError> {
+pub(super) fn put(log: &Committer<String>, texts: &[&str]) -> Result<Receipt, CommitError> {
     let texts = texts.iter().map(|text| (*text).to_owned()).collect();
     log.submit(texts)?.blocking_recv().unwrap()
 }
 
 /// A closed log of `count` one-entry groups.
-fn written(dir: &Path, count: usize, max_bytes: u64) {
+pub(super) fn written(dir: &Path, count: usize, max_bytes: u64) {
     let (log, _) = open(dir, max_bytes);
     for at in 0..count {
         put(&log, &[&format!("entry {at}")]).unwrap();
@@ -35,7 +35,7 @@ fn written(dir: &Path, count: usize, max_bytes: u64) {
     log.close();
 }
 
-fn files(dir: &Path) -> Vec<String> {
+pub(super) fn files(dir: &Path) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.retain(|name| name != "lock");

@@ -238,7 +238,10 @@ pub fn ledger(bytes: &[u8]) {
     assert!(found.head == Head::GENESIS || known.any(|r| (r.seq, r.hash) == (found.head.seq, found.head.hash)));
     // Seldom, since it starts threads.
     if walked.torn_only && mode.is_multiple_of(16) {
-        goes_on(dir.path(), found.head.seq + u64::from(found.gap.is_some()));
+        let seq = found.head.seq + u64::from(found.gap.is_some());
+        goes_on(dir.path(), seq);
+        // What the next start finds is what this one has written.
+        goes_on(dir.path(), seq + 1);
     }
 }
 
