@@ -1,5 +1,6 @@
 //! A process that records and commits is killed with SIGKILL at a random moment, again and again on the same files:
-//! whatever it had acknowledged is there afterwards, and the ledger is never behind the state.
+//! whatever it had acknowledged is there afterwards, the ledger is never behind the state, and what it says of the state
+//! was never ahead of it, though a record comes before its change.
 #![cfg(feature = "daemon")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -28,9 +29,9 @@ fn config() -> AuditConfig {
 }
 
 fn open(dir: &Path) -> (Audit, Store) {
-    let (audit, _) = Audit::open(&dir.join("ledger"), &config()).unwrap();
+    let (audit, opened) = Audit::open(&dir.join("ledger"), &config()).unwrap();
     let store = Store::open(&dir.join("state.redb"), Mode::CreateIfMissing, Moment::now()).unwrap();
-    store.check_against_ledger(audit.head().0).unwrap();
+    store.check_against_ledger(audit.head().0, opened.recovered.mark).unwrap();
     (audit, store)
 }
 
@@ -45,6 +46,7 @@ fn child() {
         let entry = Entry::new(Event::PassportIssued, Outcome::Ok, Moment::now()).subject("alice");
         let seq = audit.record_blocking(entry).unwrap();
         runtime.block_on(store.commit(Change::default(), seq)).unwrap();
+        audit.state_is_at(seq);
         writeln!(out, "acknowledged {seq}").unwrap();
         out.flush().unwrap();
     }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::record::Beside;
 use super::{Chain, Entry, record};
 use crate::clock::Moment;
 use crate::log::{Break, Hash, Head, Link, LogError, Recovered, SegmentConfig, Segments};
@@ -11,7 +12,7 @@ use crate::log::{Break, Hash, Head, Link, LogError, Recovered, SegmentConfig, Se
 /// # Errors
 /// If it can't be written.
 pub fn write(entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-    record::write(entry, None, prev, out)
+    record::write(entry, Beside::default(), prev, out)
 }
 
 /// The same for a break record.
@@ -19,7 +20,7 @@ pub fn write(entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, Stri
 /// # Errors
 /// If it can't be written.
 pub fn write_break(gap: &Break, at: Moment, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-    record::write(&Entry::for_break(gap, at), Some(gap), prev, out)
+    record::write(&Entry::for_break(gap, at), Beside { gap: Some(gap), state_seq: 0 }, prev, out)
 }
 
 /// Reads a line.

@@ -14,6 +14,7 @@ mod journald;
 mod record;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::log::{
 };
 use crate::metrics::Metrics;
 use journald::Journald;
+use record::Beside;
 
 /// How the ledger is kept.
 #[derive(Clone, Debug)]
@@ -80,6 +82,7 @@ pub struct Opened {
 #[derive(Clone)]
 pub struct Audit {
     ledger: Committer<Entry>,
+    state_seq: Arc<AtomicU64>,
     journald: Option<Arc<JournaldStats>>,
     journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
@@ -109,8 +112,15 @@ impl Audit {
         };
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
-        let ledger = ledger(Chain { journald, now: config.now, metrics: config.metrics.clone() })?;
-        Ok(Self { ledger, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
+        let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
+        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq) })?;
+        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
+    }
+
+    /// Has the records from now on say which one the state was last changed on the strength of. To be called once that
+    /// change is durable: a state that knows less is then an older copy. A lesser number changes nothing.
+    pub fn state_is_at(&self, audit_seq: u64) {
+        self.state_seq.fetch_max(audit_seq, Ordering::Relaxed);
     }
 
     /// Records one entry; returns its sequence number once it is durable. Cancelling the future does not take the
@@ -164,6 +174,12 @@ impl Audit {
         }
     }
 
+    /// What [`Audit::state_is_at`] was told.
+    #[cfg(test)]
+    pub(crate) fn state_seq(&self) -> u64 {
+        self.state_seq.load(Ordering::Relaxed)
+    }
+
     /// Records made durable since the start.
     #[cfg(test)]
     pub(crate) fn recorded(&self) -> u64 {
@@ -215,9 +231,14 @@ struct Chain {
     journald: Option<Journald>,
     now: fn() -> Moment,
     metrics: Option<Arc<Metrics>>,
+    state_seq: Arc<AtomicU64>,
 }
 
 impl Chain {
+    fn beside<'a>(&self, gap: Option<&'a Break>) -> Beside<'a> {
+        Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
+    }
+
     fn count(&self, event: Event) {
         if let Some(metrics) = &self.metrics {
             metrics.ledger_events.at(event.name()).inc();
@@ -229,11 +250,11 @@ impl Seal for Chain {
     type Entry = Entry;
 
     fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(entry, None, prev, out)
+        record::write(entry, self.beside(None), prev, out)
     }
 
     fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(&Entry::for_break(gap, (self.now)()), Some(gap), prev, out)
+        record::write(&Entry::for_break(gap, (self.now)()), self.beside(Some(gap)), prev, out)
     }
 
     fn durable(&mut self, entry: Entry, at: Head) {

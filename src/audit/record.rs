@@ -56,6 +56,8 @@ struct After<'a> {
     refused: Option<u64>,
     seq: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
+    state_seq: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     template: Option<&'a str>,
@@ -74,8 +76,18 @@ struct StoredTorn {
     segment: String,
 }
 
-/// Appends the line of `entry` behind `prev` to `out` and returns its hash. `gap` is given for a break record.
-pub(super) fn write(entry: &Entry, gap: Option<&Break>, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+/// What a record says beside its entry.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Beside<'a> {
+    /// For a break record.
+    pub(super) gap: Option<&'a Break>,
+    /// The newest record on whose strength the state was changed, once that is durable; 0 before the first.
+    pub(super) state_seq: u64,
+}
+
+/// Appends the line of `entry` behind `prev` to `out` and returns its hash.
+pub(super) fn write(entry: &Entry, beside: Beside<'_>, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+    let Beside { gap, state_seq } = beside;
     let (texts, peer) = (&entry.texts, entry.peer.as_ref());
     let before = Before {
         action: texts.action.as_deref(),
@@ -97,6 +109,7 @@ pub(super) fn write(entry: &Entry, gap: Option<&Break>, prev: &Head, out: &mut V
         reason: texts.reason.as_deref(),
         refused: gap.map(|gap| gap.refused),
         seq: prev.seq + 1,
+        state_seq: (state_seq > 0).then_some(state_seq),
         sub: texts.sub.as_deref(),
         template: texts.template.as_deref(),
         time: timestamp(entry.at),
@@ -127,6 +140,8 @@ struct Stored {
     prev: String,
     seq: u64,
     #[serde(default)]
+    state_seq: u64,
+    #[serde(default)]
     torn: Vec<StoredTorn>,
 }
 
@@ -150,6 +165,7 @@ pub(super) fn read(line: &[u8]) -> Result<Link, String> {
         head: Head { seq: stored.seq, hash },
         prev,
         is_break: stored.event == Event::LedgerBreak.name(),
+        mark: stored.state_seq,
         torn: torn.collect(),
     })
 }
@@ -185,7 +201,7 @@ mod tests {
 
     fn line(entry: &Entry, gap: Option<&Break>) -> Vec<u8> {
         let mut out = Vec::new();
-        write(entry, gap, &Head { seq: 41, hash: [9; 32] }, &mut out).unwrap();
+        write(entry, Beside { gap, state_seq: 40 }, &Head { seq: 41, hash: [9; 32] }, &mut out).unwrap();
         out
     }
 
@@ -194,7 +210,7 @@ mod tests {
         let bytes = line(&typical(), None);
         assert!(bytes.len() <= 700, "{}", bytes.len());
         let link = read(&bytes).unwrap();
-        assert_eq!((link.head.seq, link.prev, link.is_break), (42, [9; 32], false));
+        assert_eq!((link.head.seq, link.prev, link.is_break, link.mark), (42, [9; 32], false, 40));
         let text = String::from_utf8(bytes).unwrap();
         assert!(text.contains(r#""time":"2027-01-15T08:00:00.000000Z""#), "{text}");
     }

@@ -53,6 +53,25 @@ fn records_are_durable_when_acknowledged_and_chain_over_restarts() {
 }
 
 #[test]
+fn records_say_what_the_state_had_when_they_were_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Audit::open(dir.path(), &AuditConfig { segment: SegmentConfig { max_bytes: 600 }, ..config() }).unwrap();
+    let mut last = 0;
+    for (state_seq, mark) in [(5, 0), (7, 5), (9, 7), (3, 9)] {
+        let (audit, opened) = open();
+        assert_eq!(opened.recovered.mark, mark, "of all that came before");
+        audit.record_blocking(entry("before")).unwrap();
+        audit.state_is_at(state_seq);
+        audit.state_is_at(1);
+        last = audit.record_blocking(entry("after")).unwrap();
+        audit.close();
+    }
+    assert_eq!(open().1.recovered.mark, 9);
+    let report = verify_chain(dir.path()).unwrap();
+    assert_eq!((report.records, report.segments > 2), (last, true), "over several segments");
+}
+
+#[test]
 fn every_flipped_bit_names_the_record_it_is_in() {
     let dir = tempfile::tempdir().unwrap();
     let path = ledger(dir.path(), 200);
@@ -82,7 +101,7 @@ fn a_rewritten_record_is_found_by_the_next_one() {
     // A forger who can compute hashes, but rewrites only one record.
     let prev = record::read(lines[1].as_bytes()).unwrap().head;
     let mut forged = Vec::new();
-    record::write(&entry("mallory"), None, &prev, &mut forged).unwrap();
+    record::write(&entry("mallory"), Beside::default(), &prev, &mut forged).unwrap();
     lines[2] = String::from_utf8(forged).unwrap();
     fs::write(&path, lines.join("\n") + "\n").unwrap();
     match verify_chain(dir.path()) {
@@ -186,10 +205,10 @@ impl Seal for Hanging {
 /// A ledger whose disk hangs until the sender is dropped.
 fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
-    let seal = Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None }, go_on };
+    let seal = Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default() }, go_on };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
-    (release, Audit { ledger, journald: None, journald_thread: Arc::default() })
+    (release, Audit { ledger, state_seq: Arc::default(), journald: None, journald_thread: Arc::default() })
 }
 
 #[test]

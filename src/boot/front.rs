@@ -157,10 +157,11 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;
-    store.check_against_ledger(seq).map_err(|error| {
+    store.check_against_ledger(seq, opened.recovered.mark).map_err(|error| {
         let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
         BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
     })?;
+    audit.state_is_at(store.snapshot().audit_seq);
     Ok((audit, store))
 }
 

@@ -136,7 +136,8 @@ const fn state_needs_operator(error: &StateError) -> bool {
         StateError::Missing { .. }
         | StateError::Format { .. }
         | StateError::Corrupt { .. }
-        | StateError::AheadOfLedger { .. } => true,
+        | StateError::AheadOfLedger { .. }
+        | StateError::BehindLedger { .. } => true,
         _ => false,
     }
 }

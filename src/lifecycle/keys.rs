@@ -176,6 +176,7 @@ impl Daemon {
             self.audit.record(failed).await?;
             return Err(error.into());
         }
+        self.audit.state_is_at(receipt.last);
         self.told.add(changed.iter().map(|key| (key.kid.as_str(), receipt.last)));
         self.publish(keyring);
         Ok(())

@@ -52,8 +52,10 @@ impl Daemon {
     pub(super) async fn account(&self) -> Result<(), AuditError> {
         // A change that is under way accounts for itself.
         let _one_at_a_time = self.changes.lock().await;
-        let table = self.store.keys();
-        let late = self.told.late(&table);
+        let snapshot = self.store.snapshot();
+        self.audit.state_is_at(snapshot.audit_seq);
+        let table = &snapshot.keys;
+        let late = self.told.late(table);
         if late.is_empty() {
             return Ok(());
         }
@@ -65,7 +67,7 @@ impl Daemon {
         // One group: a key table is no larger than one.
         self.audit.record_many(records.collect()).await?;
         self.told.add(late.iter().map(|key| (key.kid.as_str(), key.audit_seq)));
-        match keyring(&table) {
+        match keyring(table) {
             Ok(keyring) => self.publish(keyring),
             Err(error) => {
                 tracing::error!(name: "late_key_unfit", %error, "a key that came late can't be verified with");

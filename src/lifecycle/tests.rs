@@ -144,11 +144,13 @@ async fn a_change_that_came_late_is_on_record_and_in_force() {
     }
     daemon.account().await.unwrap();
     assert_eq!(staged(), 2, "each once");
+    assert_eq!(daemon.audit.state_seq(), 2, "and later records know the state with them");
     // One that was reported as done is not late, whatever else came in between.
     let turn = daemon.changes.lock().await;
     let table = daemon.store.keys();
     let change = table.activate(&key(1).kid, 1).unwrap();
     daemon.commit(&table, change, Event::KeyActivated, &key(1).kid, None, &Author::NOBODY).await.unwrap();
+    assert_eq!(daemon.audit.state_seq(), daemon.store.snapshot().audit_seq);
     drop(turn);
     daemon.account().await.unwrap();
     assert_eq!(daemon.metrics.ledger_events.at(Event::KeyActivated.name()).get(), 1);

@@ -95,6 +95,8 @@ pub struct Link {
     pub prev: Hash,
     /// Whether it is a break line.
     pub is_break: bool,
+    /// A number of the caller's that only grows, as of when the line was written; 0 where there was none.
+    pub mark: u64,
     /// The torn segments that a break line names.
     pub torn: Vec<Torn>,
 }

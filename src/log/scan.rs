@@ -60,6 +60,7 @@ pub fn verify<S: Seal>(dir: &Path) -> Result<Report, LogError> {
 /// What is needed to go on with a log.
 pub(super) struct Found {
     pub(super) head: Head,
+    pub(super) mark: u64,
     pub(super) gap: Option<Break>,
     /// The segment to append to and its length, unless a new one must be begun.
     pub(super) append_to: Option<(String, u64)>,
@@ -69,15 +70,16 @@ pub(super) struct Found {
 pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogError> {
     let (firsts, cuts) = survey::<S>(dir, names)?;
     let newest = firsts.iter().rposition(Option::is_some).unwrap_or(0);
-    let mut head = Head::GENESIS;
+    let (mut head, mut mark) = (Head::GENESIS, 0);
     for (name, first) in names.iter().zip(&firsts).take(newest) {
-        Segment::open(dir, name, &cuts)?.leap::<S>(first.as_ref(), &mut head)?;
+        let last = Segment::open(dir, name, &cuts)?.leap::<S>(first.as_ref(), &mut head)?;
+        mark = mark.max(last.map_or(0, |link| link.mark));
     }
     let mut torn = Vec::new();
     let mut append_to = None;
     for name in names.iter().skip(newest) {
         let mut segment = Segment::open(dir, name, &cuts)?;
-        let tail = segment.walk::<S>(&mut head, true, |_| {})?;
+        let tail = segment.walk::<S>(&mut head, true, |link| mark = mark.max(link.mark))?;
         segment.sync()?;
         append_to = (tail.torn == 0 && segment.cut.is_none()).then(|| (segment.name.clone(), tail.good));
         if tail.torn > 0 {
@@ -92,7 +94,7 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
         return Err(LogError::TooMany { path: dir.to_owned(), what: "too many torn segments", max: MAX_TORN });
     }
     let gap = (!torn.is_empty()).then(|| Break { cause: BreakCause::TornTail, torn, refused: 0, error: String::new() });
-    Ok(Found { head, gap, append_to })
+    Ok(Found { head, mark, gap, append_to })
 }
 
 /// What a break record says of a torn segment.
@@ -291,11 +293,11 @@ impl Segment {
         }
     }
 
-    /// Checks only that this segment's first line follows `head`, and moves `head` to its last line.
-    fn leap<S: Seal>(&mut self, first: Option<&Link>, head: &mut Head) -> Result<(), LogError> {
+    /// Checks only that this segment's first line follows `head`, and moves `head` to its last line, if it has lines.
+    fn leap<S: Seal>(&mut self, first: Option<&Link>, head: &mut Head) -> Result<Option<Link>, LogError> {
         if self.len == 0 {
             self.nothing_beyond(head, 0)?;
-            return self.begun_after(head);
+            return self.begun_after(head).map(|()| None);
         }
         let Some(first) = first else {
             let fault = Fault::Altered("the first line is not a record".to_owned());
@@ -319,7 +321,8 @@ impl Segment {
             }
         };
         *head = link.head;
-        self.nothing_beyond(head, link.head.seq - first.head.seq + 1)
+        self.nothing_beyond(head, link.head.seq - first.head.seq + 1)?;
+        Ok(Some(link))
     }
 
     /// Whether `link` may stand after `head`, at `line` of this segment.

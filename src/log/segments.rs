@@ -55,6 +55,8 @@ pub trait Shelf: Send + 'static {
 pub struct Recovered {
     /// The newest good line.
     pub head: Head,
+    /// The greatest [`super::Link::mark`] of the lines that were read: of the newest segment all, of others the last.
+    pub mark: u64,
     /// How many segment files there are.
     pub segments: usize,
     /// The break that has to be recorded before anything else, if the log ends torn.
@@ -93,7 +95,7 @@ impl Segments {
             Some((name, good)) => Some(reopen(dir, name, *good)?),
             None => None,
         };
-        let recovered = Recovered { head: found.head, segments: names.len(), gap: found.gap };
+        let recovered = Recovered { head: found.head, mark: found.mark, segments: names.len(), gap: found.gap };
         Ok((Self { dir: dir.to_owned(), _lock: lock, config, current }, recovered))
     }
 }
@@ -309,7 +311,7 @@ mod tests {
     fn segments_are_readable_by_the_group_and_never_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let (mut segments, found) = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
-        assert_eq!(found, Recovered { head: Head::GENESIS, segments: 0, gap: None });
+        assert_eq!(found, Recovered { head: Head::GENESIS, mark: 0, segments: 0, gap: None });
         let (name, mut media) = segments.create(1).unwrap();
         media.append(b"x").unwrap();
         assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.r001.jsonl");

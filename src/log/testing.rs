@@ -62,6 +62,7 @@ impl Seal for Plain {
             head: Head { seq, hash: found },
             prev: hex::decode_exactly(prev).ok_or("prev")?,
             is_break: gap.is_some(),
+            mark: text.strip_prefix("MARK ").map_or(0, |mark| mark.parse().unwrap()),
             torn: torn.collect(),
         })
     }

@@ -75,6 +75,18 @@ pub enum StateError {
         /// The ledger's newest record.
         head_seq: u64,
     },
+    /// Operator: the state was replaced by an older one.
+    #[error(
+        "the ledger says that the state was changed on the strength of audit record {ledger_seq}, but this state knows of \
+         no change after record {state_seq}: it is an older copy, in which later keys are forgotten and retired ones sign \
+         again. Restore the state that belongs to this ledger"
+    )]
+    BehindLedger {
+        /// The newest audit record that the state knows.
+        state_seq: u64,
+        /// The newest that it knew when the ledger was last written.
+        ledger_seq: u64,
+    },
     /// The change is not allowed in the present state of the keys.
     #[error(transparent)]
     Key(#[from] KeyError),

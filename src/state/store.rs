@@ -194,10 +194,15 @@ impl Store {
         Some(format!("a write has been under way for {} s; look at the disk", lag.as_secs()))
     }
 
-    /// Refuses a ledger that ends before the newest record that the state was changed on the strength of.
-    pub fn check_against_ledger(&self, head_seq: u64) -> Result<(), StateError> {
+    /// Refuses a ledger that ends before the newest record that the state was changed on the strength of, and one that
+    /// knows the state with a newer change (`ledger_seq`, see `Audit::state_is_at`) than this one has. That a change is on
+    /// record proves nothing: it is there before it is made, and may have come to nothing.
+    pub fn check_against_ledger(&self, head_seq: u64, ledger_seq: u64) -> Result<(), StateError> {
         let state_seq = self.shared.snapshot.load().audit_seq;
-        if state_seq > head_seq { Err(StateError::AheadOfLedger { state_seq, head_seq }) } else { Ok(()) }
+        if state_seq > head_seq {
+            return Err(StateError::AheadOfLedger { state_seq, head_seq });
+        }
+        if state_seq < ledger_seq { Err(StateError::BehindLedger { state_seq, ledger_seq }) } else { Ok(()) }
     }
 
     /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Returns

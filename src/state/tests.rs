@@ -47,9 +47,13 @@ fn commits_survive_and_generations_grow_over_restarts() {
     assert!(matches!(store.commit_blocking(Change::default(), 14), Err(StateError::Closed)));
     let store = Store::open(&path, Mode::Existing, Moment::from_unix(0)).unwrap();
     assert_eq!(store.snapshot(), before);
-    store.check_against_ledger(13).unwrap();
-    let error = store.check_against_ledger(12).unwrap_err();
+    for (head_seq, ledger_seq) in [(13, 0), (13, 13), (20, 13)] {
+        store.check_against_ledger(head_seq, ledger_seq).unwrap();
+    }
+    let error = store.check_against_ledger(12, 12).unwrap_err();
     assert!(matches!(error, StateError::AheadOfLedger { state_seq: 13, head_seq: 12 }), "{error}");
+    let error = store.check_against_ledger(20, 14).unwrap_err();
+    assert!(matches!(error, StateError::BehindLedger { state_seq: 13, ledger_seq: 14 }), "{error}");
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
 }
 

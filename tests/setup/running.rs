@@ -48,7 +48,7 @@ pub(crate) fn ctl(house: &House, arguments: &[&str]) -> Ran {
 }
 
 /// Runs a role until it ends by itself.
-fn ended(house: &House, role: &str) -> Output {
+pub(crate) fn ended(house: &House, role: &str) -> Output {
     let mut command = process::command(role, house.dir());
     command.stdin(std::process::Stdio::null()).output().unwrap()
 }

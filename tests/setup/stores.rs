@@ -4,7 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::support::{root_or_skip, skipped};
+use passportd::audit::{Audit, AuditConfig, Entry, Event, Outcome};
+use passportd::clock::Moment;
+use passportd::log::{Pace, SegmentConfig};
+use passportd::wire::ceremony::PlanKind;
+
+use super::running::ended;
+use super::support::house::FIRST_KEY;
+use super::support::passports::demo;
+use super::support::{House, Options, Users, ledger, root_or_skip, skipped};
 use super::table::{By, CONFIG, Mistake, OTHER, check, give, mode, put, set, text};
 use super::workshop::Workshop;
 
@@ -166,6 +174,72 @@ fn the_ledger() {
 #[test]
 fn the_state() {
     check(STATE);
+}
+
+#[test]
+fn an_older_copy_of_the_state() {
+    let mut house = House::start(Options::default());
+    let (path, old, new) = ("front/state.redb", house.dir().join("old"), house.dir().join("new"));
+    let path = house.dir().join(path);
+    let next = "ed25519/t1/auth/v2";
+    house.ceremony(PlanKind::Generate, "t1", "auth");
+    house.stop();
+    fs::copy(&path, &old).unwrap();
+    house.boot();
+    house.stage(next).unwrap();
+    house.activate(next).unwrap();
+    // Whether it ends in order or not: records after the change know of it.
+    house.raw().issue(demo("alice")).unwrap();
+    house.kill("front");
+    house.stop();
+    fs::copy(&path, &new).unwrap();
+    let records = ledger::records(&house.ledger());
+    let first = |event: &str| records.iter().find(|one| one["event"] == event).unwrap()["seq"].as_u64().unwrap();
+    let (old_seq, new_seq) = (first("key_activated"), first("key_retired"));
+    // What is in the file is replaced; owner and mode stay.
+    let put = |from: &Path| fs::write(&path, fs::read(from).unwrap()).unwrap();
+    put(&old);
+    let refused = ended(&house, "front");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(CONFIG), "{said}");
+    for says in [
+        "[audit] dir /",
+        "/ledger, [state] path /",
+        "/front/state.redb: the ledger says that the state was changed on the strength of audit record ",
+        "it is an older copy, in which later keys are forgotten and retired ones sign again",
+        "Restore the state that belongs to this ledger",
+    ] {
+        assert!(said.contains(says), "{says}: {said}");
+    }
+    let numbers = format!("audit record {new_seq}, but this state knows of no change after record {old_seq}:");
+    assert!(said.contains(&numbers), "{numbers}: {said}");
+    put(&new);
+    house.boot();
+    house.wait_ready();
+    assert_eq!(house.raw().issue(demo("bob")).unwrap().kid, next);
+    house.stop();
+}
+
+/// A change is on record before it is made. One that a crash, or a disk, kept from being made stops no start.
+#[test]
+fn a_change_that_is_on_record_and_was_not_made() {
+    let mut house = House::start(Options::default().users(Users::Own));
+    house.stop();
+    let config = AuditConfig {
+        segment: SegmentConfig::default(),
+        pace: Pace::default(),
+        journald: None,
+        now: Moment::now,
+        metrics: None,
+    };
+    let (audit, _) = Audit::open(&house.ledger(), &config).unwrap();
+    audit.record_blocking(Entry::new(Event::KeyActivated, Outcome::Ok, Moment::now()).kid("ed25519/t1/auth/v2")).unwrap();
+    audit.close();
+    drop(audit);
+    house.boot();
+    house.wait_ready();
+    assert_eq!(house.raw().issue(demo("alice")).unwrap().kid, FIRST_KEY);
+    house.stop();
 }
 
 #[test]
