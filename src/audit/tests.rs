@@ -55,7 +55,8 @@ fn records_are_durable_when_acknowledged_and_chain_over_restarts() {
 #[test]
 fn records_say_what_the_state_had_when_they_were_written() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || Audit::open(dir.path(), &AuditConfig { segment: SegmentConfig { max_bytes: 600 }, ..config() }).unwrap();
+    let open =
+        || Audit::open(dir.path(), &AuditConfig { segment: SegmentConfig { max_bytes: 600 }, ..config() }).unwrap();
     let mut last = 0;
     for (state_seq, mark) in [(5, 0), (7, 5), (9, 7), (3, 9)] {
         let (audit, opened) = open();
@@ -205,7 +206,8 @@ impl Seal for Hanging {
 /// A ledger whose disk hangs until the sender is dropped.
 fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
-    let seal = Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default() }, go_on };
+    let seal =
+        Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default() }, go_on };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
     (release, Audit { ledger, state_seq: Arc::default(), journald: None, journald_thread: Arc::default() })

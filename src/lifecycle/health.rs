@@ -9,8 +9,8 @@ use crate::metrics::{Condition, Dependency, ReadyReport};
 /// How far the clock may stand behind the newest thing that the state knows, in seconds.
 const CLOCK_SLACK_S: i64 = 300;
 
-/// What verification needs.
-const VERIFYING: [&str; 3] = ["policy", "state", "serving"];
+/// What verification needs. Not `state`: keys are read from memory, and nothing that is verified or issued changes it yet.
+const VERIFYING: [&str; 2] = ["policy", "serving"];
 /// What issuing needs beside that.
 const ISSUING: [&str; 5] = ["hsm", "audit", "clock", "keys", "issuing"];
 
@@ -31,11 +31,8 @@ impl Daemon {
 
     fn conditions(&self, journald: bool) -> Vec<Condition> {
         let hsm = self.hsm.load();
-        let snapshot = self.store.snapshot();
-        let newest = snapshot.keys.iter().map(|key| key.staged_at).max().unwrap_or(snapshot.created);
-        let behind = newest - Moment::now().unix();
-        let clock = (behind > CLOCK_SLACK_S)
-            .then(|| format!("the clock is {behind} s behind the newest key; set it right (timedatectl)"));
+        let behind = |seconds| format!("the clock is {seconds} s behind the newest key; set it right (timedatectl)");
+        let clock = self.clock_behind(Moment::now()).map(behind);
         let keys = (!hsm.any_key).then(|| "no key signs passports; run `passportctl hsm init`".to_owned());
         let audit = if self.audit.healthy() { None } else { self.audit.trouble() };
         let serving = if self.ending() {
@@ -63,6 +60,11 @@ impl Daemon {
             conditions.push(condition("journald", "journald takes no records", trouble));
         }
         conditions
+    }
+
+    /// By how many seconds the clock is behind the newest key, if that is more than it may be: then nothing is issued.
+    pub fn clock_behind(&self, now: Moment) -> Option<i64> {
+        Some(self.store.snapshot().newest.saturating_sub(now.unix())).filter(|behind| *behind > CLOCK_SLACK_S)
     }
 
     /// How it stands, on one line: `serving; keys 2`, or with every condition that does not hold.

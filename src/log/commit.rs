@@ -19,8 +19,8 @@ use super::{Break, Head, LogError, Recovered, Seal};
 /// of 1 MiB at least, so that the records of a batch stand or fall together.
 pub const MAX_GROUP: usize = 4096;
 
-/// How long an error message is kept and recorded at most.
-const MAX_ERROR: usize = 200;
+/// How long an error message is kept and recorded at most: a path, the system's word, and what to do.
+const MAX_ERROR: usize = 400;
 
 struct Group<E> {
     entries: Vec<E>,

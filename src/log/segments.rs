@@ -138,7 +138,8 @@ impl Segments {
                 Err(error) => return Err(placed(&path, "make it")(error)),
             }
         }
-        let what = format!("{MAX_RETRIES} torn segments start with record {first}; move the log to a sound disk and restart");
+        let what =
+            format!("{MAX_RETRIES} torn segments start with record {first}; move the log to a sound disk and restart");
         Err(io::Error::other(format!("{}: {what}", self.dir.display())))
     }
 }

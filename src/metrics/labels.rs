@@ -150,7 +150,7 @@ labels! {
         AuditUnavailable = "audit_unavailable",
         /// The store can't be written.
         StoreUnavailable = "store_unavailable",
-        /// The clock stepped.
+        /// The clock went back.
         ClockSuspect = "clock_suspect",
     }
 

@@ -56,7 +56,7 @@ impl Service {
 
     /// Everything that needs no waiting: may anything be issued now, may this peer have these, is there room?
     fn begin(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Batch, Problem> {
-        self.may_issue()?;
+        self.may_issue(turn.now)?;
         let config = &turn.live.loaded.config;
         let inside =
             self.enter(turn, &self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
@@ -91,7 +91,7 @@ impl Service {
         Ok(Batch { prepared, counters, started, _inside: inside, until, lease: Some(lease) })
     }
 
-    fn may_issue(&self) -> Result<(), Problem> {
+    fn may_issue(&self, now: Moment) -> Result<(), Problem> {
         let blocked = |why, code| {
             self.daemon().metrics.issuance_blocked.at(why).inc();
             Err(Problem::new(code))
@@ -101,6 +101,9 @@ impl Service {
         }
         if self.daemon().paused().is_some() {
             return blocked(Blocked::Paused, Code::Paused);
+        }
+        if self.daemon().clock_behind(now).is_some() {
+            return blocked(Blocked::ClockSuspect, Code::ClockSuspect);
         }
         Ok(())
     }

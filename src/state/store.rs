@@ -68,11 +68,14 @@ pub struct Snapshot {
     pub audit_seq: u64,
     /// When the store was made, in seconds since 1970.
     pub created: i64,
+    /// When the newest key was staged; without keys, when the store was made. A clock that stands before it went back.
+    pub newest: i64,
 }
 
 impl Snapshot {
     pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>) -> Self {
-        Self { keys, generation: meta.generation, audit_seq: meta.audit_seq, created: meta.created }
+        let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
+        Self { keys, generation: meta.generation, audit_seq: meta.audit_seq, created: meta.created, newest }
     }
 }
 

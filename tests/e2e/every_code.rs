@@ -11,7 +11,7 @@ use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOp, Wa
 use crate::support::options::POLICY;
 use crate::support::passports::{demo, on_wire};
 use crate::support::raw::{Raw, frame};
-use crate::support::{House, Options, Roles, eventually, root_or_skip};
+use crate::support::{House, Options, Roles, Users, eventually, root_or_skip};
 use crate::trouble::SmallDisk;
 
 type Seen = BTreeSet<&'static str>;
@@ -89,6 +89,12 @@ fn without_a_signer() -> Seen {
     seen
 }
 
+fn with_a_clock_that_went_back() -> Seen {
+    let mut house = House::start(Options::default().users(Users::Own));
+    house.restart_with_a_key_of_tomorrow();
+    Seen::from([house.raw().issue(demo("x")).unwrap_err().code.name()])
+}
+
 /// Needs root.
 fn on_full_disks() -> Option<Seen> {
     let mut house = House::start(Options::default());
@@ -111,9 +117,10 @@ fn on_full_disks() -> Option<Seen> {
 
 #[test]
 fn every_problem_code_is_answered() {
-    // Only clocks that step, approvals, and defects of the daemon make these, and this release has none of the three.
-    let mut expected = vec![Code::ClockSuspect, Code::ApprovalRequired, Code::Internal];
+    // Only approvals and defects of the daemon make these, and this release has neither.
+    let mut expected = vec![Code::ApprovalRequired, Code::Internal];
     let mut seen = healthy();
+    seen.extend(with_a_clock_that_went_back());
     seen.extend(without_a_signer());
     match root_or_skip("a full disk, among all codes").then(on_full_disks).flatten() {
         Some(more) => seen.extend(more),

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use passportd::wire::{AdminOp, ServiceOp};
+use passportd::wire::ceremony::PlanKind;
+use passportd::wire::{AdminOp, Code, ServiceOp, Verdict};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 
-use crate::support::passports::demo;
-use crate::support::{House, Options, Roles, eventually};
+use crate::support::passports::{demo, for_demo};
+use crate::support::{House, Options, Roles, Users, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const NAMES: [&str; 8] = ["hsm", "policy", "audit", "state", "clock", "keys", "issuing", "serving"];
@@ -75,6 +77,56 @@ fn without_the_hsm_it_verifies_and_without_a_key_it_does_nothing() {
     let none = (503, false, false, failing("keys", "no key signs passports"));
     eventually("the signer is there", PATIENCE, || (readyz(&house) == none).then_some(()));
     assert!(detail(&house, "keys").contains("passportctl hsm init"));
+}
+
+#[test]
+fn with_a_clock_that_went_back_it_only_verifies() {
+    let mut house = House::start(Options::default().users(Users::Own));
+    let passport = house.raw().issue(demo("x")).unwrap();
+    house.restart_with_a_key_of_tomorrow();
+    let behind = (503, false, true, failing("clock", "the clock is behind"));
+    eventually("all else is well", PATIENCE, || (readyz(&house) == behind).then_some(()));
+    let mut raw = house.raw();
+    let problem = raw.issue(demo("x")).unwrap_err();
+    assert_eq!((problem.code, problem.retryable), (Code::ClockSuspect, false), "{problem:?}");
+    let batch = raw.ask(ServiceOp::IssueBatch(vec![demo("x"); 2])).unwrap_err();
+    assert_eq!(batch.code, Code::ClockSuspect, "{batch:?}");
+    assert_eq!(house.metric("passport_issuance_blocked_total{reason=\"clock_suspect\"}"), 2.0);
+    assert!(matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))));
+    assert_eq!(crate::support::ledger::issued(&house.ledger()).len(), 1, "that of before");
+}
+
+/// What a state that can't be written keeps from being done is changes of keys.
+#[test]
+fn a_state_that_can_t_be_written_is_named_and_everything_is_issued_and_verified() {
+    let house = House::start(Options::default().users(Users::Own));
+    house.ceremony(PlanKind::Generate, "t1", "auth");
+    // A file beyond this is a full disk to the front (EFBIG); the ledger is shorter.
+    let bound = |current| {
+        let front = Pid::from_raw(house.pid("front"));
+        let maximum = prlimit_of(&house);
+        prlimit(front, Resource::Fsize, Rlimit { current, maximum }).unwrap();
+    };
+    bound(Some(64 << 10));
+    let next = "ed25519/t1/auth/v2";
+    let refused = house.admin_raw().admin(AdminOp::Stage { kid: next }).unwrap_err();
+    assert_eq!(refused.code, Code::StoreUnavailable, "{refused:?}");
+    let named = (200, true, true, failing("state", "the state can't be written"));
+    eventually("it is named", PATIENCE, || (readyz(&house) == named).then_some(()));
+    assert!(detail(&house, "state").contains("/front/state.redb: "), "{}", detail(&house, "state"));
+    let mut raw = house.raw();
+    let passport = raw.issue(demo("x")).unwrap();
+    assert!(matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))));
+    bound(None);
+    eventually("it is written again", PATIENCE, || (readyz(&house) == (200, true, true, Vec::new())).then_some(()));
+    house.stage(next).unwrap();
+}
+
+/// The hard limit of a file's size, which stays.
+fn prlimit_of(house: &House) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", house.pid("front"))).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max file size")).unwrap();
+    line.split_whitespace().nth(4).unwrap().parse().ok()
 }
 
 #[test]

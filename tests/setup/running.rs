@@ -5,9 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use passportd::clock::Moment;
 use passportd::passport::OwnedEnvelope;
-use passportd::state::{Change, Mode, NewKey, Role, Store};
 use passportd::wire::ceremony::PlanKind;
 use passportd::wire::{Code, Verdict};
 
@@ -35,9 +33,9 @@ fn assert_verifies(house: &House, condition: &str, passport: &OwnedEnvelope) {
 }
 
 /// The same, and nothing is issued.
-fn assert_only_verifies(house: &House, condition: &str, passport: &OwnedEnvelope) {
+fn assert_only_verifies(house: &House, condition: &str, passport: &OwnedEnvelope, code: Code) {
     assert_verifies(house, condition, passport);
-    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::HsmUnavailable);
+    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, code);
 }
 
 /// `passportctl` for this daemon.
@@ -77,7 +75,7 @@ fn a_signer_of_another_issuer() {
     let wanted =
         "the signer signs for \"other.example\", the front serves \"passportd.test\"; set the same issuer for both";
     assert!(said.contains(wanted), "{said}");
-    assert_only_verifies(&house, "hsm", &passport);
+    assert_only_verifies(&house, "hsm", &passport, Code::HsmUnavailable);
 }
 
 #[test]
@@ -87,7 +85,7 @@ fn no_signer() {
     house.kill("signer");
     let said = trouble(&house, "hsm", "the signer does not run: its log says why");
     assert!(said.contains("/signer.sock: Connection refused"), "{said}");
-    assert_only_verifies(&house, "hsm", &passport);
+    assert_only_verifies(&house, "hsm", &passport, Code::HsmUnavailable);
 }
 
 #[test]
@@ -143,21 +141,14 @@ fn a_key_that_nobody_staged_and_init_twice() {
 fn a_clock_far_behind_the_newest_key() {
     let mut house = House::start(Options::default().users(Users::Own));
     let passport = house.raw().issue(demo("alice")).unwrap();
-    house.stop();
-    // A key of tomorrow: what a clock that was put back makes of a key of today.
-    let (now, path) = (Moment::now(), house.dir().join("front/state.redb"));
-    let store = Store::open(&path, Mode::Existing, now).unwrap();
-    let public = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
-    let (kid, tenant, purpose) = ("ed25519/t1/auth/v2".to_owned(), "t1".to_owned(), "auth".to_owned());
-    let key =
-        NewKey { kid, tenant, purpose, version: 2, role: Role::Passport, public: Some(public), created: now.unix() };
-    let staged = store.keys().stage(key, now.unix() + 86_400).unwrap();
-    tokio::runtime::Runtime::new().unwrap().block_on(store.commit(Change::keys(staged), 1)).unwrap();
-    store.close();
-    house.boot();
+    house.restart_with_a_key_of_tomorrow();
     let said = trouble(&house, "clock", "s behind the newest key");
     assert!(said.contains("the clock is 86") && said.contains("set it right (timedatectl)"), "{said}");
-    assert_verifies(&house, "clock", &passport);
+    eventually("the signer is there", PATIENCE, || house.health().conditions[0].ok.then_some(()));
+    assert_only_verifies(&house, "clock", &passport, Code::ClockSuspect);
+    let doctor = ctl(&house, &["doctor"]);
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+    assert!(doctor.stdout.contains("issue NO, verify yes: clock: the clock is 86"), "{doctor:?}");
 }
 
 #[test]

@@ -233,7 +233,9 @@ fn a_change_that_is_on_record_and_was_not_made() {
         metrics: None,
     };
     let (audit, _) = Audit::open(&house.ledger(), &config).unwrap();
-    audit.record_blocking(Entry::new(Event::KeyActivated, Outcome::Ok, Moment::now()).kid("ed25519/t1/auth/v2")).unwrap();
+    audit
+        .record_blocking(Entry::new(Event::KeyActivated, Outcome::Ok, Moment::now()).kid("ed25519/t1/auth/v2"))
+        .unwrap();
     audit.close();
     drop(audit);
     house.boot();

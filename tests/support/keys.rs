@@ -5,6 +5,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
+use passportd::clock::Moment;
+use passportd::state::{Change, Mode, NewKey, Role, Store};
 use passportd::wire::ceremony::{PlanKind, Report, Request, Response, call};
 use passportd::wire::{AdminOk, AdminOp, Problem};
 
@@ -51,6 +53,22 @@ impl House {
         let response = call(here, request, pin.as_bytes()).unwrap();
         child.wait().unwrap();
         response
+    }
+
+    /// Starts anew with a key of tomorrow, staged: what a clock that was put back makes of a key of today. The state must be
+    /// the tester's own.
+    pub(crate) fn restart_with_a_key_of_tomorrow(&mut self) {
+        self.stop();
+        let (now, path) = (Moment::now(), self.dir().join("front/state.redb"));
+        let store = Store::open(&path, Mode::Existing, now).unwrap();
+        let public = ed25519_dalek::SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes();
+        let (kid, tenant, purpose) = ("ed25519/t1/auth/v2".to_owned(), "t1".to_owned(), "auth".to_owned());
+        let (role, public, created) = (Role::Passport, Some(public), now.unix());
+        let key = NewKey { kid, tenant, purpose, version: 2, role, public, created };
+        let staged = store.keys().stage(key, now.unix() + 86_400).unwrap();
+        tokio::runtime::Runtime::new().unwrap().block_on(store.commit(Change::keys(staged), 1)).unwrap();
+        store.close();
+        self.boot();
     }
 
     /// Stages a key; what may be tried again is.

@@ -143,6 +143,17 @@ fn each_condition_has_its_remedy() {
 }
 
 #[test]
+fn a_condition_that_is_in_nobody_s_way_is_a_warning() {
+    let mut facts = healthy();
+    let mut health = report_of(&json!([{"name": "state", "ok": false, "detail": "why"}]));
+    health["issue_ready"] = true.into();
+    status(&mut facts)["health"] = health;
+    let ready = judge(&facts).into_iter().find(|check| check.name == "ready").unwrap();
+    assert_eq!((ready.status, ready.detail.as_str()), (Status::Warn, "issue yes, verify yes: state: why"));
+    assert!(ready.remedy.contains("room for state.path"), "{ready:?}");
+}
+
+#[test]
 fn without_a_daemon_nothing_but_its_sockets_fails() {
     let mut facts = healthy();
     for socket in &mut facts.sockets {
