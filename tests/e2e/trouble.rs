@@ -153,7 +153,10 @@ fn a_full_disk_under_the_ledger_stops_issuing_and_nothing_else() {
     assert_eq!((problem.code, problem.retryable), (Code::AuditUnavailable, true));
     assert!(raw.verify(for_demo(), &before).is_ok(), "verification goes on");
     assert_eq!(house.get("/readyz").0, 503);
-    assert!(house.health().conditions.iter().any(|one| one.name == "audit" && !one.ok && !one.detail.is_empty()));
+    let audit = house.health().conditions.into_iter().find(|one| one.name == "audit").unwrap();
+    let file = house.ledger().join("00000000000000000001.jsonl");
+    let says = format!("{}: cannot write: No space left on device (os error 28); make room there", file.display());
+    assert_eq!((audit.ok, audit.detail), (false, says));
     let pause = house.admin_raw().admin(AdminOp::PauseIssue { reason: "full" }).unwrap_err();
     assert_eq!(pause.code, Code::AuditUnavailable, "what can't be put on record is not done");
     disk.relieve();

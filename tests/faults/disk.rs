@@ -72,6 +72,13 @@ fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// What an operator needs to know of a full disk: which file could not be written, and what to do.
+fn assert_says_where_and_what(said: &str, dir: &Path) {
+    let wanted = format!("{}/0000", dir.display());
+    let says = said.contains(&wanted) && said.contains(".jsonl: cannot write: No space left on device");
+    assert!(says && said.contains("; make room there"), "{said}");
+}
+
 #[test]
 fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
     let Some(disk) = Disk::new(2_048, "a full disk") else { return };
@@ -88,7 +95,10 @@ fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
         other => panic!("{other:?}"),
     }
     let (status, report) = house.get("/readyz");
-    assert!(status == 503 && report.contains("\"audit\""), "{status} {report}");
+    let named = "{\"name\":\"audit\",\"ok\":false,\"detail\":\"the ledger can't be written\"}";
+    assert!(status == 503 && report.contains(named), "{status} {report}");
+    let detail = |name: &str| house.health().conditions.into_iter().find(|one| one.name == name).unwrap().detail;
+    assert_says_where_and_what(&detail("audit"), &dir);
     assert!(matches!(house.raw().verify(for_demo(), &passport), Ok(Verdict::Accepted(_))), "verification goes on");
 
     // It must be able to start like this, or verification would end with a crash. Each start leaves a record as long as
@@ -101,6 +111,9 @@ fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
             matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))).then_some(())
         });
     }
+    let log = house.log();
+    let said = log.lines().rfind(|line| line.contains("the start is not on record yet")).expect("the last did without");
+    assert_says_where_and_what(said, &dir);
     // The link to the signer comes back a moment after the sockets.
     eventually("issuing is refused for the disk", Duration::from_secs(20), || {
         house.raw().issue(demo("bob")).unwrap_err().code.eq(&Code::AuditUnavailable).then_some(())

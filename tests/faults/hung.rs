@@ -108,7 +108,8 @@ fn a_disk_that_hangs_under_the_ledger_stops_issuing_and_nothing_else() {
     }
     assert_eq!(verdicts, 1);
     let (status, report) = house.get("/readyz");
-    assert!(status == 503 && report.contains("\"audit\""), "{status} {report}");
+    let named = "{\"name\":\"audit\",\"ok\":false,\"detail\":\"the ledger can't be written\"}";
+    assert!(status == 503 && report.contains(named), "{status} {report}");
     let mut admin = house.admin_raw();
     for op in [AdminOp::PauseIssue { reason: "the disk" }, AdminOp::Drain, AdminOp::Reload] {
         assert_eq!(admin.admin(op).unwrap_err().code, Code::AuditUnavailable);

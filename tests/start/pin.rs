@@ -47,6 +47,7 @@ fn run_tries_a_refused_pin_once_and_verification_goes_on() {
     assert!(matches!(house.raw().verify(for_demo(), &passport), Ok(Verdict::Accepted(_))));
     assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::HsmUnavailable);
     let (status, report) = house.get("/readyz");
-    assert!(status == 503 && report.contains("\"hsm\""), "{report}");
+    let named = "{\"name\":\"hsm\",\"ok\":false,\"detail\":\"the HSM does not sign\"}";
+    assert!(status == 503 && report.contains(named), "{status} {report}");
     assert_eq!(house.stop().code(), Some(0));
 }
