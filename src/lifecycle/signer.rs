@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::keys::proves;
@@ -23,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The least pause before a look that a failed request asks for: requests fail by the thousand, and each look costs the
 /// HSM a signature a key.
 const DOUBT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a start may take before the lack of a signer is news: front and signer start at the same time, and the signer
+/// logs in and reads its keys before it listens.
+const START: Duration = Duration::from_secs(3);
 
 /// What the last look found.
 #[derive(Clone, Debug)]
@@ -45,7 +49,8 @@ impl Seen {
 pub async fn watch_signer(daemon: Arc<Daemon>) {
     let mut status = daemon.signer.status();
     let mut stopping = daemon.stopping();
-    let mut boot = None;
+    let (mut boot, mut told, begun) = (None, Told::Nothing, Instant::now());
+    let mut before = None;
     while !*stopping.borrow_and_update() {
         let link = status.borrow_and_update().clone();
         let seen = look(&daemon, link).await;
@@ -55,7 +60,10 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
             daemon.metrics.signer_restarts.inc();
         }
         let wait = if seen.trouble.is_none() { LOOK_EVERY } else { LOOK_AGAIN };
-        settle(&daemon, seen).await;
+        let again = seen.trouble == before;
+        let news = told.news(seen.trouble.as_deref(), again, seen.welcome.is_some() || begun.elapsed() >= START);
+        before.clone_from(&seen.trouble);
+        settle(&daemon, seen, news).await;
         tokio::select! {
             _ = status.changed() => {}
             () = tokio::time::sleep(wait) => {}
@@ -147,25 +155,64 @@ async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Makes what was seen known: to requests, metrics, the log and, when it changed, the ledger.
-async fn settle(daemon: &Daemon, seen: Seen) {
-    let before = daemon.hsm.load().trouble.clone();
+/// What log and ledger were told last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    /// Nothing yet: it has just started.
+    Nothing,
+    Up,
+    Down(String),
+}
+
+/// What they are to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// It signs, for the first time.
+    Up,
+    /// It signs again.
+    Recovered,
+    /// It does not sign.
+    Lost,
+    /// It still does not, and the reason is another one.
+    OtherReason,
+}
+
+impl Told {
+    /// What is new about a look. `again`: the look before it found the same; a reason that comes and goes is not told each
+    /// time. `settled`: the start is over, or the signer has been reached, so that there is something to say of it.
+    fn news(&mut self, trouble: Option<&str>, again: bool, settled: bool) -> Option<News> {
+        let news = match (&*self, trouble) {
+            (Self::Up, None) => None,
+            (Self::Nothing, None) => Some(News::Up),
+            (Self::Down(_), None) => Some(News::Recovered),
+            (Self::Up, Some(_)) => Some(News::Lost),
+            (Self::Nothing, Some(_)) => (again && settled).then_some(News::Lost),
+            (Self::Down(before), Some(why)) => (again && before != why).then_some(News::OtherReason),
+        };
+        if news.is_some() {
+            *self = trouble.map_or(Self::Up, |why| Self::Down(why.to_owned()));
+        }
+        news
+    }
+}
+
+/// Makes what was seen known: to requests and metrics; to the log and, when it was lost or came back, the ledger.
+async fn settle(daemon: &Daemon, seen: Seen, news: Option<News>) {
     daemon.metrics.dependency_up.at(Dependency::Kms).set(i64::from(seen.trouble.is_none()));
-    let now = seen.trouble.clone();
+    let why = seen.trouble.clone().unwrap_or_default();
     daemon.hsm.store(Arc::new(seen));
     daemon.tell_manager();
-    let (event, outcome) = match (&before, &now) {
-        (Some(_), None) => {
-            info!(name: "hsm_up", "the HSM signs");
-            (Event::SignerRecovered, Outcome::Ok)
-        }
-        (None, Some(why)) => {
-            warn!(name: "hsm_down", reason = %why, "the HSM does not sign");
-            (Event::SignerLost, Outcome::Failed)
-        }
-        _ => return,
+    match news {
+        Some(News::Up | News::Recovered) => info!(name: "hsm_up", "the HSM signs"),
+        Some(News::Lost | News::OtherReason) => warn!(name: "hsm_down", reason = %why, "the HSM does not sign"),
+        None => {}
+    }
+    let (event, outcome) = match news {
+        Some(News::Recovered) => (Event::SignerRecovered, Outcome::Ok),
+        Some(News::Lost) => (Event::SignerLost, Outcome::Failed),
+        Some(News::Up | News::OtherReason) | None => return,
     };
-    let entry = Author::NOBODY.entry(event, outcome).detail(now.as_deref().unwrap_or_default());
+    let entry = Author::NOBODY.entry(event, outcome).detail(&why);
     if let Err(error) = daemon.audit.record(entry).await {
         warn!(name: "hsm_change_not_recorded", %error, "the signer's change is not on record");
     }
@@ -193,6 +240,35 @@ mod tests {
         let both = async { tokio::join!(raise, look) };
         drop(tokio::time::timeout(time, both).await);
         looks
+    }
+
+    #[test]
+    fn what_is_told_is_told_once_and_nothing_recovers_that_was_not_lost() {
+        let mut told = Told::Nothing;
+        let looks = [
+            // It starts: not reached yet, then there.
+            (Some("none yet"), false, false, None),
+            (Some("none yet"), true, false, None),
+            (None, false, true, Some(News::Up)),
+            (None, true, true, None),
+            // It is lost, the reason becomes clear, and changes back and forth.
+            (Some("closed"), false, true, Some(News::Lost)),
+            (Some("refused"), false, true, None),
+            (Some("refused"), true, true, Some(News::OtherReason)),
+            (Some("refused"), true, true, None),
+            (Some("closed"), false, true, None),
+            (Some("refused"), false, true, None),
+            (None, false, true, Some(News::Recovered)),
+            (Some("closed"), false, true, Some(News::Lost)),
+        ];
+        for (at, (trouble, again, settled, news)) in looks.into_iter().enumerate() {
+            assert_eq!(told.news(trouble, again, settled), news, "look {at}");
+        }
+        // One that never was there is lost, too, once it is clear that this is no start.
+        let mut told = Told::Nothing;
+        assert_eq!(told.news(Some("wrong token"), false, true), None);
+        assert_eq!(told.news(Some("wrong token"), true, true), Some(News::Lost));
+        assert_eq!(told.news(None, false, true), Some(News::Recovered));
     }
 
     #[tokio::test(start_paused = true)]

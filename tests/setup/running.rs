@@ -11,7 +11,7 @@ use passportd::wire::{Code, Verdict};
 
 use super::support::house::FIRST_KEY;
 use super::support::passports::{demo, for_demo};
-use super::support::{House, Options, Roles, Users, eventually, process};
+use super::support::{House, Options, Roles, Users, eventually, ledger, process};
 use super::tool::{Ran, run, tool};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -111,6 +111,42 @@ fn a_key_that_the_hsm_does_not_have() {
     assert!(said.contains(FIRST_KEY) && said.contains("is hsm.uri the token that it was made in?"), "{said}");
     assert_verifies(&house, "hsm", &passport);
     assert!(house.raw().issue(demo("bob")).is_err());
+}
+
+#[test]
+fn another_token_than_the_one_with_the_keys() {
+    let mut house = House::start(Options::default().roles(Roles::Apart).users(Users::Own));
+    let passport = house.raw().issue(demo("alice")).unwrap();
+    house.stop();
+    let count = |house: &House, event: &str| {
+        let records = ledger::records(&house.ledger());
+        records.iter().filter(|one| one["event"] == event).count()
+    };
+    let told = |house: &House| house.log().lines().filter(|line| line.contains("the HSM does not sign")).count();
+    assert_eq!((count(&house, "signer_lost"), count(&house, "signer_recovered")), (0, 0), "a start is no loss");
+    assert_eq!(told(&house), 0, "nor is it news: {}", house.log());
+
+    house.hsm().add_token("other");
+    house.set("hsm.uri", "pkcs11:token=other");
+    house.boot();
+    let said = trouble(&house, "hsm", "can't be used: it was made in the token with serial number ");
+    eventually("the log says so, too", PATIENCE, || house.log().contains(&format!("reason={said}")).then_some(()));
+    eventually("and the ledger", PATIENCE, || (count(&house, "signer_lost") == 1).then_some(()));
+    assert_verifies(&house, "hsm", &passport);
+    assert!(house.raw().issue(demo("bob")).is_err());
+
+    house.kill("signer");
+    eventually("the reason that there is now", PATIENCE, || {
+        let log = house.log();
+        let last = log.lines().rfind(|line| line.contains("the HSM does not sign")).unwrap();
+        last.contains("the signer does not run: its log says why").then_some(())
+    });
+    house.set("hsm.uri", "pkcs11:token=passportd-test");
+    house.start_role("signer");
+    house.wait_ready();
+    eventually("it is back on record", PATIENCE, || (count(&house, "signer_recovered") == 1).then_some(()));
+    assert_eq!((count(&house, "signer_lost"), told(&house)), (1, 2), "{}", house.log());
+    house.raw().issue(demo("bob")).unwrap();
 }
 
 #[test]

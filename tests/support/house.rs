@@ -149,6 +149,11 @@ impl House {
         self.hsm.dir()
     }
 
+    /// The HSM; its store is the tester's where all roles are.
+    pub(crate) const fn hsm(&self) -> &SoftHsm {
+        &self.hsm
+    }
+
     /// Uid and gid of the front, if they are not the tester's.
     pub(crate) fn front_ids(&self) -> Option<(u32, u32)> {
         self.users.as_ref().map(|(front, _)| people::ids(front))

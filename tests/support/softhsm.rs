@@ -80,6 +80,11 @@ impl SoftHsm {
         self.dir.path()
     }
 
+    /// Makes a second token, without keys and with the same PIN.
+    pub(crate) fn add_token(&self, label: &str) {
+        init_token(&self.conf(), label);
+    }
+
     /// What goes into `SOFTHSM2_CONF`.
     pub(crate) fn conf(&self) -> PathBuf {
         self.dir().join("softhsm2.conf")
@@ -120,18 +125,22 @@ fn template() -> PathBuf {
         let fresh = tempfile::Builder::new().prefix("softhsm-").tempdir_in(&cache).unwrap();
         private_dir(&fresh.path().join("store"));
         write_conf(fresh.path());
-        let made = Command::new("softhsm2-util")
-            .args(["--init-token", "--free", "--label", LABEL, "--pin", PIN, "--so-pin", SO_PIN])
-            .env("SOFTHSM2_CONF", fresh.path().join("softhsm2.conf"))
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&made.stderr));
+        init_token(&fresh.path().join("softhsm2.conf"), LABEL);
         // Another test may have been quicker; then its template is as good.
         if let Err(error) = std::fs::rename(fresh.path().join("store"), &ready) {
             assert!(ready.exists(), "{error}");
         }
     }
     ready
+}
+
+fn init_token(conf: &Path, label: &str) {
+    let made = Command::new("softhsm2-util")
+        .args(["--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", SO_PIN])
+        .env("SOFTHSM2_CONF", conf)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "softhsm2-util: {}", String::from_utf8_lossy(&made.stderr));
 }
 
 /// Where keys are kept. Another build may keep its records in another form, so each build has its own.

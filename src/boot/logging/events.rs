@@ -159,7 +159,8 @@ events! {
         "Every key that signs passports gave a good signature."
         "Nothing.";
     hsm_down WARN "e1ca1537fb2db360e6c63f6989df8302" [reason]
-        "Passports are not issued for now; those that are there are still verified."
+        "Passports are not issued for now; those that are there are still verified. Said once it is known, at a start \
+         after some 3 s, and again when the reason has changed."
         "What `reason` says: the signer's unit, the HSM, its PIN, its keys.";
     hsm_change_not_recorded WARN - [error]
         "The change is not in the ledger."
