@@ -258,6 +258,26 @@ fn the_units_know_the_daemon_and_its_traps() {
     );
 }
 
+/// The seconds of a constant in the sources.
+fn seconds_of(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+    let begin = format!("const {name}: Duration = Duration::from_secs(");
+    let (_, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file}: {name}"));
+    rest.split(')').next().unwrap().parse().unwrap()
+}
+
+/// Each waits longer than whom it asks: else a reload is reported as failed, and takes effect afterwards.
+#[test]
+fn a_reload_is_waited_for_from_the_unit_to_the_daemon() {
+    let reload = |name| seconds_of("src/lifecycle/reload.rs", name);
+    let daemon = reload("TURN") + reload("PATIENCE") + passportd::log::Pace::default().patience.as_secs();
+    let tool = seconds_of("src/cli/args/mod.rs", "RELOAD");
+    let front = Unit::read("passportd.service");
+    assert!(!front.one("ExecReload").contains("--timeout"), "the tool's own is long enough");
+    // systemd.service(5): TimeoutStartSec= bounds ExecReload=, too.
+    assert!(daemon < tool && tool < front.seconds("TimeoutStartSec"), "{daemon} {tool}");
+}
+
 #[test]
 fn the_programs_take_the_arguments_of_the_units() {
     let programs = [

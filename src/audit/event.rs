@@ -35,7 +35,8 @@ pub enum Event {
     PolicyRefused,
     /// New limits are in force.
     ConfigReloaded,
-    /// A new configuration has a mistake; the old one stays in force.
+    /// A new configuration has a mistake; the old one stays in force. With [`super::Outcome::Failed`] it was not read to its
+    /// end, for the reason given.
     ConfigRefused,
     /// An operator stopped issuing.
     IssuePaused,

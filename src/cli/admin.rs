@@ -125,7 +125,7 @@ pub(super) async fn reload(context: &mut Context<'_>) -> Result<Exit, CliError> 
         new_config,
         policy_changed,
         policy_more,
-    } = context.admin().await?.ask(AdminOp::ReloadReport).await?
+    } = context.reloader().await?.ask(AdminOp::ReloadReport).await?
     else {
         return Err(ClientError::WrongAnswer.into());
     };

@@ -39,6 +39,12 @@ impl Context<'_> {
         Ok(AdminClient::connect(self.options(self.admin_socket()?)).await?)
     }
 
+    /// The same for a reload, which takes longer.
+    pub(super) async fn reloader(&self) -> Result<AdminClient, CliError> {
+        let options = Options { timeout: self.global.reload_patience(), ..self.options(self.admin_socket()?) };
+        Ok(AdminClient::connect(options).await?)
+    }
+
     /// The admins' socket.
     pub(super) fn admin_socket(&self) -> Result<PathBuf, CliError> {
         self.place(self.global.admin_socket.as_deref(), |config| &config.server.admin_socket)
@@ -51,7 +57,7 @@ impl Context<'_> {
 
     fn options(&self, socket: PathBuf) -> Options {
         let name = concat!("passportctl/", env!("CARGO_PKG_VERSION")).to_owned();
-        Options { socket, timeout: self.global.timeout, name }
+        Options { socket, timeout: self.global.patience(), name }
     }
 
     /// The one that was given, else the configuration's if one was named, else the default.

@@ -30,7 +30,7 @@ struct Step {
 
 pub(super) async fn run(context: &mut Context<'_>, smoke: Smoke) -> Result<Exit, CliError> {
     let metrics = metrics_address(context, &smoke)?;
-    let timeout = context.global.timeout;
+    let timeout = context.global.patience();
     let client = context.client().await?;
     let progress = context.out.progress("trying the daemon", Extent::Unknown);
     let before = scrape(metrics, timeout).await;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Author, Daemon, Live};
-use crate::audit::{AuditError, Event, Outcome};
+use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::config::{Config, ConfigError, Loaded, Sources, reload_diff};
 use crate::passport::hex;
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
@@ -12,7 +12,12 @@ use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 /// Bytes of a list of names in an audit record: with two hashes before it, it fits `audit::MAX_DETAIL`.
 const MAX_NAMES: usize = 300;
 
-/// The longest that reading may take: the user database may ask a directory service that does not answer.
+/// The longest that a reload waits for another change: for as long as another reload may read.
+const TURN: Duration = Duration::from_secs(30);
+
+/// The longest that reading may take: the user database may ask a directory service that does not answer. With [`TURN`] and
+/// the ledger's patience it stays below what `passportctl reload` waits, so that nothing is swapped behind the back of
+/// somebody who gave up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Why nothing was reloaded.
@@ -33,6 +38,9 @@ pub enum ReloadError {
     /// Nobody's: the daemon was told to end meanwhile.
     #[error("the daemon is ending")]
     Ending,
+    /// Nobody's: another change takes long.
+    #[error("another change, of keys or by another reload, has been under way for longer than {TURN:?}; try again")]
+    Turn,
     /// Host: a file system or a directory service does not answer.
     #[error(
         "reading configuration and policy has taken longer than {PATIENCE:?} and goes on; does the user database (passwd, \
@@ -97,10 +105,10 @@ impl Daemon {
     /// Reads configuration and policy again.
     ///
     /// # Errors
-    /// [`ReloadError`]; what was in force stays so, and the mistake is on record.
+    /// [`ReloadError`]; what was in force stays so, and a mistake is on record.
     pub async fn reload(&self, author: &Author) -> Result<Reloaded, ReloadError> {
         let _one_at_a_time = tokio::select! {
-            turn = self.changes.lock() => turn,
+            turn = tokio::time::timeout(TURN, self.changes.lock()) => turn.map_err(|_| ReloadError::Turn)?,
             () = self.ended() => return Err(ReloadError::Ending),
         };
         self.manager.reloading();
@@ -122,17 +130,8 @@ impl Daemon {
         let (live, reloaded) = match read {
             Ok(read) => read,
             Err(error) => {
-                let event = match &error {
-                    ReloadError::Policy(_) => Event::PolicyRefused,
-                    ReloadError::Config(_)
-                    | ReloadError::Audit(_)
-                    | ReloadError::Interrupted
-                    | ReloadError::Slow
-                    | ReloadError::Ending => Event::ConfigRefused,
-                };
-                if let Err(unrecorded) =
-                    self.audit.record(author.entry(event, Outcome::Refused).detail(&error.to_string())).await
-                {
+                let entry = refused(author, &error).detail(&error.to_string());
+                if let Err(unrecorded) = self.audit.record(entry).await {
                     // The admin needs to see the mistake more than this.
                     tracing::error!(name: "reload_not_recorded", %unrecorded, "a refused reload is not on record");
                 }
@@ -156,6 +155,18 @@ impl Daemon {
     async fn ended(&self) {
         // An error says that the daemon itself is gone.
         drop(self.stopping().wait_for(|stopping| *stopping).await);
+    }
+}
+
+/// How the ledger calls it: a mistake was refused; what was not read to its end, and may be good, went wrong.
+fn refused(author: &Author, error: &ReloadError) -> Entry {
+    let unread = |reason| author.entry(Event::ConfigRefused, Outcome::Failed).reason(reason);
+    match error {
+        ReloadError::Policy(_) => author.entry(Event::PolicyRefused, Outcome::Refused),
+        ReloadError::Config(_) => author.entry(Event::ConfigRefused, Outcome::Refused),
+        ReloadError::Slow | ReloadError::Turn => unread("slow"),
+        ReloadError::Ending => unread("ending"),
+        ReloadError::Interrupted | ReloadError::Audit(_) => unread("interrupted"),
     }
 }
 

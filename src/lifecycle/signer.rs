@@ -282,7 +282,7 @@ mod tests {
         let doubts = Doubts::default();
         doubts.raise();
         doubts.raise();
-        let begun = tokio::time::Instant::now();
+        let begun = Instant::now();
         doubts.noticed().await;
         assert!(begun.elapsed() >= DOUBT_PAUSE);
         assert!(tokio::time::timeout(LOOK_EVERY, doubts.noticed()).await.is_err(), "two doubts were one");

@@ -112,6 +112,16 @@ async fn reading_ends_in_time_and_loses_one_thread_at_most() {
     tokio::time::timeout(PATIENCE, again).await.expect("it reads again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reload_waits_for_its_turn_and_not_for_ever() {
+    let daemon = daemon();
+    let under_way = daemon.changes.lock().await;
+    let refused = daemon.reload(&Author::NOBODY).await.unwrap_err();
+    assert!(matches!(refused, ReloadError::Turn), "{refused}");
+    drop(under_way);
+    assert!(!matches!(daemon.reload(&Author::NOBODY).await, Err(ReloadError::Turn)));
+}
+
 fn key(version: u32) -> NewKey {
     let seed = [u8::try_from(version).unwrap(); 32];
     NewKey {

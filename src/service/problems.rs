@@ -108,7 +108,7 @@ pub(super) fn of_reload(error: &ReloadError) -> Problem {
         ReloadError::Audit(_) => Code::AuditUnavailable,
         ReloadError::Interrupted => Code::Internal,
         ReloadError::Ending => Code::Draining,
-        ReloadError::Slow => Code::NotReady,
+        ReloadError::Slow | ReloadError::Turn => Code::NotReady,
     };
     Problem::saying(code, format!("not reloaded, what was in force stays so: {error}"))
 }

@@ -1,5 +1,8 @@
 //! What is told to the service manager, over a socket like systemd's.
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::Signal;
 use passportd::wire::{AdminOp, Code};
 
@@ -77,15 +80,47 @@ fn a_reload_is_announced_and_over_before_the_admin_hears_of_it() {
     assert_eq!(ear.next(), "READY=1\nSTATUS=serving; keys 1\n");
 }
 
+/// 48 MiB of it.
+fn what_takes_long_to_read(house: &House) {
+    let line = format!("# {}\n", "x".repeat(98));
+    let text = line.repeat(250 * 1024 / line.len());
+    (0..192).for_each(|n| house.write_policy(&format!("50-{n}.toml"), &text));
+}
+
+/// The longest that `passportctl` waits for anything else, and some more.
+const OTHERS_WAIT: Duration = Duration::from_secs(12);
+
+#[test]
+fn passportctl_waits_for_the_verdict_on_a_reload_however_long_that_takes() {
+    let mut ear = Ear::abstract_name();
+    let house = House::start(front(&ear));
+    ear.until(status("serving; keys 1"));
+    what_takes_long_to_read(&house);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+    command.env_clear().args(["reload", "--output", "json", "--admin-socket"]).arg(house.admin_socket());
+    let mut asked = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    ear.until(|line| line == "RELOADING=1");
+    house.freeze("front");
+    let begun = Instant::now();
+    while begun.elapsed() < OTHERS_WAIT {
+        assert_eq!(asked.try_wait().unwrap(), None, "it gave up, and the daemon goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    house.signal("front", Signal::SIGCONT);
+    let output = asked.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let records = crate::support::ledger::records(&house.ledger());
+    let reloaded = records.iter().rfind(|one| one["event"] == "policy_reloaded").unwrap()["detail"].to_string();
+    assert!(reloaded.contains(told["new_policy"].as_str().unwrap()), "{told} {reloaded}");
+}
+
 #[test]
 fn sigterm_during_a_reload_does_not_wait_for_it_and_nothing_changes() {
     let mut ear = Ear::abstract_name();
     let mut house = House::start(front(&ear));
     ear.until(status("serving; keys 1"));
-    // What takes long to read: 48 MiB of it.
-    let line = format!("# {}\n", "x".repeat(98));
-    let text = line.repeat(250 * 1024 / line.len());
-    (0..192).for_each(|n| house.write_policy(&format!("50-{n}.toml"), &text));
+    what_takes_long_to_read(&house);
     let mut admin = house.admin_raw();
     let problem = std::thread::scope(|scope| {
         let asked = scope.spawn(|| admin.admin(AdminOp::Reload));
@@ -102,6 +137,12 @@ fn sigterm_during_a_reload_does_not_wait_for_it_and_nothing_changes() {
     let records = crate::support::ledger::records(&house.ledger());
     let events: Vec<_> = records.iter().map(|one| one["event"].as_str().unwrap()).collect();
     assert_eq!(events[events.len() - 2..], ["config_refused", "daemon_stopping"]);
+    let given_up = &records[events.len() - 2];
+    assert_eq!(
+        (&given_up["outcome"], &given_up["reason"]),
+        (&"failed".into(), &"ending".into()),
+        "no word on the files"
+    );
     assert!(!events.contains(&"policy_reloaded"));
 }
 

@@ -79,17 +79,34 @@ pub(super) struct Global {
     /// The daemon's configuration file, which names the sockets
     #[arg(long, global = true, value_name = "FILE", env = "PASSPORTCTL_CONFIG", hide_env_values = true)]
     pub(super) config: Option<PathBuf>,
-    /// The longest that one request may take
+    /// The longest that one request may take [default: 10; `reload`: 75]
     #[arg(
         long,
         global = true,
         value_name = "SECONDS",
-        default_value = "10",
         value_parser = seconds,
         env = "PASSPORTCTL_TIMEOUT",
         hide_env_values = true
     )]
-    pub(super) timeout: Duration,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// How long a request may take where nobody says.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a reload: longer than the daemon takes over its verdict (`lifecycle::reload`), so that nobody who gave up is
+/// left with a change.
+const RELOAD: Duration = Duration::from_secs(75);
+
+impl Global {
+    /// The longest that one request may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.timeout.unwrap_or(PATIENCE)
+    }
+
+    /// The longest that a reload may take.
+    pub(super) fn reload_patience(&self) -> Duration {
+        self.timeout.unwrap_or(RELOAD)
+    }
 }
 
 /// The commands.

@@ -38,7 +38,7 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
         survey,
         disruptive: options.disruptive,
         via: options.via,
-        patience: context.global.timeout,
+        patience: context.global.patience(),
         max_wait: options.max_wait,
     };
     let watched = Interruption::watched();

@@ -31,7 +31,7 @@ pub(super) struct Asked {
 pub(super) async fn all(context: &Context<'_>, loaded: Option<&Loaded>) -> Asked {
     let default = Config::default();
     let config = loaded.map_or(&default, |loaded| &*loaded.config);
-    let patience = context.global.timeout.min(PATIENCE);
+    let patience = context.global.patience().min(PATIENCE);
     let server = &config.server;
     let service = context.global.socket.as_ref().unwrap_or(&server.socket);
     let admin = context.global.admin_socket.as_ref().unwrap_or(&server.admin_socket);
