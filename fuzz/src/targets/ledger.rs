@@ -16,6 +16,9 @@ use super::script::Script;
 /// Records of one case.
 const MAX_RECORDS: u8 = 24;
 
+/// Bytes of a segment with repeated lines.
+const MAX_BYTES: usize = 4 * MAX_LINE;
+
 /// A segment: its name and its bytes.
 #[derive(Clone)]
 struct File {
@@ -119,7 +122,11 @@ fn alter(script: &mut Script<'_>, files: &mut Vec<File>) -> bool {
             2 => drop(bytes.drain(at_byte..(at_byte + other % 512).min(bytes.len()))),
             3 => drop(bytes.splice(at_byte..at_byte, script.bytes(other % 64).iter().copied())),
             4 => bytes.resize((bytes.len() + other).min(2 * MAX_LINE), 0),
-            5 => *bytes = moved(&lines, at_line, other % lines.len(), kind & 8 == 0),
+            5 => {
+                *bytes = moved(&lines, at_line, other % lines.len(), kind & 8 == 0);
+                // A line can be all there is, and repeated as often as the script is long.
+                bytes.truncate(MAX_BYTES);
+            }
             6 => drop(files.remove(which)),
             _ => {
                 let taken = files[which].bytes.clone();
