@@ -26,23 +26,7 @@ mod tool;
 use std::collections::BTreeSet;
 
 use page::{Page, compare, golden};
-use tool::{run, tool};
-
-/// The paths of all commands without sub-commands, as they are typed.
-fn leaves() -> Vec<String> {
-    // Types of clap have no name here; a queue needs none.
-    let mut queue = vec![(String::new(), passportd::cli::command())];
-    let mut found = Vec::new();
-    while let Some((path, command)) = queue.pop() {
-        let below: Vec<_> = command.get_subcommands().cloned().collect();
-        if below.is_empty() {
-            found.push(path.clone());
-        }
-        queue.extend(below.into_iter().map(|one| (format!("{path} {}", one.get_name()).trim().to_owned(), one)));
-    }
-    found.sort_unstable();
-    found
-}
+use tool::{leaves, run, tool};
 
 #[test]
 fn every_output_of_every_command_is_as_it_was_recorded() {

@@ -28,6 +28,8 @@ pub use crate::log::journal::SOCKET as JOURNALD_SOCKET;
 
 /// Why a ledger does not verify.
 pub use crate::log::LogError as ChainError;
+/// What is wrong with the place that a ledger, or the state, is kept in.
+pub use crate::log::PlaceError;
 /// What [`verify_chain`] found.
 pub use crate::log::Report as ChainReport;
 
@@ -224,6 +226,15 @@ impl Audit {
 /// [`ChainError::Damaged`] names the first record that is altered, missing, repeated, out of order or torn.
 pub fn verify_chain(dir: &Path) -> Result<ChainReport, ChainError> {
     log::verify::<Chain>(dir)
+}
+
+/// Checks the end of the ledger in `dir`, as [`Audit::open`] does, and leaves it as it is; takes no lock. Returns the
+/// sequence number of its newest record, 0 if there is none.
+///
+/// # Errors
+/// As [`verify_chain`]; [`ChainError::Place`] while a daemon writes to it.
+pub fn look(dir: &Path) -> Result<u64, ChainError> {
+    log::look::<Chain>(dir).map(|head| head.seq)
 }
 
 /// Makes records of entries, for the commit thread.

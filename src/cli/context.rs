@@ -24,8 +24,9 @@ pub(super) struct Context<'a> {
 
 impl Context<'_> {
     /// A client of the services' socket.
-    pub(super) async fn client(&self) -> Result<Client, CliError> {
+    pub(super) async fn client(&mut self) -> Result<Client, CliError> {
         let socket = self.place(self.global.socket.as_deref(), |config| &config.server.socket)?;
+        self.out.asking();
         Ok(Client::connect(self.options(socket)).await?)
     }
 
@@ -35,8 +36,10 @@ impl Context<'_> {
     }
 
     /// A client of the admins' socket.
-    pub(super) async fn admin(&self) -> Result<AdminClient, CliError> {
-        Ok(AdminClient::connect(self.options(self.admin_socket()?)).await?)
+    pub(super) async fn admin(&mut self) -> Result<AdminClient, CliError> {
+        let socket = self.admin_socket()?;
+        self.out.asking();
+        Ok(AdminClient::connect(self.options(socket)).await?)
     }
 
     /// The same for a reload, which takes longer.

@@ -71,7 +71,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     for warning in environment::warnings(&context.environment) {
         context.out.note(&warning);
     }
-    ended(execute(&mut context, command), &mut context.out)
+    let outcome = execute(&mut context, command);
+    context.out.answered();
+    ended(outcome, &mut context.out)
 }
 
 /// The exit of what was done, and a line on stderr where it went wrong.

@@ -53,8 +53,10 @@ pub(super) struct Out<'a> {
     screen: Screen,
     format: Option<Format>,
     closed: bool,
-    /// What is drawn on stderr meanwhile.
+    /// What is drawn on stderr meanwhile, or was.
     bar: ProgressBar,
+    /// Shown from the first connection on, where nothing that says more is.
+    waiting: Option<Progress>,
 }
 
 impl<'a> Out<'a> {
@@ -64,7 +66,9 @@ impl<'a> Out<'a> {
         screen: Screen,
         format: Option<Format>,
     ) -> Self {
-        Self { stdout, stderr, screen, format, closed: false, bar: ProgressBar::hidden() }
+        let bar = ProgressBar::hidden();
+        bar.finish();
+        Self { stdout, stderr, screen, format, closed: false, bar, waiting: None }
     }
 
     /// The same, in the format that was asked for.
@@ -187,12 +191,27 @@ impl<'a> Out<'a> {
     /// Announces something that may take over a second: on a terminal's stderr alone, and never beside JSON that was
     /// asked for. It is cleared when the result is dropped.
     pub(super) fn progress(&mut self, what: &str, extent: Extent) -> Progress {
+        self.answered();
         if !self.screen.watched || self.is_json() {
             return Progress::hidden();
         }
         let progress = Progress::start(what, extent);
         self.bar = progress.bar();
         progress
+    }
+
+    /// Announces that the daemon is being asked, unless the command itself has said what it does. It is shown until that
+    /// or the end of the command.
+    pub(super) fn asking(&mut self) {
+        if self.bar.is_finished() {
+            let waiting = self.progress("waiting for the daemon", Extent::Unknown);
+            self.waiting = Some(waiting);
+        }
+    }
+
+    /// Clears what [`Out::asking`] announced.
+    pub(super) fn answered(&mut self) {
+        self.waiting = None;
     }
 
     /// One line for people, on stderr. Where even that can't be written there is nobody left to tell.

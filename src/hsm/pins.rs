@@ -20,7 +20,7 @@ pub const FILE: &str = "keys.json";
 /// The layout that this program writes and reads.
 const LAYOUT: u32 = 1;
 /// The largest file that is read: some 10,000 keys.
-const MAX_FILE: u64 = 4 << 20;
+pub const MAX_FILE: u64 = 4 << 20;
 
 /// The keys that ceremonies made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,13 +129,22 @@ impl Pins {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE {
             return Err(wrong(format!("is larger than {MAX_FILE} bytes")));
         }
+        Self::parse(&path, &text)
+    }
+
+    /// What the file `path` says.
+    ///
+    /// # Errors
+    /// [`HsmError::PinsLayout`], or [`HsmError::Pins`] if it is not exactly what a ceremony writes.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, HsmError> {
+        let wrong = |why: String| HsmError::Pins(path.to_owned(), why);
         // First: what else a later layout holds is unknown.
-        if let Ok(Layout { layout }) = serde_json::from_str(&text)
+        if let Ok(Layout { layout }) = serde_json::from_str(text)
             && layout != LAYOUT
         {
-            return Err(HsmError::PinsLayout(path, layout));
+            return Err(HsmError::PinsLayout(path.to_owned(), layout));
         }
-        let pins: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let pins: Self = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
         pins.check().map_err(wrong)?;
         Ok(pins)
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::sys::stat::{major, minor};
 use nix::unistd::geteuid;
 
 /// Write permission for group or others.
@@ -165,6 +166,25 @@ impl PidLock {
         }
         Ok(Self { file })
     }
+
+    /// Whether nobody has `lock` locked, by the kernel's word (proc_locks(5)), on behalf of `what`. For whoever only looks:
+    /// to try the lock would keep out a daemon that starts just then.
+    pub fn free(lock: &Path, what: &Path) -> Result<(), PlaceError> {
+        let Ok(meta) = fs::symlink_metadata(lock) else { return Ok(()) };
+        let file = format!("{:02x}:{:02x}:{}", major(meta.dev()), minor(meta.dev()), meta.ino());
+        let all = fs::read_to_string("/proc/locks").unwrap_or_default();
+        match all.lines().find_map(|line| locker(line, &file)) {
+            Some(pid) => Err(PlaceError::InUse { path: what.to_owned(), pid: pid.to_owned() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Who has this file locked, in a line such as `1: FLOCK  ADVISORY  WRITE 708 fe:00:11996 0 EOF`.
+fn locker<'l>(line: &'l str, file: &str) -> Option<&'l str> {
+    let mut words = line.split_whitespace().skip(1);
+    let (kind, pid, locked) = (words.next()?, words.nth(2)?, words.next()?);
+    (kind == "FLOCK" && locked == file).then_some(pid)
 }
 
 impl Drop for PidLock {
@@ -239,6 +259,24 @@ mod tests {
         let _lock = PidLock::acquire(full, full).unwrap();
         let error = PidLock::acquire(full, full).unwrap_err().to_string();
         assert!(error.contains("in use by pid unknown"), "{error}");
+    }
+
+    #[test]
+    fn who_only_looks_takes_no_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        PidLock::free(&path, dir.path()).unwrap();
+        assert!(!path.exists());
+        let held = PidLock::acquire(&path, dir.path()).unwrap();
+        let error = PidLock::free(&path, dir.path()).unwrap_err().to_string();
+        assert!(error.contains(&format!("in use by pid {}", std::process::id())), "{error}");
+        drop(held);
+        PidLock::free(&path, dir.path()).unwrap();
+        let line = "1: FLOCK  ADVISORY  WRITE 708 fe:00:11996 0 EOF";
+        assert_eq!(locker(line, "fe:00:11996"), Some("708"));
+        assert_eq!(locker(line, "fe:00:1199"), None);
+        assert_eq!(locker(&line.replace("FLOCK", "-> FLOCK"), "fe:00:11996"), None, "it waits");
+        assert_eq!(locker(&line.replace("FLOCK", "POSIX"), "fe:00:11996"), None);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 pub use commit::{Committer, MAX_GROUP};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
 pub use scan::{Report, verify};
-pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile};
+pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile, look};
 pub use terms::{CommitError, Pace, Receipt};
 pub use wait::end_thread;
 

@@ -100,6 +100,16 @@ impl Segments {
     }
 }
 
+/// Checks the log in `dir` as [`Segments::open`] does, and leaves it as it is; no lock is taken. Returns its newest line.
+/// What it reads is bounded: one segment, and of the others two lines each.
+///
+/// # Errors
+/// As [`Segments::open`]; [`PlaceError::InUse`](super::PlaceError::InUse) while a daemon writes to it.
+pub fn look<S: Seal>(dir: &Path) -> Result<Head, LogError> {
+    PidLock::free(&dir.join(LOCK), dir)?;
+    Ok(scan::recover::<S>(dir, &list(dir)?)?.head)
+}
+
 /// Makes a new segment's mode and name durable.
 fn settle(dir: &Path, file: &File) -> io::Result<()> {
     // The umask may have taken bits away.
@@ -351,6 +361,21 @@ mod tests {
                 assert_eq!((outcome.is_ok(), damage), (good, !good), "{name}: {outcome:?}");
             }
         }
+    }
+
+    #[test]
+    fn who_only_looks_leaves_everything_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = "00000000000000000001.jsonl";
+        fs::write(dir.path().join(name), "torn").unwrap();
+        assert_eq!(look::<Plain>(dir.path()).unwrap(), Head::GENESIS);
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!((names, fs::read(dir.path().join(name)).unwrap()), (vec![name.into()], b"torn".to_vec()));
+        let open = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
+        assert!(look::<Plain>(dir.path()).unwrap_err().to_string().contains("in use by pid"));
+        drop(open);
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        assert!(look::<Plain>(dir.path()).unwrap_err().to_string().contains("notes.txt"));
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Template {
         &self.audiences
     }
 
+    /// The lifetime of a passport for which none was asked, if the template has one; in seconds.
+    pub const fn default_ttl_s(&self) -> Option<u64> {
+        self.default_ttl_s
+    }
+
     /// The longest lifetime, in seconds.
     pub const fn max_ttl_s(&self) -> u64 {
         self.max_ttl_s

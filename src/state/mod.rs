@@ -10,6 +10,7 @@ mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod keys;
+mod look;
 mod rows;
 mod store;
 mod table;
@@ -18,6 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
+pub use look::{MAX_LOOK, look};
 pub use store::{Change, Mode, Snapshot, Store};
 pub use table::KeyTable;
 

@@ -44,7 +44,7 @@ struct State {
     unready: AtomicBool,
     /// Refuses every operation.
     closed: AtomicBool,
-    /// Whoever holds it keeps the services waiting.
+    /// Whoever holds it keeps everybody waiting.
     gate: Mutex<()>,
     /// The time that it goes by; else the present.
     frozen: Option<Moment>,
@@ -107,7 +107,7 @@ impl Fake {
         self.state.unready.store(true, Ordering::SeqCst);
     }
 
-    /// No service is answered until the guard is dropped.
+    /// Nobody is answered until the guard is dropped.
     pub(crate) fn hold(&self) -> MutexGuard<'_, ()> {
         self.state.gate.lock().unwrap()
     }
@@ -270,6 +270,7 @@ fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Ve
 
 fn admin(state: &State, body: &[u8]) -> Vec<u8> {
     let AdminRequest { id, op, .. } = decode(body).unwrap();
+    drop(state.gate.lock().unwrap());
     let result = if state.closed.load(Ordering::SeqCst) { Err(denied()) } else { Ok(administered(state, &op)) };
     let mut out = Vec::new();
     encode_frame(&AdminReply { id, result }, &mut out).unwrap();

@@ -1,5 +1,6 @@
 //! What only people see: colours on a terminal's stdout, progress on its stderr.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
@@ -13,6 +14,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::fake::{Fake, ceremony};
+use crate::tool::leaves;
 
 /// How long a bar may take to appear on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -109,60 +111,147 @@ fn watched(mut command: Command) -> (Child, Terminal) {
     (child, terminal)
 }
 
+/// What each command shows while the daemon does not answer, and how it ends once it does.
+const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
+    ("ping", &[], WAITING, 0),
+    ("version", &[], WAITING, 0),
+    ("whoami", &[], WAITING, 0),
+    ("whoami", &["--admin"], WAITING, 0),
+    ("health", &[], WAITING, 0),
+    ("issue", &["--template", "demo", "--sub", "a"], WAITING, 0),
+    ("issue", &["--template", "demo", "--sub", "a", "--count", "2000"], "issuing [", 0),
+    ("verify", &["--aud", "demo", "@one"], WAITING, 0),
+    ("verify", &["--aud", "demo", "@batch"], "verifying [", 0),
+    ("introspect", &["--aud", "demo", "@batch"], "introspecting [", 0),
+    ("keys", &[], WAITING, 0),
+    ("keys", &["--publish", "@jwks"], WAITING, 0),
+    ("status", &[], WAITING, 0),
+    ("attest", &[], WAITING, 0),
+    ("attest", &["--verify", "@statement", "--allow-unsigned"], WAITING, 0),
+    ("key stage", &["ed25519/t1/auth/v2"], WAITING, 0),
+    ("key activate", &["ed25519/t1/auth/v2"], WAITING, 0),
+    ("pause", &["--reason", "incident 42"], WAITING, 0),
+    ("resume", &[], WAITING, 0),
+    ("reload", &[], WAITING, 0),
+    ("drain", &[], WAITING, 0),
+    ("undrain", &[], WAITING, 0),
+    ("smoke", &["--metrics", "@metrics"], "trying the daemon", 0),
+    ("conformance", &["--only", "ping"], "trying cases [", 0),
+    // Without a configuration it finds something to say.
+    ("doctor", &["--config", "@none"], "looking", 1),
+    ("bench", &["issue", "--seconds", "0.2"], "measuring [", 0),
+    ("bench", &["verify", "--seconds", "0.2"], "measuring [", 0),
+    ("bench", &["verify", "--compare", "--seconds", "0.2"], "comparing [", 0),
+    // Nothing to measure is no success, but the daemon of this test is bare.
+    ("bench", &["echo", "--seconds", "1.5"], "measuring [", 0),
+    ("bench", &["mixed", "--seconds", "0.2"], "measuring [", 0),
+];
+const WAITING: &str = "waiting for the daemon";
+/// Those that hold a ceremony; what they show is [`a_ceremony_is_announced_once_the_pin_is_known`]'s.
+const CEREMONIES: [(&str, &[&str]); 4] = [
+    ("hsm list", &[]),
+    ("hsm doctor", &[]),
+    ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),
+    ("hsm rotate", &["--tenant", "t1", "--purpose", "auth"]),
+];
+/// Those that ask nobody, and are done at once.
+const ALONE: [&str; 6] = ["inspect", "policy check", "policy explain", "config check", "config print", "completions"];
+
+#[test]
+fn what_each_command_announces_is_known() {
+    let known = ANNOUNCED.iter().map(|(leaf, ..)| *leaf).chain(CEREMONIES.iter().map(|(leaf, _)| *leaf)).chain(ALONE);
+    let known: BTreeSet<_> = known.map(str::to_owned).collect();
+    assert_eq!(known, leaves().into_iter().collect());
+}
+
 #[test]
 fn what_takes_over_a_second_is_announced_to_whoever_watches() {
+    std::thread::scope(|scope| {
+        for (leaf, arguments, words, code) in ANNOUNCED {
+            scope.spawn(move || announced(leaf, arguments, words, code));
+        }
+    });
+}
+
+/// Asserts that a command shows these words while it waits, and that nothing is left of them.
+fn announced(leaf: &str, arguments: &[&str], words: &str, code: i32) {
     let fake = Fake::start();
-    let batch = fake.run(&["issue", "--template", "demo", "--sub", "a", "--count", "3"]).stdout;
-    std::fs::write(fake.path("batch"), batch).unwrap();
-    let batch = fake.path("batch").to_str().unwrap().to_owned();
-    let metrics = fake.metrics.to_string();
-    for (arguments, words) in [
-        (&["issue", "--template", "demo", "--sub", "a", "--count", "2000"][..], "issuing ["),
-        (&["verify", "--aud", "demo", &batch], "verifying ["),
-        (&["introspect", "--aud", "demo", &batch], "introspecting ["),
-        (&["smoke", "--metrics", &metrics], "trying the daemon"),
-        (&["bench", "verify", "--seconds", "0.2"], "measuring ["),
-        (&["bench", "verify", "--compare", "--seconds", "0.2"], "comparing ["),
-    ] {
-        let held = fake.hold();
-        let (child, terminal) = watched(fake.tool(arguments));
-        terminal.shows(words);
-        drop(held);
-        let output = child.wait_with_output().unwrap();
-        let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
-        assert!(output.status.success() && !answer.is_empty(), "{arguments:?}: {answer} {shown:?}");
-        assert!(!answer.contains(words) && !answer.contains('\u{1b}'), "{answer}");
-        // It is erased at the end: nothing visible follows the last erasure of a line.
-        let last = shown.rsplit("\u{1b}[2K").next().unwrap();
-        assert!(last.trim().is_empty() && !shown.contains("[3"), "{shown:?}");
-    }
+    let given = |name: &str, issue: &[&str]| std::fs::write(fake.path(name), fake.run(issue).stdout).unwrap();
+    given("one", &["issue", "--template", "demo", "--sub", "a"]);
+    given("batch", &["issue", "--template", "demo", "--sub", "a", "--count", "3"]);
+    given("statement", &["attest"]);
+    let typed = arguments.iter().map(|word| match word.strip_prefix('@') {
+        Some("metrics") => fake.metrics.to_string(),
+        Some(name) => fake.path(name).to_str().unwrap().to_owned(),
+        None => (*word).to_owned(),
+    });
+    let typed: Vec<_> = leaf.split(' ').map(str::to_owned).chain(typed).collect();
+    let typed: Vec<_> = typed.iter().map(String::as_str).collect();
+    let held = fake.hold();
+    let (child, terminal) = watched(fake.tool(&typed));
+    terminal.shows(words);
+    drop(held);
+    let output = child.wait_with_output().unwrap();
+    let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
+    assert!(output.status.code() == Some(code) && !answer.is_empty(), "{typed:?}: {answer} {shown:?}");
+    assert!(!answer.contains(words) && !answer.contains('\u{1b}'), "{typed:?}: {answer}");
+    // It is erased at the end: nothing visible follows the last erasure of a line.
+    let last = shown.rsplit("\u{1b}[2K").next().unwrap();
+    assert!(last.trim().is_empty() && !shown.contains("[3"), "{typed:?}: {shown:?}");
+}
+
+/// Reading what somebody types is no wait for the daemon.
+#[test]
+fn nothing_is_announced_before_the_daemon_is_asked() {
+    let fake = Fake::start();
+    let passport = fake.run(&["issue", "--template", "demo", "--sub", "a"]).stdout;
+    let (terminal, theirs) = Terminal::open();
+    let mut command = fake.tool(&["verify", "--aud", "demo"]);
+    command.env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(theirs);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // Longer than what is announced.
+    std::thread::sleep(Duration::from_millis(1500));
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), passport.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), terminal.all().as_str()), (Some(0), ""));
 }
 
 #[test]
 fn a_ceremony_is_announced_once_the_pin_is_known() {
     use std::os::unix::fs::PermissionsExt;
-    let fake = Fake::start();
-    let pin = fake.path("pin");
-    std::fs::write(&pin, "1234").unwrap();
-    std::fs::set_permissions(&pin, PermissionsExt::from_mode(0o400)).unwrap();
-    let (child, terminal) = {
-        // Nobody accepts yet, so the answer is late.
-        let listener = std::os::unix::net::UnixListener::bind(fake.path("c.sock")).unwrap();
-        let watched = watched(fake.tool(&["hsm", "list", "--pin-file", pin.to_str().unwrap()]));
-        watched.1.shows("holding the ceremony");
-        drop(listener);
-        watched
-    };
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(terminal.all().contains("passportctl: "), "the error stands on a line of its own");
-    std::fs::remove_file(fake.path("c.sock")).unwrap();
-    let report = json!({"done": {"keys": [], "orphans": [], "findings": [], "backup": null, "module": "m", "token": "t",
-                                 "warnings": []}});
-    let held = ceremony(&fake.path("c.sock"), report.to_string());
-    let ran = fake.run(&["hsm", "list", "--pin-file", pin.to_str().unwrap()]);
-    held.join().unwrap();
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    std::thread::scope(|scope| {
+        for (leaf, more) in CEREMONIES {
+            scope.spawn(move || {
+                let fake = Fake::start();
+                let pin = fake.path("pin");
+                std::fs::write(&pin, "1234").unwrap();
+                std::fs::set_permissions(&pin, PermissionsExt::from_mode(0o400)).unwrap();
+                let pin = ["--pin-file", pin.to_str().unwrap()];
+                let typed: Vec<_> = leaf.split(' ').chain(more.iter().copied()).chain(pin).collect();
+                let (child, terminal) = {
+                    // Nobody accepts yet, so the answer is late.
+                    let listener = std::os::unix::net::UnixListener::bind(fake.path("c.sock")).unwrap();
+                    let watched = watched(fake.tool(&typed));
+                    watched.1.shows("holding the ceremony");
+                    drop(listener);
+                    watched
+                };
+                let output = child.wait_with_output().unwrap();
+                assert_eq!(output.status.code(), Some(1), "{leaf}");
+                // An error stands on a line of its own; what the doctor found is an answer.
+                let shown = terminal.all();
+                assert!(leaf == "hsm doctor" || shown.contains("passportctl: "), "{leaf}: {shown:?}");
+                std::fs::remove_file(fake.path("c.sock")).unwrap();
+                let report = json!({"done": {"keys": [], "orphans": [], "findings": [], "backup": null, "module": "m",
+                                             "token": "t", "warnings": []}});
+                let held = ceremony(&fake.path("c.sock"), report.to_string());
+                let ran = fake.run(&typed);
+                held.join().unwrap();
+                assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{leaf}");
+            });
+        }
+    });
 }
 
 #[test]

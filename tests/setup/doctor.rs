@@ -17,18 +17,22 @@ use super::tool::{Ran, run};
 use super::user::tool_for_all;
 
 /// Every check of a daemon whose configuration can be read, in this order.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 29] = [
     "config",
     "policy",
     "bounds",
     "accounts",
     "module",
+    "module config",
     "pin",
     "state",
     "ledger",
     "hsm state",
     "store",
+    "key list",
     "state file",
+    "state rows",
+    "ledger chain",
     "clock",
     "socket",
     "admin socket",
@@ -116,6 +120,25 @@ fn a_healthy_daemon_is_well() {
     assert!(table.stdout.lines().last().unwrap().contains(" checks: failed 0, "), "{table:?}");
 }
 
+/// What a daemon has open is left to it: no lock is taken, and nothing is read that changes meanwhile.
+#[test]
+fn state_and_ledger_of_a_daemon_that_runs() {
+    let house = House::start(Options::default());
+    house.raw().issue(demo("alice")).unwrap();
+    let ran = doctor(&house);
+    for name in ["state rows", "ledger chain"] {
+        assert!(said(&ran, name).starts_with("skipped: the daemon that runs has it open"), "{ran:?}");
+    }
+    // One that does not answer is known by its locks.
+    house.freeze("front");
+    let ran = ctl(&house, &["doctor", "--output", "json", "--timeout", "0.3"]);
+    house.signal("front", nix::sys::signal::Signal::SIGCONT);
+    for name in ["state rows", "ledger chain"] {
+        let said = said(&ran, name);
+        assert!(said.starts_with("skipped: pid ") && said.contains("looked at it when it started"), "{said}");
+    }
+}
+
 #[test]
 fn settings_that_are_broken() {
     let mut house = House::start(Options::default());
@@ -140,10 +163,13 @@ fn settings_that_are_broken() {
     assert_finds(&house, &["config"], &["unknown key `server.sokcet` (did you mean `socket`?)"]);
     house.restore_config(&text);
 
-    fs::write(house.dir().join("signer.toml"), "[[tenant]]\nname = \"t2\"\nmax_ttl_s = 60\n").unwrap();
+    let good = fs::read_to_string(house.dir().join("signer.toml")).unwrap();
+    fs::write(house.dir().join("signer.toml"), good.replace("\"t1\"", "\"t2\"")).unwrap();
     let says = ["lets nobody sign for tenant t1, purpose auth, but template \"demo\"", "restart the signer"];
     assert_finds(&house, &["bounds"], &says);
-    fs::write(house.dir().join("signer.toml"), "[[tenant]]\nname = \"t1\"\nmax_ttl_s = 60\n").unwrap();
+    fs::write(house.dir().join("signer.toml"), good.replace("max_ttl_s = 86400", "max_ttl_s = 60")).unwrap();
+    assert_finds(&house, &["bounds"], &["signs for at most 60 s for tenant t1", "to whoever asks for no lifetime"]);
+    fs::write(house.dir().join("signer.toml"), good).unwrap();
 
     house.set("limits.rps", 77);
     house.write_policy("20-more.toml", "# another hash\n");
@@ -253,7 +279,9 @@ fn without_the_daemon() {
     }
     assert!(said(&ran, "token").contains("passportctl hsm doctor looks for itself, without the daemon"));
     // What can be looked at without it is.
-    for name in ["config", "policy", "module", "pin", "state", "ledger", "clock"] {
+    for name in
+        ["config", "policy", "module", "pin", "key list", "state", "state rows", "ledger", "ledger chain", "clock"]
+    {
         assert!(named(&ran, "ok").contains(&name.to_owned()), "{name}: {ran:?}");
     }
 }

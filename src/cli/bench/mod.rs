@@ -55,7 +55,7 @@ fn request(bench: &Bench) -> IssueRequest {
     IssueRequest { template: bench.template.clone(), sub: bench.sub.clone(), aud, ..Default::default() }
 }
 
-async fn issue(context: &Context<'_>, bench: &Bench) -> Result<Outcome, CliError> {
+async fn issue(context: &mut Context<'_>, bench: &Bench) -> Result<Outcome, CliError> {
     let client = context.client().await?;
     within_limits(&client, bench).await?;
     let work = Rc::new(Issuing { request: request(bench), batch: usize::from(bench.load.batch) });
@@ -63,7 +63,7 @@ async fn issue(context: &Context<'_>, bench: &Bench) -> Result<Outcome, CliError
     measured(context, drive(&drive::Place::Path(socket), work, plan(bench, bench.load.seconds))).await
 }
 
-async fn verify(context: &Context<'_>, bench: &Bench) -> Result<Outcome, CliError> {
+async fn verify(context: &mut Context<'_>, bench: &Bench) -> Result<Outcome, CliError> {
     let client = context.client().await?;
     within_limits(&client, bench).await?;
     let work = Rc::new(verifying(&client, bench).await?);
@@ -105,7 +105,7 @@ async fn within_limits(client: &Client, bench: &Bench) -> Result<(), CliError> {
 
 /// Runs the load between two looks at the daemon's processes.
 async fn measured(
-    context: &Context<'_>,
+    context: &mut Context<'_>,
     load: impl Future<Output = Result<Tally, CliError>>,
 ) -> Result<Outcome, CliError> {
     // Without the admins' socket the rest is still worth having.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::args::Conformance;
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::progress::Extent;
 use super::text::plain;
 use crate::clock::Moment;
 use line::Door;
@@ -32,6 +33,7 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
         None => suite::embedded()?,
     };
     let cases = suite::only(cases, &options.only)?;
+    let progress = context.out.progress("trying cases", Extent::Items(cases.len()));
     let survey = Survey::take(context, &options).await?;
     let runner = Runner {
         doors: doors(context, &options)?,
@@ -47,7 +49,9 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
     for case in &cases {
         let outcome = runner.run(case, Moment::now(), &mut interruption).await;
         report.take(context, &case.name, &case.shows, outcome)?;
+        progress.advance(1);
     }
+    drop(progress);
     report.end(context)
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Survey {
 
 impl Survey {
     /// Asks the daemon.
-    pub(super) async fn take(context: &Context<'_>, options: &Conformance) -> Result<Self, CliError> {
+    pub(super) async fn take(context: &mut Context<'_>, options: &Conformance) -> Result<Self, CliError> {
         let client = context.client().await?;
         let mut survey = Self { names: Names::new(), lacking: BTreeMap::new() };
         let skew = match options.clock_skew {
@@ -129,7 +129,7 @@ fn of(sample: &Value, claim: &str) -> Vec<String> {
     items.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-async fn admin(context: &Context<'_>) -> Result<Value, CliError> {
+async fn admin(context: &mut Context<'_>) -> Result<Value, CliError> {
     Ok(admin_ok(context.admin().await?.ask(AdminOp::WhoAmI).await?))
 }
 

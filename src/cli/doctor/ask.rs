@@ -1,6 +1,8 @@
 //! Asking: the daemon's sockets, its metrics port, and what the kernel shows of its process.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ pub(super) async fn all(context: &Context<'_>, loaded: Option<&Loaded>) -> Asked
     let port = match (loaded, server.metrics_addr) {
         (None, _) => Port::Unknown,
         (Some(_), None) => Port::Off,
+        (Some(_), Some(address)) if is_elsewhere(address) => Port::Elsewhere { address },
         (Some(_), Some(address)) => {
             let answer = scrape::get(address, "/readyz", patience).map(|page| (page.status, page.body));
             Port::Asked { address, answer: answer.map_err(|error| error.to_string()) }
@@ -72,6 +75,12 @@ pub(super) async fn all(context: &Context<'_>, loaded: Option<&Loaded>) -> Asked
     let process = pid(status.as_ref().ok(), &sockets).map(process);
     let daemon = Daemon { service: services(options(service)).await, admin, status, port, process };
     Asked { sockets, daemon }
+}
+
+/// A datagram socket takes no port from anybody, and is refused an address that is not this host's.
+fn is_elsewhere(address: SocketAddr) -> bool {
+    let bound = UdpSocket::bind(SocketAddr::new(address.ip(), 0));
+    bound.is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 /// Without what the configuration says of it.
@@ -83,7 +92,8 @@ fn socket(name: &str, key: &str, path: &Path) -> Socket {
     };
     let (name, key, path) = (name.to_owned(), key.to_owned(), path.to_owned());
     let knock = Knock::NotTried;
-    Socket { name, key, path, sure: true, found, group_name, knock, mode: None, group: None, owners: None }
+    let parent = path.parent().is_some_and(Path::is_dir);
+    Socket { name, key, path, parent, sure: true, found, group_name, knock, mode: None, group: None, owners: None }
 }
 
 /// The front binds as root, before it becomes its user; under systemd it is that user from its start.
@@ -106,7 +116,7 @@ fn configure(sockets: &mut [Socket], server: &Server) {
 }
 
 async fn knock(path: &Path, patience: Duration) -> Knock {
-    use std::io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    use ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
     match tokio::time::timeout(patience, UnixStream::connect(path)).await {
         Err(_) => Knock::Failed(format!("no answer in {} s", patience.as_secs())),
         Ok(Ok(stream)) => match getsockopt(&stream, sockopt::PeerCredentials) {
@@ -179,6 +189,13 @@ mod tests {
         let (soft, _) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
         assert_eq!(open_files(&limits), Some(soft));
         assert_eq!(open_files("Max cpu time unlimited"), None);
+    }
+
+    #[test]
+    fn an_address_of_documentation_is_nobodys() {
+        // RFC 5737.
+        assert!(is_elsewhere("203.0.113.7:9909".parse().unwrap()));
+        assert!(!is_elsewhere("127.0.0.1:9909".parse().unwrap()) && !is_elsewhere("0.0.0.0:1".parse().unwrap()));
     }
 
     #[tokio::test]

@@ -64,7 +64,12 @@ fn version(service: &Result<Said, ClientError>, admin: &Result<Said, ClientError
             );
         }
         (Err(ClientError::Problem(problem)), _) if problem.code != Code::UnsupportedVersion => {
-            return Check::warn("version", format!("the daemon refuses: {}: {}", problem.code, problem.message), "");
+            let remedy = "passportctl ping shows when it answers again";
+            return Check::warn(
+                "version",
+                format!("the daemon refuses: {}: {}", problem.code, problem.message),
+                remedy,
+            );
         }
         (Err(error), _) => {
             let remedy = format!(
@@ -115,6 +120,10 @@ fn port(daemon: &Daemon) -> Check {
     let (address, answer) = match &daemon.port {
         Port::Off => return Check::ok(NAME, "server.metrics_addr is off"),
         Port::Unknown => return Check::skipped(NAME, "its address is in the configuration", ""),
+        Port::Elsewhere { address } => {
+            let remedy = "set server.metrics_addr to an address of this host, such as 127.0.0.1:9909, or to \"off\"";
+            return Check::fail(NAME, format!("{address} can't be listened on: this host does not have it"), remedy);
+        }
         Port::Asked { address, answer } => (address, answer),
     };
     let runs = daemon.service.is_ok() || daemon.admin.is_ok();
@@ -157,11 +166,14 @@ fn ready(daemon: &Daemon) -> Check {
             (name, detail) => format!("{name}: {detail}"),
         })
         .collect();
-    let remedies: Vec<_> = broken.iter().filter_map(|one| remedy(&text(one, "name"))).collect();
-    let (told, remedy) = (told.join("; "), remedies.join("; "));
     if issue && verify && broken.is_empty() {
         return Check::ok("ready", "passports are issued and verified");
     }
+    let mut remedies: Vec<_> = broken.iter().filter_map(|one| remedy(&text(one, "name"))).collect();
+    if remedies.is_empty() {
+        remedies.push("passportctl status shows the whole, and journalctl -u 'passportd*' what came before");
+    }
+    let (told, remedy) = (told.join("; "), remedies.join("; "));
     let yes = |holds: bool| if holds { "yes" } else { "NO" };
     let detail = format!("issue {}, verify {}: {told}", yes(issue), yes(verify));
     if issue && verify { Check::warn("ready", detail, remedy) } else { Check::fail("ready", detail, remedy) }

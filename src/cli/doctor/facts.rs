@@ -99,6 +99,8 @@ pub(super) struct Socket {
     /// The setting that names it.
     pub(super) key: String,
     pub(super) path: PathBuf,
+    /// Whether the directory that it is in is there.
+    pub(super) parent: bool,
     /// Whether it was given or configured; otherwise it is where sockets are by default.
     pub(super) sure: bool,
     pub(super) found: Found,
@@ -139,6 +141,24 @@ pub(super) struct Files {
     /// When the ledger's newest record was made, in seconds since 1970; none: there is no record. Or why that can't be
     /// said.
     pub(super) newest_record: Result<Option<i64>, String>,
+    /// The module's own configuration file, where one is named.
+    pub(super) module_config: Option<(PathBuf, Found)>,
+    pub(super) key_list: KeyList,
+    /// The sequence number of the ledger's newest record; 0: there is none.
+    pub(super) ledger: Read<u64>,
+    /// The newest record that the state knows; 0 without a state.
+    pub(super) rows: Read<u64>,
+}
+
+/// `keys.json`, the signer's list of keys.
+#[derive(Debug)]
+pub(super) struct KeyList {
+    pub(super) path: PathBuf,
+    pub(super) found: Found,
+    /// How many keys it lists.
+    pub(super) keys: Read<usize>,
+    /// Who must own it, if not root.
+    pub(super) owner: u32,
 }
 
 /// The PKCS#11 library.
@@ -156,6 +176,8 @@ pub(super) struct Pin {
     /// Whether the configuration names a file; otherwise these are the usual sources of the credential `hsm-pin`.
     pub(super) configured: bool,
     pub(super) places: Vec<(PathBuf, Found)>,
+    /// Why the content of the first that is there is no PIN, if that could be seen.
+    pub(super) unfit: Option<String>,
     /// Who may own it, beside root.
     pub(super) owner: u32,
 }
@@ -169,8 +191,8 @@ pub(super) struct Directory {
     pub(super) key: &'static str,
     pub(super) path: PathBuf,
     pub(super) found: Found,
-    /// Whether the directory above is there: the daemon makes only the last part.
-    pub(super) parent: bool,
+    /// Whether the daemon makes it: the directory above is there, and it is not the signer's, who may write nothing.
+    pub(super) made: bool,
     /// Who must own it.
     pub(super) owner: u32,
     /// MiB that are free; none where that is not asked or can't be told.
@@ -203,6 +225,8 @@ pub(super) enum Port {
     Off,
     /// Without a configuration nobody knows the address.
     Unknown,
+    /// This host does not have the address.
+    Elsewhere { address: SocketAddr },
     /// GET /readyz.
     Asked { address: SocketAddr, answer: Result<(u16, String), String> },
 }

@@ -1,22 +1,25 @@
 //! Sockets, the module, the PIN's file, and the directories of state and ledger.
 
-use super::facts::{Directory, Files, Found, Kind, Knock, Module, Pin, Socket, Stat};
-use super::{Check, START};
+use super::facts::{Directory, Files, Found, Kind, Knock, Module, Pin, Read, Socket, Stat};
+use super::{Check, START, kept};
 
 /// Write permission for group or others.
-const OTHERS_WRITE: u32 = 0o022;
+pub(super) const OTHERS_WRITE: u32 = 0o022;
 /// Any permission for group or others.
-const OTHERS_ALL: u32 = 0o077;
+pub(super) const OTHERS_ALL: u32 = 0o077;
 /// Below this the next segment of the ledger may not fit soon.
 const LOW_MIB: u64 = 256;
 /// Below this the store can't grow by its next step, and issuing is about to stop.
 const NO_MIB: u64 = 16;
 
 pub(super) fn judge(files: &Files, uid: u32, now: i64) -> Vec<Check> {
-    let mut checks = vec![module(&files.module), pin(&files.pin)];
+    let mut checks = vec![module(&files.module)];
+    checks.extend(kept::module_config(files.module_config.as_ref()));
+    checks.push(pin(&files.pin));
     checks.extend(files.directories.iter().map(directory));
+    checks.push(kept::key_list(&files.key_list));
     checks.extend(state_file(files));
-    checks.push(clock(now, &files.newest_record));
+    checks.extend([kept::state(files), kept::ledger(&files.ledger), clock(now, &files.newest_record)]);
     // Where one thing is hidden from a user, more are: the way out is the same.
     if uid != 0 {
         for check in checks.iter_mut().filter(|check| check.status == super::Status::Skipped) {
@@ -28,7 +31,7 @@ pub(super) fn judge(files: &Files, uid: u32, now: i64) -> Vec<Check> {
     checks
 }
 
-fn octal(mode: u32) -> String {
+pub(super) fn octal(mode: u32) -> String {
     format!("mode {mode:04o}")
 }
 
@@ -45,6 +48,12 @@ pub(super) fn socket(socket: &Socket, uid: u32) -> Check {
         Found::Missing if !socket.sure => {
             let why = format!("{path} is not there, and the configuration, which may name another, can't be used");
             return Check::skipped(name, why, format!("give --{}", name.replace(' ', "-")));
+        }
+        Found::Missing if !socket.parent => {
+            let remedy = format!(
+                "make the directory where systemd does not (RuntimeDirectory=), or correct {key}; then {START}"
+            );
+            return Check::fail(name, format!("{path} ({key}) is not there, nor is the directory for it"), remedy);
         }
         Found::Missing => return Check::fail(name, format!("{path} ({key}) is not there"), START),
         Found::Hidden(why) => return Check::skipped(name, why, "call doctor as root to have it looked at"),
@@ -164,16 +173,23 @@ fn pin(pin: &Pin) -> Check {
     if stat.len == 0 {
         return Check::fail("pin", format!("{file} is empty"), "write the user PIN of the HSM there");
     }
+    if let Some(unfit) = &pin.unfit {
+        return Check::fail(
+            "pin",
+            format!("{file}: {unfit}"),
+            "write the user PIN of the HSM there, alone, on one line",
+        );
+    }
     let source = if pin.configured { "" } else { ", for the credential hsm-pin" };
     Check::ok("pin", format!("{file}, uid {}, {}{source}", stat.uid, octal(stat.mode)))
 }
 
 fn directory(directory: &Directory) -> Check {
-    let Directory { name, key, path, found, parent, owner, free_mib } = directory;
+    let Directory { name, key, path, found, made, owner, free_mib } = directory;
     let path = path.display();
     let stat = match found {
         Found::There(stat) => stat,
-        Found::Missing if *parent && *name != "store" => {
+        Found::Missing if *made => {
             return Check::ok(name, format!("{path} is not there yet; it is made when it is needed"));
         }
         Found::Missing => {
@@ -202,11 +218,19 @@ fn directory(directory: &Directory) -> Check {
     }
 }
 
-/// Nothing is said of a store that is not there: `state` says it of its directory, and the daemon of the rest.
+/// Nothing is said of a store that is not there, unless there must be one; `state` says it of its directory.
 fn state_file(files: &Files) -> Option<Check> {
     let (path, found) = &files.state;
-    let Found::There(stat) = found else { return None };
     let path = path.display();
+    if let (Found::Missing, Read::Good(1..)) = (found, &files.ledger) {
+        let detail = format!("{path} is not there, but has been: the ledger has records");
+        return Some(Check::fail(
+            "state file",
+            detail,
+            "restore the newest backup; without it keys would be forgotten",
+        ));
+    }
+    let Found::There(stat) = found else { return None };
     let owner = files.directories.iter().find(|directory| directory.name == "state")?.owner;
     Some(if stat.kind != Kind::File {
         Check::fail("state file", format!("{path} is not a regular file"), "move it away, and restore a backup")

@@ -14,8 +14,8 @@ use nix::unistd::{Group, User};
 use serde_json::Value;
 
 use super::super::context::Context;
-use super::ask;
 use super::facts::{Account, Directory, Facts, Files, Found, Host, Kind, Module, Pin, Read, Settings, Stat};
+use super::{ask, inside};
 use crate::cli::CliError;
 use crate::clock::Moment;
 use crate::config::{Config, ConfigError, Fault, SignerBounds};
@@ -39,7 +39,8 @@ pub(super) async fn all(context: &Context<'_>) -> Facts {
     let front =
         asked.daemon.status.as_ref().ok().and_then(|status| status.pointer("/sandbox/uid")).and_then(Value::as_u64);
     let front = front.and_then(|uid| u32::try_from(uid).ok());
-    let files = loaded.map(|loaded| files(&loaded.config, uid, front));
+    let runs = asked.daemon.service.is_ok() || asked.daemon.admin.is_ok();
+    let files = loaded.map(|loaded| files(&loaded.config, uid, front, runs));
     Facts {
         now: Moment::now().unix(),
         uid,
@@ -73,11 +74,11 @@ fn settings(context: &Context<'_>, uid: u32) -> Settings {
 }
 
 /// A user who may not read a file learns nothing of whether it is good.
-fn is_hidden(uid: u32, error: &io::Error) -> bool {
+pub(super) fn is_hidden(uid: u32, error: &io::Error) -> bool {
     uid != 0 && error.kind() == io::ErrorKind::PermissionDenied
 }
 
-fn unreadable(uid: u32, path: &Path) -> String {
+pub(super) fn unreadable(uid: u32, path: &Path) -> String {
     format!("uid {uid} may not look at {}", path.display())
 }
 
@@ -142,7 +143,7 @@ pub(super) fn found(path: &Path) -> Found {
 }
 
 /// `uid` looks; `front` is what a front that runs says of its own uid.
-fn files(config: &Config, uid: u32, front: Option<u32>) -> Files {
+fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
     let named = |name: Option<&String>| name.and_then(|name| uid_of(name).ok().flatten());
     let front = front.or_else(|| named(config.server.user.as_ref())).unwrap_or(uid);
     let signer = named(config.server.hsm_user.as_ref()).unwrap_or(uid);
@@ -152,7 +153,7 @@ fn files(config: &Config, uid: u32, front: Option<u32>) -> Files {
         key,
         path: path.to_owned(),
         found: found(path),
-        parent: path.parent().is_some_and(Path::is_dir),
+        made: space && path.parent().is_some_and(Path::is_dir),
         owner,
         free_mib: space.then(|| free_mib(path)).flatten(),
     };
@@ -168,6 +169,10 @@ fn files(config: &Config, uid: u32, front: Option<u32>) -> Files {
         directories,
         state: (config.state.path.clone(), found(&config.state.path)),
         newest_record: newest_record(&config.audit.dir, uid),
+        module_config: config.hsm.module_config.as_ref().map(|path| (path.clone(), found(path))),
+        key_list: inside::key_list(&config.hsm.state_dir, signer, uid),
+        ledger: inside::ledger(&config.audit.dir, uid, runs),
+        rows: inside::state(&config.state.path, uid, runs),
     }
 }
 
@@ -178,9 +183,14 @@ fn free_mib(path: &Path) -> Option<u64> {
 
 /// The file with every directory above it, and those above the path as it was given, where a link could be replaced.
 fn module(config: &Config) -> Module {
-    let path = config.hsm.module_path().unwrap_or(Path::new("")).to_owned();
+    let Some(path) = config.hsm.module_path().map(Path::to_owned) else {
+        return Module::Broken { path: "hsm.module".into(), why: "it is not set".to_owned() };
+    };
     let real = match path.canonicalize() {
         Ok(real) if real.is_dir() => return Module::Broken { path, why: "it is a directory".to_owned() },
+        Ok(real) if inside::is_no_library(&real) => {
+            return Module::Broken { path, why: "it is no library: it does not begin as an ELF file".to_owned() };
+        }
         Ok(real) => real,
         Err(error) => return Module::Broken { path, why: error.to_string() },
     };
@@ -196,7 +206,9 @@ fn pin(config: &Config, owner: u32) -> Pin {
     let file = config.hsm.pin_path();
     let configured = file.is_some();
     let places = file.map_or_else(|| CREDENTIALS.iter().map(PathBuf::from).collect(), |file| vec![file]);
-    Pin { configured, places: places.into_iter().map(|path| (path.clone(), found(&path))).collect(), owner }
+    let places: Vec<_> = places.into_iter().map(|path| (path.clone(), found(&path))).collect();
+    let unfit = places.iter().find(|(_, found)| *found != Found::Missing).and_then(|(path, _)| inside::unfit(path));
+    Pin { configured, places, unfit, owner }
 }
 
 /// When the newest record was made: the last whole line of the newest segment.

@@ -1,7 +1,7 @@
 //! `doctor`: everything that can be set up wrong, one line each with its remedy.
 //!
-//! Facts are gathered in one place ([`gather`], [`ask`]) and judged in another ([`settings`], [`files`], [`daemon`],
-//! [`host`]), by functions that ask nobody, so that every bad fact can be shown to them. It needs no daemon, since one
+//! Facts are gathered in one place ([`gather`], [`inside`], [`ask`]) and judged in another ([`settings`], [`files`],
+//! [`kept`], [`daemon`], [`host`]), by functions that ask nobody, so that every bad fact can be shown to them. It needs no daemon, since one
 //! that does not start is the usual reason to call it, and no root: what a user may not see is reported as skipped.
 
 mod ask;
@@ -10,6 +10,8 @@ mod facts;
 mod files;
 mod gather;
 mod host;
+mod inside;
+mod kept;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ use serde_json::json;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::out::Out;
+use super::progress::Extent;
 use super::text::plain;
 use facts::Facts;
 
@@ -58,7 +61,7 @@ struct Check {
     status: Status,
     /// What was found, and where.
     detail: String,
-    /// What to do; empty where there is nothing to do, or where `detail` says it.
+    /// What to do; never empty where a check fails or warns.
     remedy: String,
 }
 
@@ -91,7 +94,9 @@ impl Check {
 
 /// Looks at everything. Exits 0 unless a check fails.
 pub(super) async fn run(context: &mut Context<'_>) -> Result<Exit, CliError> {
+    let progress = context.out.progress("looking", Extent::Unknown);
     let facts = gather::all(context).await;
+    drop(progress);
     report(&mut context.out, &judge(&facts))
 }
 

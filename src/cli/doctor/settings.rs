@@ -2,9 +2,9 @@
 
 use super::facts::{Account, Read, Settings};
 use super::{Check, Status};
-use crate::config::{Config, Loaded, Origin, SignerBounds};
+use crate::config::{Config, Loaded, Origin, SignerBounds, TenantBounds};
 use crate::passport::hex;
-use crate::policy::{Operation, Policy};
+use crate::policy::{Operation, Policy, Template};
 
 /// Names that listeners have without being configured.
 const OWN_LISTENERS: [&str; 2] = ["main", "admin"];
@@ -38,17 +38,18 @@ pub(super) fn short(hash: &[u8; 32]) -> String {
 }
 
 /// What keeps a file from being used, one line for each thing; none if it is good.
-fn unread<T>(name: &str, read: &Read<T>, who: &str) -> Vec<Check> {
+fn unread<T>(name: &str, read: &Read<T>, who: &str, again: &str) -> Vec<Check> {
     match read {
         Read::Good(_) => Vec::new(),
-        // The texts say what to do.
-        Read::Bad(faults) => faults.iter().map(|fault| Check::fail(name, fault, "")).collect(),
+        Read::Bad(faults) => faults.iter().map(|fault| Check::fail(name, fault, format!("mend it; {again}"))).collect(),
         Read::Hidden(why) => vec![Check::skipped(name, why, format!("call doctor as {who}"))],
     }
 }
 
 fn config(read: &Read<Loaded>) -> Vec<Check> {
-    let Read::Good(loaded) = read else { return unread("config", read, "root") };
+    let Read::Good(loaded) = read else {
+        return unread("config", read, "root", "passportctl config check looks again");
+    };
     let set = loaded.origins.values().filter(|origin| **origin != Origin::Default).count();
     let from = match loaded.origins.get("passport.issuer") {
         Some(Origin::File { path, .. }) => path.display().to_string(),
@@ -56,12 +57,16 @@ fn config(read: &Read<Loaded>) -> Vec<Check> {
         None => String::new(),
     };
     let mut checks = vec![Check::ok("config", format!("{from}: {set} settings, hash {}", short(&loaded.hash)))];
-    checks.extend(loaded.warnings.iter().map(|warning| Check::warn("config", warning, "")));
+    checks.extend(
+        loaded.warnings.iter().map(|warning| Check::warn("config", warning, "change the setting, unless it is meant")),
+    );
     checks
 }
 
 fn policy(read: &Read<Policy>, config: &Config) -> Vec<Check> {
-    let Read::Good(policy) = read else { return unread("policy", read, "root or the front's user") };
+    let Read::Good(policy) = read else {
+        return unread("policy", read, "root or the front's user", "passportctl policy check looks again");
+    };
     let dir = config.policy.dir.display();
     let (rules, templates) = (policy.rules().count(), policy.templates().count());
     if rules == 0 {
@@ -89,12 +94,16 @@ fn policy(read: &Read<Policy>, config: &Config) -> Vec<Check> {
 
 /// Templates that the signer would refuse: it holds its own, narrower or not, against whatever the front asks.
 fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -> Vec<Check> {
-    let Read::Good(bounds) = read else { return unread("bounds", read, "root or the signer's user") };
+    let Read::Good(bounds) = read else {
+        return unread("bounds", read, "root or the signer's user", "then restart the signer");
+    };
     let file = config.hsm.bounds.display();
     let mut checks = Vec::new();
     for template in policy.into_iter().flat_map(Policy::templates) {
         let (tenant, purpose) = (template.tenant(), template.purpose());
-        if !bounds.tenant(tenant).is_some_and(|tenant| tenant.allows(purpose)) {
+        let allowed = bounds.tenant(tenant).filter(|tenant| tenant.allows(purpose));
+        checks.extend(allowed.and_then(|allowed| lifetime(template, allowed, config)));
+        if allowed.is_none() {
             let detail = format!(
                 "{file} lets nobody sign for tenant {tenant}, purpose {purpose}, but template \"{}\" is of these",
                 template.name()
@@ -113,6 +122,24 @@ fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -
         checks.push(Check::ok("bounds", format!("{file}: {tenants}")));
     }
     checks
+}
+
+/// A template whose passports would live longer than the signer signs for.
+fn lifetime(template: &Template, bounds: &TenantBounds, config: &Config) -> Option<Check> {
+    let (name, most, passport) = (template.name(), bounds.max_ttl_s, &config.passport);
+    let longest = template.max_ttl_s().min(passport.max_ttl_s);
+    let usual = template.default_ttl_s().unwrap_or(passport.default_ttl_s).min(longest);
+    let what = if usual > most {
+        format!("template \"{name}\" gives {usual} s to whoever asks for no lifetime, and nothing is issued")
+    } else if longest > most {
+        format!("template \"{name}\" allows {longest} s, and a longer lifetime than the signer's is refused")
+    } else {
+        return None;
+    };
+    let detail =
+        format!("{} signs for at most {most} s for tenant {}: {what}", config.hsm.bounds.display(), bounds.name);
+    let remedy = "raise max_ttl_s there and restart the signer, or lower that of the template";
+    Some(if usual > most { Check::fail("bounds", detail, remedy) } else { Check::warn("bounds", detail, remedy) })
 }
 
 fn accounts(accounts: &[Account], uid: u32) -> Vec<Check> {

@@ -85,6 +85,12 @@ fn bad_answers() {
             Status::Fail,
             &["something else answers at 127.0.0.1:1: /readyz gives 404", "set server.metrics_addr"],
         ),
+        (
+            "metrics",
+            |facts| facts.daemon.port = Port::Elsewhere { address: "203.0.113.7:1".parse().unwrap() },
+            Status::Fail,
+            &["203.0.113.7:1 can't be listened on: this host does not have it", "or to \"off\""],
+        ),
         ("metrics", |facts| facts.daemon.port = Port::Off, Status::Ok, &["server.metrics_addr is off"]),
         (
             "in force",
@@ -123,6 +129,7 @@ fn each_condition_has_its_remedy() {
         ("clock", "set the clock right"),
         ("issuing", "passportctl resume"),
         ("serving", "passportctl undrain"),
+        ("something new", "passportctl status shows the whole"),
     ] {
         let mut facts = healthy();
         let health = report_of(&json!([{"name": name, "ok": false, "detail": "why"}, {"name": "policy", "ok": true}]));

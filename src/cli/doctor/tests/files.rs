@@ -25,6 +25,12 @@ fn bad_sockets() {
             &["/run/p/socket.sock (server.socket)", START],
         ),
         (
+            "socket",
+            |facts| (facts.sockets[0].found, facts.sockets[0].parent) = (Found::Missing, false),
+            Status::Fail,
+            &["(server.socket) is not there, nor is the directory for it", "RuntimeDirectory=", START],
+        ),
+        (
             "admin socket",
             |facts| (facts.sockets[1].found, facts.sockets[1].sure) = (Found::Missing, false),
             Status::Skipped,
@@ -158,10 +164,16 @@ fn bad_files() {
             "ledger",
             |facts| {
                 let ledger = dir(facts, "ledger");
-                (ledger.found, ledger.parent) = (Found::Missing, false);
+                (ledger.found, ledger.made) = (Found::Missing, false);
             },
             Status::Fail,
             &["(audit.dir) is not there", "mkdir -p /var/lib/p/ledger && chown 900 "],
+        ),
+        (
+            "hsm state",
+            |facts| dir(facts, "hsm state").found = Found::Missing,
+            Status::Fail,
+            &["(hsm.state_dir) is not there", "mkdir -p /var/lib/p/hsm-state && chown 901 "],
         ),
         ("ledger", |facts| dir(facts, "ledger").free_mib = Some(15), Status::Fail, &["15 MiB are free", "make room"]),
         ("ledger", |facts| dir(facts, "ledger").free_mib = Some(16), Status::Warn, &["16 MiB are free", "make room"]),
@@ -181,5 +193,86 @@ fn bad_files() {
             Status::Warn,
             &["490 s behind the newest audit record", "set the clock right"],
         ),
+    ]);
+}
+
+#[test]
+fn bad_contents() {
+    judged(&[
+        (
+            "module config",
+            |facts| file(facts).module_config = Some(("/etc/p/m.conf".into(), Found::Missing)),
+            Status::Fail,
+            &["/etc/p/m.conf (hsm.module_config) is not there", "create it"],
+        ),
+        (
+            "module config",
+            |facts| file(facts).module_config = Some(("/etc/p/m.conf".into(), there(Kind::File, 0, 0, 0o664))),
+            Status::Fail,
+            &["mode 0664", "chmod go-w /etc/p/m.conf"],
+        ),
+        (
+            "pin",
+            |facts| file(facts).pin.unfit = Some("it is empty".into()),
+            Status::Fail,
+            &["/etc/p/pin: it is empty", "alone, on one line"],
+        ),
+        (
+            "key list",
+            |facts| file(facts).key_list.found = Found::Missing,
+            Status::Ok,
+            &["is not there yet; passportctl hsm init writes it"],
+        ),
+        (
+            "key list",
+            |facts| file(facts).key_list.found = there(Kind::File, 901, 901, 0o640),
+            Status::Fail,
+            &["has mode 0640", "chown 901 /var/lib/p/hsm-state/keys.json && chmod 0600 "],
+        ),
+        (
+            "key list",
+            |facts| file(facts).key_list.found = there(Kind::File, 7, 901, 0o600),
+            Status::Fail,
+            &["belongs to uid 7"],
+        ),
+        (
+            "key list",
+            |facts| file(facts).key_list.found = there(Kind::Link, 901, 901, 0o600),
+            Status::Fail,
+            &["is not a regular file", "backups/"],
+        ),
+        (
+            "key list",
+            |facts| file(facts).key_list.keys = Read::Bad(vec!["layout 2".into()]),
+            Status::Fail,
+            &["layout 2", "use the passportd that wrote it; never edit it"],
+        ),
+        ("key list", |facts| file(facts).key_list.keys = Read::Hidden("no".into()), Status::Skipped, &["skipped: no"]),
+        (
+            "state file",
+            |facts| (file(facts).state.1, file(facts).rows) = (Found::Missing, Read::Good(0)),
+            Status::Fail,
+            &["is not there, but has been", "restore the newest backup"],
+        ),
+        (
+            "state rows",
+            |facts| file(facts).rows = Read::Bad(vec!["is damaged".into()]),
+            Status::Fail,
+            &["is damaged", "from one backup"],
+        ),
+        ("state rows", |facts| file(facts).rows = Read::Hidden("open".into()), Status::Skipped, &["skipped: open"]),
+        (
+            "state rows",
+            |facts| file(facts).rows = Read::Good(8),
+            Status::Fail,
+            &["knows of record 8, and the ledger ends at record 7", "restore the ledger"],
+        ),
+        (
+            "ledger chain",
+            |facts| file(facts).ledger = Read::Bad(vec!["record 3 was altered".into()]),
+            Status::Fail,
+            &["record 3 was altered", "from one backup"],
+        ),
+        ("ledger chain", |facts| file(facts).ledger = Read::Hidden("open".into()), Status::Skipped, &["skipped: open"]),
     ]);
 }

@@ -61,6 +61,7 @@ fn socket(name: &str, key: &str, mode: Option<u32>) -> Socket {
         name: name.to_owned(),
         key: key.to_owned(),
         path: PathBuf::from(format!("/run/p/{}.sock", name.replace(' ', "-"))),
+        parent: true,
         sure: true,
         found: there(Kind::Socket, 900, 800, 0o660),
         group_name: Some("clients".to_owned()),
@@ -73,7 +74,8 @@ fn socket(name: &str, key: &str, mode: Option<u32>) -> Socket {
 
 fn directory(name: &'static str, key: &'static str, owner: u32, free_mib: Option<u64>) -> Directory {
     let path = PathBuf::from(format!("/var/lib/p/{}", name.replace(' ', "-")));
-    Directory { name, key, path, found: there(Kind::Directory, owner, owner, 0o700), parent: true, owner, free_mib }
+    let made = name != "hsm state";
+    Directory { name, key, path, found: there(Kind::Directory, owner, owner, 0o700), made, owner, free_mib }
 }
 
 fn account(key: &str, kind: &'static str, name: &str, id: Option<u32>) -> Account {
@@ -126,7 +128,12 @@ pub(super) fn healthy() -> Facts {
     };
     let files = Files {
         module: Module::Chain(vec![("/usr/lib/m.so".into(), 0, 0o644), ("/usr/lib".into(), 0, 0o755)]),
-        pin: Pin { configured: true, places: vec![("/etc/p/pin".into(), there(Kind::File, 0, 0, 0o400))], owner: 901 },
+        pin: Pin {
+            configured: true,
+            places: vec![("/etc/p/pin".into(), there(Kind::File, 0, 0, 0o400))],
+            unfit: None,
+            owner: 901,
+        },
         directories: vec![
             directory("state", "state.path", 900, Some(9000)),
             directory("ledger", "audit.dir", 900, Some(9000)),
@@ -134,6 +141,15 @@ pub(super) fn healthy() -> Facts {
         ],
         state: ("/var/lib/p/state/state.redb".into(), there(Kind::File, 900, 900, 0o600)),
         newest_record: Ok(Some(990)),
+        module_config: Some(("/etc/p/m.conf".into(), there(Kind::File, 0, 0, 0o644))),
+        key_list: KeyList {
+            path: "/var/lib/p/hsm-state/keys.json".into(),
+            found: there(Kind::File, 901, 901, 0o600),
+            keys: Read::Good(3),
+            owner: 901,
+        },
+        ledger: Read::Good(7),
+        rows: Read::Good(5),
     };
     let daemon = Daemon {
         service: Ok(said("main")),

@@ -31,11 +31,15 @@ fn the_whole_table_is_this() {
     ok   bounds        /etc/passportd/signer.toml: tenants t1
     ok   accounts      passportd (uid 900), clients (gid 800)
     ok   module        /usr/lib/m.so, root's alone to change
+    ok   module config /etc/p/m.conf
     ok   pin           /etc/p/pin, uid 0, mode 0400
     ok   state         /var/lib/p/state, mode 0700, 9000 MiB free
     ok   ledger        /var/lib/p/ledger, mode 0700, 9000 MiB free
     ok   hsm state     /var/lib/p/hsm-state, mode 0700
+    ok   key list      /var/lib/p/hsm-state/keys.json: keys 3
     ok   state file    /var/lib/p/state/state.redb, mode 0600, 2 KiB
+    ok   state rows    every row is as it was written; newest record 5
+    ok   ledger chain  its newest segment is unbroken; newest record 7
     ok   clock         10 s after the newest audit record
     ok   socket        /run/p/socket.sock, mode 0660, served by pid 42
     ok   admin socket  /run/p/admin-socket.sock, mode 0660, served by pid 42
@@ -53,7 +57,7 @@ fn the_whole_table_is_this() {
     ok   landlock      Linux 6.12.0, ABI 6
     ok   pidfd         SO_PEERPIDFD is there
     ok   systemd       systemd 252
-    27 checks: failed 0, warnings 0, skipped 0
+    31 checks: failed 0, warnings 0, skipped 0
     ");
     assert_eq!(exit, Exit::Ok);
 }
@@ -93,6 +97,10 @@ fn judged(all: &[Bad]) {
         let lines: Vec<_> = found.iter().map(|check| check.line(0)).collect();
         let fits = lines.iter().any(|line| says.iter().all(|says| line.contains(says)));
         assert!(fits, "{name} should say {says:?}: {checks:#?}");
+        let bad = |check: &&Check| matches!(check.status, Status::Fail | Status::Warn);
+        for check in checks.iter().filter(bad) {
+            assert!(!check.remedy.is_empty(), "{name}: a finding without a remedy: {check:?}");
+        }
         let exit = if *outcome == Status::Fail { Exit::Failed } else { Exit::Ok };
         let others: Vec<_> =
             checks.iter().filter(|check| check.status == Status::Fail && check.name != *name).collect();

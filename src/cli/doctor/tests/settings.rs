@@ -64,6 +64,21 @@ fn bad_settings() {
         ),
         (
             "bounds",
+            |facts| facts.settings.policy = Some(Read::Good(policy(&POLICY.replace("= 60", "= 61")))),
+            Status::Fail,
+            &["signs for at most 60 s for tenant t1: template \"demo\" gives 61 s to whoever asks for no lifetime"],
+        ),
+        (
+            "bounds",
+            |facts| {
+                let more = POLICY.replace("= 60", "= 61\ndefault_ttl_s = 60");
+                facts.settings.policy = Some(Read::Good(policy(&more)));
+            },
+            Status::Warn,
+            &["template \"demo\" allows 61 s", "or lower that of the template"],
+        ),
+        (
+            "bounds",
             |facts| facts.settings.bounds = Some(Read::Hidden(HIDDEN.into())),
             Status::Skipped,
             &["signer's user"],

@@ -1,0 +1,85 @@
+//! What is in the files that the daemon keeps: the list of keys, state and ledger; and the module's own configuration.
+
+use std::path::PathBuf;
+
+use super::Check;
+use super::facts::{Files, Found, KeyList, Kind, Read};
+use super::files::{OTHERS_ALL, OTHERS_WRITE, octal};
+
+/// What helps against damage that nothing repairs by itself.
+const RESTORE: &str = "keep a copy to look into, then restore state and ledger from one backup; a format that is not known \
+                       belongs to the passportd that wrote it";
+
+/// The file that tells the module where its token is. None is named where the module needs none.
+pub(super) fn module_config(named: Option<&(PathBuf, Found)>) -> Option<Check> {
+    const NAME: &str = "module config";
+    let (path, found) = named?;
+    let path = path.display();
+    Some(match found {
+        Found::Missing => {
+            let remedy = "create it, or correct hsm.module_config";
+            Check::fail(NAME, format!("{path} (hsm.module_config) is not there"), remedy)
+        }
+        Found::Hidden(why) => Check::skipped(NAME, why, ""),
+        Found::There(stat) if stat.kind != Kind::Link && stat.mode & OTHERS_WRITE != 0 => {
+            let detail = format!("{path} has {}: others may lead the module to another token", octal(stat.mode));
+            Check::fail(NAME, detail, format!("chmod go-w {path}"))
+        }
+        Found::There(_) => Check::ok(NAME, path.to_string()),
+    })
+}
+
+/// Without it no ceremony was held yet.
+pub(super) fn key_list(list: &KeyList) -> Check {
+    const NAME: &str = "key list";
+    let path = list.path.display();
+    let stat = match &list.found {
+        Found::Missing => return Check::ok(NAME, format!("{path} is not there yet; passportctl hsm init writes it")),
+        Found::Hidden(why) => return Check::skipped(NAME, why, ""),
+        Found::There(stat) => stat,
+    };
+    if stat.kind != Kind::File {
+        return Check::fail(
+            NAME,
+            format!("{path} is not a regular file"),
+            "move it away, and restore it from backups/",
+        );
+    }
+    if (stat.uid != 0 && stat.uid != list.owner) || stat.mode & OTHERS_ALL != 0 {
+        let detail = format!("{path} belongs to uid {} and has {}: others may change it", stat.uid, octal(stat.mode));
+        let remedy = format!("see that nobody has, then chown {} {path} && chmod 0600 {path}", list.owner);
+        return Check::fail(NAME, detail, remedy);
+    }
+    match &list.keys {
+        Read::Good(keys) => Check::ok(NAME, format!("{path}: keys {keys}")),
+        Read::Hidden(why) => Check::skipped(NAME, why, ""),
+        Read::Bad(faults) => {
+            let remedy = "restore it from backups/ beside it, or use the passportd that wrote it; never edit it";
+            Check::fail(NAME, faults.join("; "), remedy)
+        }
+    }
+}
+
+/// Each row of the state, and whether the ledger that it belongs to is the one that is there.
+pub(super) fn state(files: &Files) -> Check {
+    const NAME: &str = "state rows";
+    match (&files.rows, &files.ledger) {
+        (Read::Bad(faults), _) => Check::fail(NAME, faults.join("; "), RESTORE),
+        (Read::Hidden(why), _) => Check::skipped(NAME, why, ""),
+        (Read::Good(known), Read::Good(newest)) if known > newest => {
+            let detail = format!("the state knows of record {known}, and the ledger ends at record {newest}");
+            Check::fail(NAME, detail, "restore the ledger that belongs to this state")
+        }
+        (Read::Good(known), _) => Check::ok(NAME, format!("every row is as it was written; newest record {known}")),
+    }
+}
+
+/// The end of the ledger, as a start looks at it.
+pub(super) fn ledger(ledger: &Read<u64>) -> Check {
+    const NAME: &str = "ledger chain";
+    match ledger {
+        Read::Bad(faults) => Check::fail(NAME, faults.join("; "), RESTORE),
+        Read::Hidden(why) => Check::skipped(NAME, why, ""),
+        Read::Good(newest) => Check::ok(NAME, format!("its newest segment is unbroken; newest record {newest}")),
+    }
+}
