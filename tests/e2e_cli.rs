@@ -2,15 +2,21 @@
 //! status on a screen.
 #![cfg(test)]
 
+#[path = "cli_fake/mod.rs"]
+#[expect(dead_code, reason = "shared by several tests")]
+mod fake;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use fake::Fake;
 use serde_json::Value;
+use support::passports::demo;
 use support::{House, Options};
 
 struct Ran {
@@ -106,4 +112,83 @@ fn the_published_file_is_the_daemons_set_and_the_status_fits_a_screen() {
     let status = run(&house, &["status"], "").stdout;
     assert!(status.starts_with("ready       issue yes, verify yes\nok   "), "{status}");
     assert!(status.lines().count() < 24 && status.lines().all(|line| line.chars().count() <= 80), "{status}");
+}
+
+/// Each path of a document, with the kind of its value; all items of a list are one. Null may stand for any kind.
+fn shape(value: &Value, path: &str, found: &mut BTreeMap<String, &'static str>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "text",
+        Value::Array(items) => {
+            items.iter().for_each(|item| shape(item, &format!("{path}[]"), found));
+            "list"
+        }
+        Value::Object(members) => {
+            members.iter().for_each(|(name, value)| shape(value, &format!("{path}.{name}"), found));
+            "object"
+        }
+    };
+    let known = found.entry(path.to_owned()).or_insert(kind);
+    if *known == "null" {
+        *known = kind;
+    }
+}
+
+/// The pages of tests/golden/cli are of the daemon of `tests/cli_fake`; so it has to say what the real one says.
+#[test]
+fn the_daemon_of_the_recorded_pages_says_what_the_real_one_says() {
+    let house = House::start(Options::default());
+    house.raw().issue(demo("alice")).unwrap();
+    let fake = Fake::start();
+    let of_fake = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
+        command.env_clear().args(arguments).stdin(Stdio::null());
+        command.env("PASSPORTCTL_SOCKET", fake.path("s.sock")).env("PASSPORTCTL_ADMIN_SOCKET", fake.path("a.sock"));
+        serde_json::from_slice::<Value>(&command.output().unwrap().stdout).unwrap()
+    };
+    let names = |document: &Value| -> Vec<String> {
+        let all = document.pointer("/health/conditions").or_else(|| document.get("conditions"));
+        let all = all.and_then(Value::as_array).into_iter().flatten();
+        all.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // As it is, and paused and drained.
+    for state in ["", "pause", "drain"] {
+        let change: &[&str] = if state == "pause" { &["pause", "--reason", "x"] } else { &[state] };
+        if !state.is_empty() {
+            assert_eq!(run(&house, change, "").code, Some(0));
+            of_fake(&[change, &["--output", "json"]].concat());
+        }
+        for what in [&["status"][..], &["attest"], &["health"], &["health", "--admin"], &["whoami"], &["version"]] {
+            // A drained daemon takes no new connections of services; admins stay.
+            if state == "drain" && !["status", "attest"].contains(&what[0]) && !what.contains(&"--admin") {
+                continue;
+            }
+            let arguments = [what, &["--output", "json"]].concat();
+            let (real, faked) = (run(&house, &arguments, "").json(), of_fake(&arguments));
+            let mut shapes = [BTreeMap::new(), BTreeMap::new()];
+            shape(&real, "", &mut shapes[0]);
+            shape(&faked, "", &mut shapes[1]);
+            let [mut real_shape, mut fake_shape] = shapes;
+            // What is null in one may be anything in the other; what is in an empty list nobody knows.
+            let both: Vec<_> = real_shape.keys().filter(|path| fake_shape.contains_key(*path)).cloned().collect();
+            for path in both {
+                if [real_shape[&path], fake_shape[&path]].contains(&"null") {
+                    real_shape.remove(&path);
+                    fake_shape.remove(&path);
+                }
+            }
+            let items = |path: &String, _: &mut &str| {
+                !["groups", "audiences", "notes", "warnings"].iter().any(|list| path.ends_with(&format!("{list}[]")))
+            };
+            real_shape.retain(items);
+            fake_shape.retain(items);
+            assert_eq!(fake_shape, real_shape, "{state} {what:?}: tests/cli_fake/documents.rs has drifted");
+            assert_eq!(names(&faked), names(&real), "{state} {what:?}");
+            for ready in ["/issue_ready", "/verify_ready", "/health/issue_ready", "/health/verify_ready", "/phase"] {
+                assert_eq!(faked.pointer(ready), real.pointer(ready), "{state} {what:?} {ready}");
+            }
+        }
+    }
 }

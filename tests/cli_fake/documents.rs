@@ -1,10 +1,13 @@
 //! The JSON documents of the daemon for tests, as the real one writes them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use passportd::clock::Moment;
 use passportd::verify::Keyring;
+use passportd::wire::{Condition, Health};
 use serde_json::{Value, json};
 
-use super::{ISSUER, KID};
+use super::{ISSUER, KID, State};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -24,21 +27,42 @@ fn sandbox() -> Value {
     })
 }
 
-pub(super) fn status(ready: bool) -> String {
-    let detail = if ready { "" } else { "the HSM has not answered for 12 s; see `journalctl -u passportd-signer`" };
-    let good = ["policy", "audit", "state", "clock", "keys", "serving"];
-    let mut conditions = vec![json!({"name": "hsm", "ok": ready, "detail": detail})];
-    conditions.extend(good.map(|name| json!({"name": name, "ok": true, "detail": ""})));
+/// Those that the real one has without journald, in its order; details are for admins.
+pub(super) fn health(state: &State, with_details: bool) -> Health {
+    let is = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+    let paused = state.paused.lock().unwrap().as_ref().map(|reason| format!("paused: {reason}"));
+    let hsm =
+        is(&state.unready).then(|| "the HSM has not answered for 12 s; see `journalctl -u passportd-signer`".into());
+    let drained = is(&state.drained).then(|| "drained by an admin".to_owned());
+    let good = ["policy", "audit", "state", "clock", "keys"].map(|name| (name, None));
+    let all = [("hsm", hsm)].into_iter().chain(good).chain([("issuing", paused), ("serving", drained)]);
+    let condition = |(name, trouble): (&str, Option<String>)| {
+        let ok = trouble.is_none();
+        Condition { name: name.into(), ok, detail: trouble.filter(|_| with_details).unwrap_or_default() }
+    };
+    let conditions: Vec<_> = all.map(condition).collect();
+    let verify_ready = !is(&state.drained);
+    Health { issue_ready: conditions.iter().all(|one| one.ok), verify_ready, conditions }
+}
+
+pub(super) fn status(state: &State) -> String {
+    let health = health(state, true);
+    let conditions: Vec<_> =
+        health.conditions.iter().map(|one| json!({"name": one.name, "ok": one.ok, "detail": one.detail})).collect();
+    let ready = !state.unready.load(Ordering::SeqCst);
+    let phase = if health.verify_ready { "serving" } else { "draining" };
     let status = json!({
         "version": "0.1.0", "wire": 1, "issuer": ISSUER, "mode": "hsm", "started": 1_699_900_000, "uptime_s": 100_000,
-        "phase": "serving", "issue_paused": false,
-        "health": {"issue_ready": ready, "verify_ready": true, "conditions": conditions},
+        "phase": phase, "issue_paused": *state.paused.lock().unwrap(),
+        "health": {
+            "issue_ready": health.issue_ready, "verify_ready": health.verify_ready, "conditions": conditions,
+        },
         "policy": {"hash": "ab".repeat(32), "dir": "/etc/passportd/policy.d", "peers": 12, "templates": 7},
         "config": {"source": "/etc/passportd/passportd.toml", "hash": "cd".repeat(32), "warnings": []},
         "keys": [
             key("ed25519/t0/audit/v1", "audit", "active", Some(&"22".repeat(32))),
             key(KID, "passport", "active", Some(&"11".repeat(32))),
-            key("ed25519/t1/seal/v1", "seal", "active", None),
+            key("hmac-sha256/t1/seal/v1", "seal", "active", None),
         ],
         "signer": {
             "up": ready, "why": (!ready).then_some("no answer"), "module": "/usr/lib/softhsm/libsofthsm2.so",
@@ -62,7 +86,7 @@ pub(super) fn attestation(keyring: &Keyring, public: &[u8; 32], now: Moment) -> 
         "keys": [
             key("ed25519/t0/audit/v1", "audit", "active", Some(&"22".repeat(32))),
             key(KID, "passport", "active", Some(&hex(public))),
-            key("ed25519/t1/seal/v1", "seal", "active", None),
+            key("hmac-sha256/t1/seal/v1", "seal", "active", None),
         ],
         "audit_head": {"seq": 987_654, "hash": "ef".repeat(32)},
         "sandbox": sandbox(),

@@ -17,9 +17,9 @@ use passportd::passport::{Cap, Claims, Expect, Kid};
 use passportd::verify::Keyring;
 use passportd::wire::frame::{Split, split};
 use passportd::wire::{
-    AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, Health, Hello, Identity, IssueSpec, Issued,
-    KeySet, Limits, MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION,
-    Want, Welcome, decode, encode_frame,
+    AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
+    MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome,
+    decode, encode_frame,
 };
 
 pub(crate) const ISSUER: &str = "fake.example";
@@ -44,6 +44,13 @@ struct State {
     unready: AtomicBool,
     /// Refuses every operation.
     closed: AtomicBool,
+    /// Knows no rule for anybody.
+    nameless: AtomicBool,
+    /// Has read again what there is to read.
+    reloaded: AtomicBool,
+    drained: AtomicBool,
+    /// Why issuing is paused.
+    paused: Mutex<Option<String>>,
     /// Whoever holds it keeps everybody waiting.
     gate: Mutex<()>,
     /// The time that it goes by; else the present.
@@ -83,6 +90,10 @@ impl Fake {
             gullible: AtomicBool::new(false),
             unready: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            nameless: AtomicBool::new(false),
+            reloaded: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
+            paused: Mutex::new(None),
             gate: Mutex::new(()),
             frozen,
         };
@@ -105,6 +116,11 @@ impl Fake {
 
     pub(crate) fn become_unready(&self) {
         self.state.unready.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on no rule names anybody.
+    pub(crate) fn become_nameless(&self) {
+        self.state.nameless.store(true, Ordering::SeqCst);
     }
 
     /// Nobody is answered until the guard is dropped.
@@ -183,8 +199,8 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
         ServiceOp::Version => {
             ServiceOk::Version(VersionInfo { server: "fake/0".into(), wire: WIRE_VERSION, issuer: ISSUER.into() })
         }
-        ServiceOp::WhoAmI => ServiceOk::WhoAmI(identity()),
-        ServiceOp::Health => ServiceOk::Health(health(state)),
+        ServiceOp::WhoAmI => ServiceOk::WhoAmI(identity(state)),
+        ServiceOp::Health => ServiceOk::Health(documents::health(state, false)),
         ServiceOp::Issue(spec) => ServiceOk::Issued(issue(state, &spec)?),
         ServiceOp::IssueBatch(specs) => ServiceOk::IssuedBatch(specs.iter().map(|spec| issue(state, spec)).collect()),
         ServiceOp::Verify { want, passport } => {
@@ -204,21 +220,11 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
     })
 }
 
-fn identity() -> Identity {
-    let (rules, listener) = (vec!["web".into()], "main".into());
-    let (operations, templates) = (vec!["issue".into()], vec!["demo".into()]);
-    let (uid, gid, pid, groups) = (1000, 1000, 42, vec![4, 27]);
+fn identity(state: &State) -> Identity {
+    let names = |name: &str| if state.nameless.load(Ordering::SeqCst) { Vec::new() } else { vec![name.into()] };
+    let (rules, operations, templates) = (names("web"), names("issue"), names("demo"));
+    let (uid, gid, pid, groups, listener) = (1000, 1000, 42, vec![4, 27], "main".into());
     Identity { uid, gid, pid, groups, listener, rules, operations, templates, audiences: Vec::new() }
-}
-
-fn health(state: &State) -> Health {
-    let ready = !state.unready.load(Ordering::SeqCst);
-    let detail = if ready { "" } else { "the HSM does not answer" };
-    let conditions = vec![
-        Condition { name: "hsm".into(), ok: ready, detail: detail.into() },
-        Condition { name: "audit".into(), ok: true, detail: String::new() },
-    ];
-    Health { issue_ready: ready, verify_ready: true, conditions }
 }
 
 fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
@@ -283,23 +289,49 @@ fn public(state: &State) -> [u8; 32] {
 
 fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
     match op {
-        AdminOp::WhoAmI => AdminOk::WhoAmI(identity()),
-        AdminOp::Health => AdminOk::Health(health(state)),
-        AdminOp::Status => AdminOk::Status(documents::status(!state.unready.load(Ordering::SeqCst))),
+        AdminOp::WhoAmI => AdminOk::WhoAmI(identity(state)),
+        AdminOp::Health => AdminOk::Health(documents::health(state, true)),
+        AdminOp::Status => AdminOk::Status(documents::status(state)),
         AdminOp::Attest => AdminOk::Attest(documents::attestation(&state.keyring, &public(state), state.now())),
-        AdminOp::Stage { kid } => AdminOk::Staged { kid: (*kid).into(), public: [1; 32] },
-        AdminOp::Activate { kid } => AdminOk::Activated { kid: (*kid).into(), retired: Some(KID.into()) },
-        AdminOp::ReloadReport => AdminOk::ReloadReport {
-            old_policy: [0; 32],
-            new_policy: [1; 32],
-            changed: vec!["limits.rps".into()],
-            needs_restart: vec!["server.socket".into()],
-            old_config: [2; 32],
-            new_config: [3; 32],
-            policy_changed: vec!["rule web added".into()],
-            policy_more: 7,
-        },
+        // As the wire has it, a seal key has no public part.
+        AdminOp::Stage { kid } => {
+            AdminOk::Staged { kid: (*kid).into(), public: if kid.starts_with("hmac") { [0; 32] } else { [1; 32] } }
+        }
+        AdminOp::Activate { kid } => {
+            AdminOk::Activated { kid: (*kid).into(), retired: (!kid.ends_with("/v1")).then(|| KID.into()) }
+        }
+        // The first time there is something to take in.
+        AdminOp::ReloadReport => reload(state.reloaded.swap(true, Ordering::SeqCst)),
+        AdminOp::PauseIssue { reason } => paused(state, Some((*reason).into())),
+        AdminOp::ResumeIssue => paused(state, None),
+        AdminOp::Drain => drained(state, true),
+        AdminOp::Undrain => drained(state, false),
         _ => AdminOk::Done,
+    }
+}
+
+fn paused(state: &State, reason: Option<String>) -> AdminOk {
+    *state.paused.lock().unwrap() = reason;
+    AdminOk::Done
+}
+
+fn drained(state: &State, drained: bool) -> AdminOk {
+    state.drained.store(drained, Ordering::SeqCst);
+    AdminOk::Done
+}
+
+fn reload(again: bool) -> AdminOk {
+    let list = |items: &[&str]| if again { Vec::new() } else { items.iter().map(ToString::to_string).collect() };
+    let old = |first| if again { first + 1 } else { first };
+    AdminOk::ReloadReport {
+        old_policy: [old(0); 32],
+        new_policy: [1; 32],
+        changed: list(&["limits.rps"]),
+        needs_restart: list(&["server.socket"]),
+        old_config: [old(2); 32],
+        new_config: [3; 32],
+        policy_changed: list(&["rule web added"]),
+        policy_more: if again { 0 } else { 7 },
     }
 }
 

@@ -13,25 +13,50 @@ pub(crate) fn all() -> Vec<Page> {
     pages.extend([smoke(), conformance(), bench(), completions()]);
     pages.extend(offline::all());
     pages.extend(ceremonies::all());
-    pages.extend([health(), status()]);
-    for (leaf, arguments) in [
-        ("version", &[][..]),
-        ("whoami", &[]),
-        ("key stage", &["ed25519/t1/auth/v2"]),
-        ("key activate", &["ed25519/t1/auth/v2"]),
-        ("pause", &["--reason", "incident 42"]),
-        ("resume", &[]),
-        ("reload", &[]),
-        ("drain", &[]),
-        ("undrain", &[]),
+    pages.extend([health(), status(), whoami()]);
+    for (leaf, cases) in [
+        ("version", &[&[][..]][..]),
+        // A seal key has no public part.
+        ("key stage", &[&["ed25519/t1/auth/v2"], &["hmac-sha256/t1/seal/v2"]]),
+        // The first of its kind has none before it.
+        ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"]]),
+        ("pause", &[&["--reason", "incident 42"]]),
+        ("resume", &[&[]]),
+        ("drain", &[&[]]),
+        ("undrain", &[&[]]),
     ] {
         let fake = Fake::frozen();
         let mut page = Page::new(leaf);
-        page.both(&fake, arguments, "");
-        page.troubles(&fake, arguments, "");
+        cases.iter().for_each(|arguments| page.both(&fake, arguments, ""));
+        page.troubles(&fake, cases[0], "");
         pages.push(page.misused(&fake));
     }
+    pages.push(reload());
     pages
+}
+
+/// There is something to take in, and then there is nothing.
+fn reload() -> Page {
+    let mut page = Page::new("reload");
+    for format in ["table", "json"] {
+        let fake = Fake::frozen();
+        page.case(&fake, &["--output", format], "");
+        page.case(&fake, &["--output", format], "");
+    }
+    let fake = Fake::frozen();
+    page.troubles(&fake, &[], "");
+    page.misused(&fake)
+}
+
+fn whoami() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("whoami");
+    page.both(&fake, &[], "");
+    page.both(&fake, &["--admin"], "");
+    page.troubles(&fake, &[], "");
+    fake.become_nameless();
+    page.both(&fake, &[], "");
+    page.misused(&fake)
 }
 
 fn ping() -> Page {
@@ -58,8 +83,13 @@ fn status() -> Page {
     let mut page = Page::new("status");
     page.both(&fake, &[], "");
     fake.become_unready();
-    page.case(&fake, &[], "");
+    page.both(&fake, &[], "");
     page.troubles(&fake, &[], "");
+    let fake = Fake::frozen();
+    fake.run(&["pause", "--reason", "incident 42"]);
+    page.both(&fake, &[], "");
+    fake.run(&["drain"]);
+    page.both(&fake, &[], "");
     page.misused(&fake)
 }
 
@@ -73,6 +103,10 @@ fn keys() -> Page {
     page.both(&fake, &["--etag", &etag], "");
     let file = fake.path("jwks.json");
     page.both(&fake, &["--publish", file.to_str().unwrap()], "");
+    std::fs::remove_file(&file).unwrap();
+    // As JSON it is new, too; and then it is as it was.
+    page.case(&fake, &["--publish", file.to_str().unwrap(), "--output", "json"], "");
+    page.both(&fake, &["--publish", file.to_str().unwrap()], "");
     page.case(&fake, &["--publish", fake.path("").to_str().unwrap()], "");
     page.case(&fake, &["--publish", fake.path("none/jwks.json").to_str().unwrap()], "");
     page.troubles(&fake, &[], "");
@@ -80,11 +114,26 @@ fn keys() -> Page {
     page.misused(&fake)
 }
 
+/// No daemon answers so.
+const WRONG_CASE: &str = r#"{
+  "about": "A case that does not hold.",
+  "cases": [
+    {
+      "name": "ping-is-no-version",
+      "shows": "nothing",
+      "steps": [{"send": {"op": {"Ping": {}}}, "expect": {"ok": {"Version": {}}}}]
+    }
+  ]
+}"#;
+
 fn conformance() -> Page {
     let fake = Fake::frozen();
     let mut page = Page::new("conformance");
     page.both(&fake, &["--only", "ping", "--only", "whoami", "--only", "no-such-case"], "");
     page.both(&fake, &["--only", "ping", "--only", "keys"], "");
+    write(&fake, "cases/wrong.json", WRONG_CASE);
+    page.both(&fake, &["--cases", fake.path("cases").to_str().unwrap()], "");
+    page.troubles(&fake, &["--only", "ping"], "");
     page.case(&fake, &["--cases", fake.path("none").to_str().unwrap()], "");
     page.misused(&fake)
 }
@@ -211,10 +260,10 @@ fn smoke() -> Page {
         between(&(lines.collect::<Vec<_>>().join("\n") + "\n"), "\"us\":", "}", "N")
     });
     page.both(&fake, &["--metrics", &metrics], "");
-    page.case(&fake, &["--metrics", &metrics, "--template", "nope"], "");
+    page.both(&fake, &["--metrics", &metrics, "--template", "nope"], "");
     page.troubles(&fake, &["--metrics", &metrics], "");
     fake.become_gullible();
-    page.case(&fake, &["--metrics", &metrics], "");
+    page.both(&fake, &["--metrics", &metrics], "");
     page.misused(&fake)
 }
 
@@ -227,7 +276,7 @@ fn bench() -> Page {
         let lines = lines.map(|line| if ours(line) { line.to_owned() } else { blanks(&numbers(line)) });
         lines.collect::<Vec<_>>().join("\n") + "\n"
     });
-    for what in ["issue", "verify", "echo"] {
+    for what in ["issue", "verify", "echo", "mixed"] {
         page.both(&fake, &[what, "--seconds", "0.3"], "");
     }
     page.both(&fake, &["verify", "--compare", "--seconds", "1"], "");

@@ -23,7 +23,8 @@ pub(crate) fn blanks(line: &str) -> String {
 }
 
 /// What the doctor says of this machine, and of the files and process of the fake.
-const HOST: [&str; 7] = ["landlock", "pidfd", "systemd", "program", "descriptors", "socket", "admin socket"];
+const HOST: [&str; 8] =
+    ["landlock", "pidfd", "systemd", "program", "descriptors", "socket", "admin socket", "accounts"];
 
 fn without_host(text: &str) -> String {
     let line = |line: &str| {
@@ -38,11 +39,48 @@ fn without_host(text: &str) -> String {
     text.split('\n').filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// The first half of a hash, which is over paths, too.
+fn hashes(text: &str) -> String {
+    let is_hash = |word: &str| word.len() == 16 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let words = text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()).map(|word| {
+        let bare = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        if is_hash(bare) { word.replacen(bare, "HASH", 1) } else { word.to_owned() }
+    });
+    words.collect()
+}
+
 fn doctor() -> Page {
     let fake = Fake::frozen();
-    let mut page = Page::new("doctor").scrubbed(|text| without_host(&text));
+    // Whom a directory should belong to is whoever runs the test.
+    let mut page = Page::new("doctor").scrubbed(|text| between(&hashes(&without_host(&text)), "chown ", " ", "UID"));
     page.both(&fake, &["--config", fake.path("none.toml").to_str().unwrap()], "");
+    page.both(&fake, &["--config", &whole(&fake)], "");
     page.misused(&fake)
+}
+
+/// A configuration with all that it names in the fake's own directory. Most of it is not there.
+fn whole(fake: &Fake) -> String {
+    let at = |name: &str| fake.path(name).to_str().unwrap().to_owned();
+    write(fake, "policy/10-web.toml", POLICY);
+    let bounds = write(fake, "signer.toml", "[[tenant]]\nname = \"t1\"\npurposes = [\"auth\"]\nmax_ttl_s = 30\n");
+    let text = format!(
+        "[server]\nsocket = \"{}\"\nadmin_socket = \"{}\"\nmetrics_addr = \"{}\"\n[passport]\nissuer = \"x\"\n[policy]\n\
+         dir = \"{}\"\n[state]\npath = \"{}\"\n[audit]\ndir = \"{}\"\n[hsm]\nuri = \"pkcs11:token=t\"\nmodule = \
+         \"/bin/true\"\nbounds = \"{bounds}\"\nstate_dir = \"{}\"\nsocket = \"{}\"\nceremony_socket = \"{}\"\npin_file = \
+         \"{}\"\nmodule_config = \"{}\"\n",
+        at("s.sock"),
+        at("a.sock"),
+        fake.metrics,
+        at("policy"),
+        at("state/state.redb"),
+        at("ledger"),
+        at("keys"),
+        at("none/signer.sock"),
+        at("c.sock"),
+        at("pin"),
+        at("softhsm2.conf"),
+    );
+    write(fake, "whole.toml", &text)
 }
 
 const POLICY: &str = r#"
@@ -94,13 +132,18 @@ pub(crate) fn configuration(fake: &Fake) -> String {
     write(fake, "p.toml", text)
 }
 
+/// Two settings that are allowed, and worth a look.
+const ODD: &str = "[server]\nmetrics_addr = \"0.0.0.0:9909\"\n[security]\nrequire_aud = false\n";
+
 fn config_check() -> Page {
     let fake = Fake::frozen();
     let good = configuration(&fake);
+    let odd = write(&fake, "odd.toml", &(ODD.to_owned() + &std::fs::read_to_string(&good).unwrap()));
     let bad = write(&fake, "bad.toml", "[limits]\nmax_batsh = 3\n[passport]\nissuer = 7\n");
     let hash = |text: String| between(&between(&text, "is good; hash ", "\n", "HASH"), "\"hash\":\"", "\"", "HASH");
     let mut page = Page::new("config check").scrubbed(hash);
     page.both(&fake, &["--config", &good], "");
+    page.both(&fake, &["--config", &odd], "");
     page.both(&fake, &["--config", &bad], "");
     page.case(&fake, &["--config", fake.path("none.toml").to_str().unwrap()], "");
     page.misused(&fake)

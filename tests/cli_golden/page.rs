@@ -1,5 +1,6 @@
 //! What one command printed, case after case, with what can't be foretold taken out.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,15 +14,19 @@ const INPUT: usize = 100;
 pub(crate) struct Page {
     leaf: &'static str,
     text: String,
-    table: bool,
-    json: bool,
+    /// Exit codes, as a table and as JSON; with an answer, and at all.
+    answers: [BTreeSet<i32>; 2],
+    exits: [BTreeSet<i32>; 2],
+    /// Whether a daemon has refused it, was not there, did not answer.
+    troubled: bool,
     usage: bool,
     scrub: fn(String) -> String,
 }
 
 impl Page {
     pub(crate) fn new(leaf: &'static str) -> Self {
-        Self { leaf, text: String::new(), table: false, json: false, usage: false, scrub: |text| text }
+        let (answers, exits) = Default::default();
+        Self { leaf, text: String::new(), answers, exits, troubled: false, usage: false, scrub: |text| text }
     }
 
     /// Takes out what differs from run to run.
@@ -41,8 +46,18 @@ impl Page {
         format!("{}.txt", self.leaf.replace(' ', "-"))
     }
 
-    pub(crate) fn has_both(&self) -> bool {
-        self.table && self.json
+    /// Exit codes with which it has answered in one form, and which are not shown in the other.
+    pub(crate) fn one_sided(&self) -> Vec<i32> {
+        let ([table, json], [tables, jsons]) = (&self.answers, &self.exits);
+        table.difference(jsons).chain(json.difference(tables)).copied().collect()
+    }
+
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers[0].is_empty()
+    }
+
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.troubled
     }
 
     pub(crate) fn has_usage(&self) -> bool {
@@ -60,8 +75,10 @@ impl Page {
         assert!(ran.code.is_some_and(|code| code < 5), "{ran:?}");
         // Help and scripts have one form; an answer is counted where it was given.
         let json = typed.windows(2).any(|pair| pair == ["--output", "json"]);
-        self.json |= json && !ran.stdout.is_empty();
-        self.table |= !json && !ran.stdout.is_empty();
+        self.exits[usize::from(json)].extend(ran.code);
+        if !ran.stdout.is_empty() {
+            self.answers[usize::from(json)].extend(ran.code);
+        }
         self.usage |= ran.code == Some(2);
         let quoted = |word: &&str| {
             if word.contains(' ') || word.contains('"') { format!("'{word}'") } else { (*word).to_owned() }
@@ -92,11 +109,16 @@ impl Page {
         self.case(fake, &[arguments, &["--output", "json"]].concat(), input);
     }
 
-    /// What a daemon that refuses, and one that is not there, make of it.
+    /// What a daemon makes of it that refuses, one that does not answer, and one that is not there.
     pub(crate) fn troubles(&mut self, fake: &Fake, arguments: &[&str], input: &str) {
+        self.troubled = true;
         fake.close(true);
         self.case(fake, arguments, input);
         fake.close(false);
+        let held = fake.hold();
+        self.text.push_str("(no answer)\n");
+        self.case(fake, &[arguments, &["--timeout", "0.2"]].concat(), input);
+        drop(held);
         let all: Vec<&str> = self.leaf.split(' ').chain(arguments.iter().copied()).collect();
         let mut tool = fake.tool(&all);
         tool.env("PASSPORTCTL_SOCKET", fake.path("none.sock"));

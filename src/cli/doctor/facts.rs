@@ -35,6 +35,8 @@ pub(super) enum Read<T> {
     Bad(Vec<String>),
     /// This user may not read it; the daemon's may.
     Hidden(String),
+    /// It is not looked at now: why.
+    Left(String),
 }
 
 /// Configuration, policy and bounds, as the daemon would read them.

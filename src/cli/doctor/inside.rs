@@ -83,11 +83,11 @@ pub(super) fn key_list(dir: &Path, owner: u32, uid: u32) -> KeyList {
 /// `runs`: a daemon answers.
 pub(super) fn ledger(dir: &Path, uid: u32, runs: bool) -> Read<u64> {
     if runs {
-        return Read::Hidden("the daemon that runs has it open, and looked at it when it started".to_owned());
+        return Read::Left("the daemon that runs has it open, and looked at it when it started".to_owned());
     }
     match audit::look(dir) {
         Ok(newest) => Read::Good(newest),
-        Err(ChainError::Place(PlaceError::InUse { path, pid })) => Read::Hidden(in_use(&path, &pid)),
+        Err(ChainError::Place(PlaceError::InUse { path, pid })) => Read::Left(in_use(&path, &pid)),
         Err(ChainError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Read::Good(0),
         Err(ChainError::Io { path, source, .. }) if is_hidden(uid, &source) => Read::Hidden(unreadable(uid, &path)),
         Err(error) => Read::Bad(vec![error.to_string()]),
@@ -97,7 +97,7 @@ pub(super) fn ledger(dir: &Path, uid: u32, runs: bool) -> Read<u64> {
 /// The same of the state.
 pub(super) fn state(path: &Path, uid: u32, runs: bool) -> Read<u64> {
     if runs {
-        return Read::Hidden("the daemon that runs has it open, and looked at it when it started".to_owned());
+        return Read::Left("the daemon that runs has it open, and looked at it when it started".to_owned());
     }
     let (readable, stat) = match (open(path), found(path)) {
         (_, Found::Missing) => return Read::Good(0),
@@ -116,7 +116,7 @@ pub(super) fn state(path: &Path, uid: u32, runs: bool) -> Read<u64> {
     }
     match state::look(path) {
         Ok(snapshot) => Read::Good(snapshot.audit_seq),
-        Err(StateError::Place(PlaceError::InUse { path, pid })) => Read::Hidden(in_use(&path, &pid)),
+        Err(StateError::Place(PlaceError::InUse { path, pid })) => Read::Left(in_use(&path, &pid)),
         Err(error) => Read::Bad(vec![error.to_string()]),
     }
 }

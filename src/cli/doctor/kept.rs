@@ -10,6 +10,9 @@ use super::files::{OTHERS_ALL, OTHERS_WRITE, octal};
 const RESTORE: &str = "keep a copy to look into, then restore state and ledger from one backup; a format that is not known \
                        belongs to the passportd that wrote it";
 
+/// Whom to ask while the daemon has it open.
+const NOW: &str = "passportctl status tells how it is now";
+
 /// The file that tells the module where its token is. None is named where the module needs none.
 pub(super) fn module_config(named: Option<&(PathBuf, Found)>) -> Option<Check> {
     const NAME: &str = "module config";
@@ -52,7 +55,7 @@ pub(super) fn key_list(list: &KeyList) -> Check {
     }
     match &list.keys {
         Read::Good(keys) => Check::ok(NAME, format!("{path}: keys {keys}")),
-        Read::Hidden(why) => Check::skipped(NAME, why, ""),
+        Read::Hidden(why) | Read::Left(why) => Check::skipped(NAME, why, ""),
         Read::Bad(faults) => {
             let remedy = "restore it from backups/ beside it, or use the passportd that wrote it; never edit it";
             Check::fail(NAME, faults.join("; "), remedy)
@@ -66,6 +69,7 @@ pub(super) fn state(files: &Files) -> Check {
     match (&files.rows, &files.ledger) {
         (Read::Bad(faults), _) => Check::fail(NAME, faults.join("; "), RESTORE),
         (Read::Hidden(why), _) => Check::skipped(NAME, why, ""),
+        (Read::Left(why), _) => Check::skipped(NAME, why, NOW),
         (Read::Good(known), Read::Good(newest)) if known > newest => {
             let detail = format!("the state knows of record {known}, and the ledger ends at record {newest}");
             Check::fail(NAME, detail, "restore the ledger that belongs to this state")
@@ -80,6 +84,7 @@ pub(super) fn ledger(ledger: &Read<u64>) -> Check {
     match ledger {
         Read::Bad(faults) => Check::fail(NAME, faults.join("; "), RESTORE),
         Read::Hidden(why) => Check::skipped(NAME, why, ""),
+        Read::Left(why) => Check::skipped(NAME, why, NOW),
         Read::Good(newest) => Check::ok(NAME, format!("its newest segment is unbroken; newest record {newest}")),
     }
 }

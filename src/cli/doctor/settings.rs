@@ -42,7 +42,7 @@ fn unread<T>(name: &str, read: &Read<T>, who: &str, again: &str) -> Vec<Check> {
     match read {
         Read::Good(_) => Vec::new(),
         Read::Bad(faults) => faults.iter().map(|fault| Check::fail(name, fault, format!("mend it; {again}"))).collect(),
-        Read::Hidden(why) => vec![Check::skipped(name, why, format!("call doctor as {who}"))],
+        Read::Hidden(why) | Read::Left(why) => vec![Check::skipped(name, why, format!("call doctor as {who}"))],
     }
 }
 
