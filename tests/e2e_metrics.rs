@@ -10,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use passportd::wire::Code;
 use support::document::assert_written;
 use support::passports::{demo, for_demo};
 use support::{House, Options, skipped};
@@ -163,32 +164,111 @@ fn used(expression: &str) -> Vec<&str> {
     names.filter(|name| name.contains("passport_") || name.ends_with("_total")).collect()
 }
 
+/// A series that an expression selects: its name, and its labels with the values that are wanted or not.
+type Selected<'e> = (&'e str, Vec<(&'e str, &'e str)>);
+
+/// The series of ours in an expression, and what they are selected by.
+fn selected(expression: &str) -> Vec<Selected<'_>> {
+    let pair = |pair| {
+        let (label, value) = str::split_once(pair, '=').unwrap();
+        assert!(!value.starts_with('~') && !label.ends_with(['~']), "no pattern is read here: {expression}");
+        (label.trim_end_matches('!'), value.trim_matches('"'))
+    };
+    let one = |name| {
+        let (_, rest) = expression.split_once(name).unwrap();
+        let labels = rest.strip_prefix('{').map_or("", |rest| rest.split_once('}').unwrap().0);
+        (name, labels.split(',').filter(|pair| !pair.is_empty()).map(pair).collect())
+    };
+    used(expression).into_iter().map(one).collect()
+}
+
+/// What is over a name, a label or a value that is not exported says nothing, and nobody would notice.
+#[track_caller]
+fn assert_exported(metrics: &BTreeMap<String, Metric>, expression: &str) -> usize {
+    let all = selected(expression);
+    for (name, labels) in &all {
+        let metric = metrics.get(base(name)).unwrap_or_else(|| panic!("{expression}: {name} is not exported"));
+        for (label, value) in labels {
+            let values = metric.labels.get(*label).unwrap_or_else(|| panic!("{expression}: {name} has no {label}"));
+            assert!(values.contains(*value), "{expression}: {label} is never {value:?}");
+        }
+    }
+    all.len()
+}
+
 #[test]
 fn alerts_are_over_what_is_exported() {
     let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
-    let (_, rest) = text.split_once("| query | says |").unwrap();
+    let (_, rest) = text.split_once("| query | says |\n|---|---|\n").unwrap();
     let (rows, _) = rest.split_once("\n\n").unwrap();
     let metrics = exported();
-    let names: Vec<_> = rows.lines().flat_map(used).collect();
-    assert!(names.len() >= 7, "{names:?}");
-    for name in names {
-        assert!(metrics.contains_key(base(name)), "{name}");
+    let queries: Vec<_> = rows.lines().map(|row| row.split('`').nth(1).unwrap()).collect();
+    assert!(queries.len() >= 7, "{queries:?}");
+    for query in queries {
+        // Prometheus itself has that name, for each target.
+        assert!(assert_exported(&metrics, query) == 1 || query.starts_with("up{"), "{query}");
     }
 }
 
-/// A rule over a name or a label that is not exported would record nothing, and nobody would notice.
 #[test]
 fn rules_use_what_is_exported() {
     let metrics = exported();
     for (record, expression) in rules() {
-        let used = used(&expression);
-        assert_eq!(used.len(), 1, "{record}: {expression}");
-        let metric = &metrics[base(used[0])];
-        let selected = expression.split_once('{').map_or("", |(_, rest)| rest.split_once('}').unwrap().0);
-        for (label, value) in selected.split(',').filter_map(|pair| pair.split_once('=')) {
-            assert!(metric.labels[label].contains(value.trim_matches('"')), "{record}: {label}={value}");
+        assert_eq!(assert_exported(&metrics, &expression), 1, "{record}: {expression}");
+    }
+}
+
+#[test]
+fn selectors_are_read_whole() {
+    let (name, labels) = selected("rate(passport_x_total{code=\"internal\",dep!=\"a\"}[5m]) > 0").remove(0);
+    assert_eq!((name, labels), ("passport_x_total", vec![("code", "internal"), ("dep", "a")]));
+    assert_eq!(selected("passport_lag > 1"), [("passport_lag", Vec::new())]);
+    assert!(selected("up{job=\"passportd\"} == 0").is_empty());
+}
+
+/// The words in backquotes of a cell, but for what stands in brackets or behind a semicolon.
+fn named(cell: &str) -> BTreeSet<String> {
+    let cell = cell.split("; `shared`").next().unwrap();
+    let outside: String = cell.split('(').map(|part| part.split_once(')').map_or(part, |(_, rest)| rest)).collect();
+    outside.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_labels_says_what_they_are() {
+    let text = fs::read_to_string(root().join(DOCUMENT)).unwrap();
+    let (_, rows) = text.split_once("| label | of | now |\n|---|---|---|\n").unwrap();
+    let (metrics, older) = (exported(), older_names());
+    let codes: BTreeSet<_> = Code::ALL.into_iter().map(|code| code.name().to_owned()).collect();
+    let (mut described, mut later) = (BTreeSet::new(), BTreeSet::new());
+    for row in rows.lines() {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let (label, names, now) = (cells[1].trim_matches('`'), named(cells[2]), cells[3]);
+        for name in names {
+            assert!(described.insert((name.clone(), label.to_owned())), "twice: {row}");
+            if now.starts_with("from: ") {
+                assert!(older[&name].1.starts_with("from: "), "{row}");
+                later.insert((name, label.to_owned()));
+                continue;
+            }
+            let (values, said) = (&metrics[&name].labels[label], named(now));
+            if now.contains("a code of WIRE.md") {
+                let others: BTreeSet<_> = values.difference(&codes).cloned().collect();
+                assert_eq!(others, said, "{row}: beside codes");
+            } else if said.len() > 1 {
+                assert_eq!(*values, said, "{row}");
+            } else {
+                assert!(said.is_subset(values), "{row}: {values:?}");
+            }
         }
     }
+    let dep = &metrics["svc_passport_dependency_up"].labels["dep"];
+    assert!(rows.contains("`shared` is from: ") && !dep.contains("shared"), "{dep:?}");
+    let all = older.iter().filter(|(_, (_, now))| now == "same" || now.starts_with("from: "));
+    let all = all.flat_map(|(name, (labels, _))| {
+        labels.split(',').filter(|label| !label.is_empty()).map(|label| (name.clone(), label.to_owned()))
+    });
+    assert_eq!(described, all.collect(), "each label of each name has its row, and no other");
+    assert_eq!(later.len(), 1);
 }
 
 #[test]

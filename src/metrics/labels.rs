@@ -148,8 +148,6 @@ labels! {
         HsmTimeout = "hsm_timeout",
         /// The ledger can't be written.
         AuditUnavailable = "audit_unavailable",
-        /// The store can't be written.
-        StoreUnavailable = "store_unavailable",
         /// The clock went back.
         ClockSuspect = "clock_suspect",
     }
@@ -232,7 +230,6 @@ impl Blocked {
             Code::HsmUnavailable => Self::HsmUnavailable,
             Code::HsmTimeout => Self::HsmTimeout,
             Code::AuditUnavailable => Self::AuditUnavailable,
-            Code::StoreUnavailable => Self::StoreUnavailable,
             Code::ClockSuspect => Self::ClockSuspect,
             _ => return None,
         })

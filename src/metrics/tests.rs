@@ -105,8 +105,12 @@ fn counts_and_places_agree() {
 fn a_verdict_reason_is_no_problem() {
     assert_eq!(Answer::problem(Code::Busy).name(), "busy");
     assert_eq!(Answer::problem(Code::Expired).name(), "internal", "counted, and visible as a defect");
-    assert_eq!(Blocked::of(Code::Paused), Some(Blocked::Paused));
     assert_eq!(Blocked::of(Code::OpDenied), None);
+    // What blocks is counted by the code that the peer is told, so each has the name of its own.
+    for why in Blocked::all() {
+        let code = Code::ALL.into_iter().find(|code| code.name() == why.name()).unwrap();
+        assert_eq!(Blocked::of(code), Some(why));
+    }
 }
 
 #[test]

@@ -127,7 +127,13 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
     }
     let results = recorded.into_iter().zip(batch.counters).map(|(one, issued)| {
         count(daemon, &one, &issued);
-        one.map_err(|error| problems::of_issue(&error))
+        one.map_err(|error| {
+            let problem = problems::of_issue(&error);
+            if let Some(why) = Blocked::of(problem.code) {
+                daemon.metrics.issuance_blocked.at(why).inc();
+            }
+            problem
+        })
     });
     (results.collect(), batch.lease)
 }
@@ -146,9 +152,6 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
             | IssueError::Signer(SignerError::Refused(LinkRefusal::TooLong)),
         ) => Outcome::Refused,
         Err(error) => {
-            if let Some(why) = blocked(error) {
-                metrics.issuance_blocked.at(why).inc();
-            }
             if matches!(error, IssueError::Signer(SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited))) {
                 metrics.busy.at(Endpoint::Signer).inc();
             }
@@ -159,16 +162,6 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
         }
     };
     metrics.ops.at((Act::Issue, outcome, Alg::Ed25519)).inc();
-}
-
-fn blocked(error: &IssueError) -> Option<Blocked> {
-    match error {
-        IssueError::NoKey { .. } => Some(Blocked::NotReady),
-        IssueError::Signer(SignerError::Timeout) => Some(Blocked::HsmTimeout),
-        IssueError::Signer(SignerError::Unavailable) | IssueError::BadSignature { .. } => Some(Blocked::HsmUnavailable),
-        IssueError::Audit(_) | IssueError::Batch => Some(Blocked::AuditUnavailable),
-        _ => None,
-    }
 }
 
 fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {

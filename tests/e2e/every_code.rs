@@ -29,6 +29,14 @@ fn meets(what: &str, mut ask: impl FnMut() -> Option<Problem>) -> &'static str {
     (0..5000).find_map(|_| ask()).unwrap_or_else(|| panic!("{what}: never")).code.name()
 }
 
+/// What keeps passports from being issued is counted by the code that the peer was told.
+fn assert_counted(house: &House, reasons: &[&str]) {
+    for reason in reasons {
+        let series = format!("passport_issuance_blocked_total{{reason=\"{reason}\"}}");
+        assert!(house.metric(&series) >= 1.0, "{series}");
+    }
+}
+
 fn healthy() -> Seen {
     let house = House::start(
         Options::default().policy(&policy()).set("limits.max_batch", 2).set("server.max_connections_per_uid", 8),
@@ -59,6 +67,7 @@ fn healthy() -> Seen {
     admin.admin(AdminOp::Drain).unwrap();
     seen.insert(meets("a drain", || raw.issue(demo("x")).err().filter(|one| one.code != Code::RateLimited)));
     admin.admin(AdminOp::Undrain).unwrap();
+    assert_counted(&house, &["not_ready", "paused", "draining"]);
 
     let mut held = Vec::new();
     seen.insert(meets("its share of connections", || {
@@ -86,6 +95,7 @@ fn without_a_signer() -> Seen {
     house.signal("signer", Signal::SIGCONT);
     house.kill("signer");
     seen.insert(eventually("the front notices", Duration::from_secs(5), || raw.issue(demo("x")).err()).code.name());
+    assert_counted(&house, &["hsm_timeout", "hsm_unavailable"]);
     seen
 }
 
@@ -110,6 +120,7 @@ fn on_full_disks() -> Option<Seen> {
     records.fill();
     let mut raw = house.raw();
     seen.insert(meets("a full disk", || raw.issue(demo("x")).err()));
+    assert_counted(&house, &["audit_unavailable"]);
     records.relieve();
     house.stop();
     Some(seen)
