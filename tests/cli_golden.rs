@@ -13,6 +13,9 @@ mod ceremonies;
 #[expect(dead_code, reason = "shared by several tests")]
 mod fake;
 #[cfg(test)]
+#[path = "cli_fake/leaves.rs"]
+mod leaves;
+#[cfg(test)]
 #[path = "cli_golden/offline.rs"]
 mod offline;
 #[cfg(test)]
@@ -25,8 +28,9 @@ mod tool;
 
 use std::collections::BTreeSet;
 
+use leaves::leaves;
 use page::{Page, compare, golden};
-use tool::{leaves, run, tool};
+use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
 const WITHOUT_DAEMON: [&str; 11] = [

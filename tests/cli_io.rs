@@ -9,6 +9,9 @@ mod fake;
 #[path = "cli_io/files.rs"]
 mod files;
 #[cfg(test)]
+#[path = "cli_fake/leaves.rs"]
+mod leaves;
+#[cfg(test)]
 #[path = "cli_io/shells.rs"]
 mod shells;
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use passportd::wire::{AdminOp, IssueSpec};
+use support::fences;
 use support::softhsm::skipped::skipped;
 use support::{House, Options, eventually};
 
@@ -156,6 +157,85 @@ fn the_policy_of_the_guide_is_one() {
     assert_eq!(explain("4001", &["--op", "issue", "--template", "order"]), Some(4));
     assert_eq!(explain("4002", &["--op", "issue", "--template", "order"]), Some(0));
     assert_eq!(explain("4003", &["--op", "verify"]), Some(4));
+}
+
+/// What stands under `Trying it`, as it stands: the passport of the `sh` block, and then the `console` block, but that what
+/// cargo would build is built already.
+#[test]
+fn what_the_guide_types_shows_what_it_says() {
+    const GUIDE: &str = "docs/SERVICES.md";
+    const STARTS: &str = "cargo run --release --example orders -- ";
+    let fences: Vec<_> = fences::all().into_iter().filter(|fence| fence.page == GUIDE).collect();
+    let block = |language: &str| fences.iter().find(|fence| fence.language == language).unwrap();
+    let (typed, shown) = (block("console").typed(), block("console").shown());
+    let [start, ask] = typed[..] else { panic!("two commands: {typed:?}") };
+    let places = start.strip_prefix(STARTS).and_then(|rest| rest.strip_suffix(" &")).unwrap();
+    let (socket, daemon) = places.split_once(' ').unwrap();
+    if !ask.starts_with("socat ") || Command::new("socat").arg("-V").output().is_err() {
+        return skipped("socat is not installed");
+    }
+    let house = House::start(Options::default());
+    let work = house.dir().join("work");
+    std::fs::create_dir_all(work.join("target")).unwrap();
+    std::os::unix::fs::symlink(house.dir(), work.join("target/dev")).unwrap();
+    let bash = |script: &str| {
+        let tools = Path::new(env!("CARGO_BIN_EXE_passportctl")).parent().unwrap();
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", script]).current_dir(&work).env("PATH", path);
+        command.env("PASSPORTCTL_CONFIG", house.dir().join("passportd.toml")).output().unwrap()
+    };
+    let first = bash(&block("sh").text);
+    assert!(first.status.success(), "{first:?}");
+    let mut command = Command::new(program());
+    let child = command.args([socket, daemon]).current_dir(&work).spawn().unwrap();
+    let orders = Orders { child, socket: work.join(socket) };
+    eventually("the service listens", Duration::from_secs(20), || UnixStream::connect(&orders.socket).ok());
+    let answer = bash(ask);
+    let said = String::from_utf8(answer.stdout).unwrap();
+    assert_eq!((answer.status.success(), said.lines().collect::<Vec<_>>()), (true, shown), "{:?}", answer.stderr);
+}
+
+/// The settings of a unit that are for passportd.
+const FOR_PASSPORTD: [(&str, &str); 4] = [
+    ("Unit", "Wants=passportd.socket"),
+    ("Unit", "After=passportd.socket"),
+    ("Service", "User=orders"),
+    ("Service", "SupplementaryGroups=passportd-clients"),
+];
+
+/// Section and setting of each line that is one.
+fn settings(unit: &str) -> Vec<(&str, &str)> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in unit.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(name) => section = name,
+            None => found.push((section, line)),
+        }
+    }
+    found
+}
+
+#[test]
+fn the_unit_has_what_the_guide_says_that_it_needs() {
+    let unit = std::fs::read_to_string(repository().join("examples/orders.service")).unwrap();
+    let unit = settings(&unit);
+    let fences: Vec<_> = fences::all().into_iter().filter(|fence| fence.language == "ini").collect();
+    let [excerpt] = &fences[..] else { panic!("one excerpt: {fences:?}") };
+    assert_eq!(excerpt.page, "docs/SERVICES.md");
+    assert_eq!(settings(&excerpt.text), FOR_PASSPORTD, "the guide's excerpt");
+    // Both are names of passportd's own files.
+    let groups = std::fs::read_to_string(repository().join("systemd/sysusers.d/passportd.conf")).unwrap();
+    assert!(groups.lines().any(|line| line.split_whitespace().nth(1) == Some("passportd-clients")), "{groups}");
+    assert!(repository().join("systemd/passportd.socket").exists());
+    for needed in FOR_PASSPORTD {
+        assert!(unit.contains(&needed), "examples/orders.service lacks {needed:?}");
+    }
+    assert!(
+        !unit.iter().any(|(_, line)| line.starts_with("Requires=passportd")),
+        "stopping passportd must not stop it"
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
 
+use support::fences;
 use support::softhsm::skipped::skipped;
 use support::{House, Options};
 
@@ -79,6 +80,32 @@ fn the_python_client_is_served_by_the_daemon() {
     assert!(status.success(), "{report}");
     let ran = report.lines().find_map(|line| line.strip_prefix("Ran ")?.split(' ').next()?.parse::<u32>().ok());
     assert!(ran.is_some_and(|count| count >= 20) && !report.contains("skipped="), "{report}");
+}
+
+/// clients/python/README.md, but for where this daemon's socket is.
+#[test]
+fn the_example_of_the_readme_works_as_it_stands() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        return skipped("there is no python3");
+    }
+    let page = "clients/python/README.md";
+    let fences: Vec<_> = fences::all().into_iter().filter(|fence| fence.language == "python").collect();
+    let [example] = &fences[..] else { panic!("one example: {fences:?}") };
+    assert_eq!(example.page, page);
+    let policy = POLICY.replace("audiences = [\"demo\"]", "audiences = [\"demo\", \"api\"]");
+    let policy = policy.replace("verify_as = [\"demo\"]", "verify_as = [\"demo\", \"api\"]");
+    let house = House::start(Options::default().policy(&policy));
+    let socket = house.socket();
+    let script = example.text.replace("/run/passportd/passportd.sock", socket.to_str().unwrap());
+    assert_ne!(script, example.text, "{page} names the socket");
+    let script = script + "\nassert len(verdicts) == 2000 and all(verdict.accepted for verdict in verdicts)\n";
+    let mut command = Command::new("python3");
+    command
+        .args(["-B", "-W", "error", "-c", &script])
+        .env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/clients/python"));
+    let output = command.output().unwrap();
+    let (said, erred) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.starts_with("True {\"alg\""), "{said}{erred}");
 }
 
 /// A daemon with three doors for services.

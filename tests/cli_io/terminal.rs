@@ -14,7 +14,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::json;
 
 use crate::fake::{Fake, ceremony};
-use crate::tool::leaves;
+use crate::leaves::leaves;
 
 /// How long a bar may take to appear on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
