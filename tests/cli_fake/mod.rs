@@ -306,7 +306,7 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::ResumeIssue => paused(state, None),
         AdminOp::Drain => drained(state, true),
         AdminOp::Undrain => drained(state, false),
-        _ => AdminOk::Done,
+        AdminOp::Reload => AdminOk::Done,
     }
 }
 
