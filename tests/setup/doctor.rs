@@ -17,11 +17,12 @@ use super::tool::{Ran, run};
 use super::user::tool_for_all;
 
 /// Every check of a daemon whose configuration can be read, in this order.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 30] = [
     "config",
     "policy",
     "bounds",
     "accounts",
+    "readable",
     "module",
     "module config",
     "pin",

@@ -145,11 +145,21 @@ pub(super) struct Files {
     pub(super) newest_record: Result<Option<i64>, String>,
     /// The module's own configuration file, where one is named.
     pub(super) module_config: Option<(PathBuf, Found)>,
+    /// Of configuration and policy, by the front's user; none where no such user is configured.
+    pub(super) unread: Option<Unread>,
     pub(super) key_list: KeyList,
     /// The sequence number of the ledger's newest record; 0: there is none.
     pub(super) ledger: Read<u64>,
     /// The newest record that the state knows; 0 without a state.
     pub(super) rows: Read<u64>,
+}
+
+/// What a user of the daemon may not read, and should.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    pub(super) user: String,
+    /// The file or directory, and what does not let the user go on: itself, or one above it.
+    pub(super) refused: Vec<(PathBuf, PathBuf)>,
 }
 
 /// `keys.json`, the signer's list of keys.

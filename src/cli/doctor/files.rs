@@ -13,7 +13,8 @@ const LOW_MIB: u64 = 256;
 const NO_MIB: u64 = 16;
 
 pub(super) fn judge(files: &Files, uid: u32, now: i64) -> Vec<Check> {
-    let mut checks = vec![module(&files.module)];
+    let mut checks = kept::readable(files.unread.as_ref());
+    checks.push(module(&files.module));
     checks.extend(kept::module_config(files.module_config.as_ref()));
     checks.push(pin(&files.pin));
     checks.extend(files.directories.iter().map(directory));

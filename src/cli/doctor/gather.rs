@@ -14,11 +14,11 @@ use nix::unistd::{Group, User};
 use serde_json::Value;
 
 use super::super::context::Context;
-use super::facts::{Account, Directory, Facts, Files, Found, Host, Kind, Module, Pin, Read, Settings, Stat};
-use super::{ask, inside};
+use super::facts::{Account, Directory, Facts, Files, Found, Host, Kind, Module, Pin, Read, Settings, Stat, Unread};
+use super::{ask, inside, reader};
 use crate::cli::CliError;
 use crate::clock::Moment;
-use crate::config::{Config, ConfigError, Fault, SignerBounds};
+use crate::config::{Config, ConfigError, Fault, Loaded, Origin, SignerBounds};
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
 /// Where the credential of the shipped unit comes from, and where systemd looks by itself (systemd.exec(5)).
@@ -40,7 +40,8 @@ pub(super) async fn all(context: &Context<'_>) -> Facts {
         asked.daemon.status.as_ref().ok().and_then(|status| status.pointer("/sandbox/uid")).and_then(Value::as_u64);
     let front = front.and_then(|uid| u32::try_from(uid).ok());
     let runs = asked.daemon.service.is_ok() || asked.daemon.admin.is_ok();
-    let files = loaded.map(|loaded| files(&loaded.config, uid, front, runs));
+    let files =
+        loaded.map(|loaded| Files { unread: unread_by_front(loaded), ..files(&loaded.config, uid, front, runs) });
     Facts {
         now: Moment::now().unix(),
         uid,
@@ -142,6 +143,17 @@ pub(super) fn found(path: &Path) -> Found {
     }
 }
 
+/// What the front's user reads: under systemd as it starts, and in any case as it reloads.
+fn unread_by_front(loaded: &Loaded) -> Option<Unread> {
+    let user = loaded.config.server.user.as_ref()?;
+    // The issuer has no default, so it tells where the whole came from.
+    let file = match loaded.origins.get("passport.issuer") {
+        Some(Origin::File { path, .. }) => Some(path.as_path()),
+        _ => None,
+    };
+    reader::unread(user, file.as_slice(), &[&loaded.config.policy.dir])
+}
+
 /// `uid` looks; `front` is what a front that runs says of its own uid.
 fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
     let named = |name: Option<&String>| name.and_then(|name| uid_of(name).ok().flatten());
@@ -170,6 +182,7 @@ fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
         state: (config.state.path.clone(), found(&config.state.path)),
         newest_record: newest_record(&config.audit.dir, uid),
         module_config: config.hsm.module_config.as_ref().map(|path| (path.clone(), found(path))),
+        unread: None,
         key_list: inside::key_list(&config.hsm.state_dir, signer, uid),
         ledger: inside::ledger(&config.audit.dir, uid, runs),
         rows: inside::state(&config.state.path, uid, runs),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::Check;
-use super::facts::{Files, Found, KeyList, Kind, Read};
+use super::facts::{Files, Found, KeyList, Kind, Read, Unread};
 use super::files::{OTHERS_ALL, OTHERS_WRITE, octal};
 
 /// What helps against damage that nothing repairs by itself.
@@ -30,6 +30,23 @@ pub(super) fn module_config(named: Option<&(PathBuf, Found)>) -> Option<Check> {
         }
         Found::There(_) => Check::ok(NAME, path.to_string()),
     })
+}
+
+/// Configuration and policy, in the eyes of the front's user.
+pub(super) fn readable(unread: Option<&Unread>) -> Vec<Check> {
+    const NAME: &str = "readable";
+    let Some(Unread { user, refused }) = unread else {
+        return vec![Check::ok(NAME, "no user of its own reads configuration and policy")];
+    };
+    if refused.is_empty() {
+        return vec![Check::ok(NAME, format!("{user} may read configuration and policy"))];
+    }
+    let one = |(path, at): &(PathBuf, PathBuf)| {
+        let (path, at) = (path.display(), at.display());
+        let detail = format!("{user}, the front's user, may not read {path}: {at} does not let it");
+        Check::fail(NAME, detail, format!("let it read there: chgrp {user} {at} && chmod g+rX {at}"))
+    };
+    refused.iter().map(one).collect()
 }
 
 /// Without it no ceremony was held yet.

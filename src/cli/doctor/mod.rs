@@ -1,6 +1,6 @@
 //! `doctor`: everything that can be set up wrong, one line each with its remedy.
 //!
-//! Facts are gathered in one place ([`gather`], [`inside`], [`ask`]) and judged in another ([`settings`], [`files`],
+//! Facts are gathered in one place ([`gather`], [`inside`], [`reader`], [`ask`]) and judged in another ([`settings`], [`files`],
 //! [`kept`], [`daemon`], [`host`]), by functions that ask nobody, so that every bad fact can be shown to them. It needs no daemon, since one
 //! that does not start is the usual reason to call it, and no root: what a user may not see is reported as skipped.
 
@@ -12,6 +12,7 @@ mod gather;
 mod host;
 mod inside;
 mod kept;
+mod reader;
 mod settings;
 #[cfg(test)]
 mod tests;

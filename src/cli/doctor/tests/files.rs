@@ -200,6 +200,19 @@ fn bad_files() {
 fn bad_contents() {
     judged(&[
         (
+            "readable",
+            |facts| {
+                let refused = vec![("/etc/p/policy.d/10.toml".into(), "/etc/p/policy.d".into())];
+                file(facts).unread = Some(Unread { user: "passportd".into(), refused });
+            },
+            Status::Fail,
+            &[
+                "passportd, the front's user, may not read /etc/p/policy.d/10.toml: /etc/p/policy.d does not let it",
+                "chmod g+rX",
+            ],
+        ),
+        ("readable", |facts| file(facts).unread = None, Status::Ok, &["no user of its own"]),
+        (
             "module config",
             |facts| file(facts).module_config = Some(("/etc/p/m.conf".into(), Found::Missing)),
             Status::Fail,

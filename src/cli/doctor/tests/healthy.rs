@@ -142,6 +142,7 @@ pub(super) fn healthy() -> Facts {
         state: ("/var/lib/p/state/state.redb".into(), there(Kind::File, 900, 900, 0o600)),
         newest_record: Ok(Some(990)),
         module_config: Some(("/etc/p/m.conf".into(), there(Kind::File, 0, 0, 0o644))),
+        unread: Some(Unread { user: "passportd".to_owned(), refused: Vec::new() }),
         key_list: KeyList {
             path: "/var/lib/p/hsm-state/keys.json".into(),
             found: there(Kind::File, 901, 901, 0o600),

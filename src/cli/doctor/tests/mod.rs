@@ -30,6 +30,7 @@ fn the_whole_table_is_this() {
     ok   policy        /etc/passportd/policy.d: rules 1, templates 1, hash POLICY
     ok   bounds        /etc/passportd/signer.toml: tenants t1
     ok   accounts      passportd (uid 900), clients (gid 800)
+    ok   readable      passportd may read configuration and policy
     ok   module        /usr/lib/m.so, root's alone to change
     ok   module config /etc/p/m.conf
     ok   pin           /etc/p/pin, uid 0, mode 0400
@@ -57,7 +58,7 @@ fn the_whole_table_is_this() {
     ok   landlock      Linux 6.12.0, ABI 6
     ok   pidfd         SO_PEERPIDFD is there
     ok   systemd       systemd 252
-    31 checks: failed 0, warnings 0, skipped 0
+    32 checks: failed 0, warnings 0, skipped 0
     ");
     assert_eq!(exit, Exit::Ok);
 }
