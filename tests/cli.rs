@@ -150,8 +150,14 @@ fn tables_for_people() {
     insta::assert_snapshot!(health.stdout, @"
     FAIL issue
     ok   verify
-    FAIL hsm      the HSM does not answer
+    FAIL hsm      the HSM has not answered for 12 s; see `journalctl -u passportd-signer`
+    ok   policy
     ok   audit
+    ok   state
+    ok   clock
+    ok   keys
+    ok   issuing
+    ok   serving
     ");
     let reload = fake.run(&["reload"]);
     assert!(reload.stdout.contains("settings now in force             limits.rps\n"), "{reload:?}");
