@@ -266,4 +266,12 @@ fn programs_never_see_a_bar() {
     let output = child.wait_with_output().unwrap();
     assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["per_second"].is_number());
     assert_eq!(terminal.all(), "", "JSON was asked for, so the terminal stays clean");
+
+    // One that waits for the daemon is as quiet, for longer than it takes to be announced.
+    let held = fake.hold();
+    let (child, terminal) = watched(fake.tool(&["status", "--output", "json"]));
+    std::thread::sleep(Duration::from_millis(1500));
+    drop(held);
+    assert!(serde_json::from_slice::<serde_json::Value>(&child.wait_with_output().unwrap().stdout).is_ok());
+    assert_eq!(terminal.all(), "");
 }
