@@ -103,10 +103,10 @@ fn link_access(config: &Config) -> Result<Access, BootError> {
     let server = &config.server;
     let user = is_root().then(|| uid_after(server.hsm_user.as_ref())).transpose()?;
     if user.is_none() && !is_user(server.hsm_user.as_ref()) {
-        return Ok(Access { mode: 0o600, user: None, group: None });
+        return Ok(Access { mode: 0o600, user: None, group: None, heir_of: None });
     }
     let group = server.user.as_deref().map(gid_of_user).transpose()?;
-    Ok(Access { mode: 0o660, user, group })
+    Ok(Access { mode: 0o660, user, group, heir_of: None })
 }
 
 fn readable(hsm: &Hsm, module: &Path, more: &[PathBuf]) -> Vec<PathBuf> {

@@ -39,7 +39,7 @@ const CEREMONIES: usize = 2;
 /// tried again.
 pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, BootError> {
     let hsm = &loaded.config.hsm;
-    let access = Access { mode: 0o600, group: None, user: None };
+    let access = Access { mode: 0o600, group: None, user: None, heir_of: None };
     let ceremonies = UnixListener::from_std(bind(&hsm.ceremony_socket, access)?).map_err(BootError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;

@@ -104,7 +104,9 @@ impl<'a> Wanted<'a> {
         let group = self.group.map(|name| gid_of(name)).transpose()?;
         let Self { name, settings, path, mode, .. } = self;
         let inherited = inherited.unix(&Expected { name, settings, path, mode, group, own })?;
-        Ok(Held { name, path, access: Access { mode, group, user: None }, inherited })
+        // As root it may find what a front has left that was started as its own user.
+        let access = Access { mode, group, user: None, heir_of: Some(own.0) };
+        Ok(Held { name, path, access, inherited })
     }
 }
 

@@ -1,17 +1,21 @@
 //! Unix sockets with exact owner and mode from their first moment.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_address, connect, listen, socket,
 };
 use nix::sys::stat::{Mode, fchmod};
+
+/// How often a turn is tried for whose file was removed between opening and locking it: each time, another's has ended.
+const TURNS: usize = 100;
 
 /// Why a socket can't be offered. The operator's to mend.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +23,7 @@ pub enum ListenError {
     /// Something else lives at the path.
     #[error("{0} exists and is not a socket; move it away or configure another path")]
     Occupied(PathBuf),
-    /// Somebody serves the path already.
+    /// Somebody serves the path already, or is about to.
     #[error("{0} is served by another process; stop it, or configure another path")]
     Served(PathBuf),
     /// The socket belongs to somebody else.
@@ -42,7 +46,7 @@ pub enum ListenError {
     },
 }
 
-/// Owner and mode of a socket.
+/// Owner and mode of a socket, and whose dead one it replaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
     /// Permission bits, e.g. `0o660`.
@@ -51,10 +55,14 @@ pub struct Access {
     pub group: Option<u32>,
     /// User that owns it; none: the process's own.
     pub user: Option<u32>,
+    /// User whose dead socket is ours to replace, beside those of the process and of `user`: what the role becomes after a
+    /// start as root.
+    pub heir_of: Option<u32>,
 }
 
 /// Binds `path`. The socket gets its owner and mode under another name and is then renamed into place, so there is no
-/// moment at which it could be reached with other rights. A dead socket of ours is replaced; anything else is refused.
+/// moment at which it could be reached with other rights. A dead socket of ours is replaced; anything else is refused. Of
+/// several who bind one path at the same time one gets it, and the others are told that it is served.
 ///
 /// # Errors
 /// [`ListenError`] names the path and what to do.
@@ -63,15 +71,20 @@ pub fn bind(path: &Path, access: Access) -> Result<UnixListener, ListenError> {
         let path = path.to_owned();
         move |error| ListenError::System { path, what, error }
     };
-    refuse_unless_free(path)?;
-    let fresh = beside(path);
+    const BIND: &str = "bind (does its directory exist, and may we write to it?)";
+    refuse_unless_free(path, access)?;
+    let turn = Turn::take(with_end(path, "lock")).map_err(fail(BIND))?;
+    let _turn = turn.ok_or_else(|| ListenError::Served(path.to_owned()))?;
+    // Somebody else's turn may have come before ours. From here on it stays as it is.
+    refuse_unless_free(path, access)?;
+    let fresh = with_end(path, &std::process::id().to_string());
     match fs::remove_file(&fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(fail("remove the leftover beside it")(error));
         }
         _ => {}
     }
-    let listener = private(&fresh).map_err(fail("bind (does its directory exist, and may we write to it?)"))?;
+    let listener = private(&fresh).map_err(fail(BIND))?;
     furnish(&fresh, access).map_err(fail("give it its owner, group and mode"))?;
     fs::rename(&fresh, path).map_err(fail("move it into place"))?;
     listener.set_nonblocking(true).map_err(fail("make it non-blocking"))?;
@@ -93,7 +106,7 @@ fn private(path: &Path) -> io::Result<UnixListener> {
 fn furnish(path: &Path, access: Access) -> io::Result<()> {
     use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chownat, open};
     let file = open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let file = fs::File::from(file);
+    let file = File::from(file);
     let found = file.metadata()?;
     if !found.file_type().is_socket() || found.uid() != nix::unistd::geteuid().as_raw() {
         return Err(io::Error::other("somebody put something else in its place"));
@@ -103,19 +116,71 @@ fn furnish(path: &Path, access: Access) -> io::Result<()> {
     fs::set_permissions(format!("/proc/self/fd/{}", file.as_raw_fd()), Permissions::from_mode(access.mode))
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// The turn to look whether a path is free and to move a socket there. Two at once would both find it free, and the later
+/// would take the path of what the earlier serves already.
+///
+/// It is a lock (flock(2)) on a file beside the socket, which goes again with the turn. One that a kill has left is locked
+/// by the next.
+struct Turn {
+    file: PathBuf,
+    _locked: File,
+}
+
+impl Turn {
+    /// `None` while another has it.
+    fn take(file: PathBuf) -> io::Result<Option<Self>> {
+        // The directory may be another user's: what lies there is neither followed nor written to nor waited for.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        for _ in 0..TURNS {
+            let mut options = OpenOptions::new();
+            let locked =
+                options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(&file)?;
+            match locked.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            // Who had it before has removed the file, perhaps after we opened it: our lock then keeps nobody away.
+            if is_at(&locked, &file)? {
+                return Ok(Some(Self { file, _locked: locked }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // While it is still locked. One that can't be removed is locked by the next.
+        drop(fs::remove_file(&self.file));
+    }
+}
+
+/// Whether what was opened is what is at the path now.
+fn is_at(opened: &File, path: &Path) -> io::Result<bool> {
+    let opened = opened.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (opened.dev(), opened.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A path beside this one: its name, a dot, and `end`.
+fn with_end(path: &Path, end: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}", std::process::id()));
+    name.push(format!(".{end}"));
     path.with_file_name(name)
 }
 
-fn refuse_unless_free(path: &Path) -> Result<(), ListenError> {
+fn refuse_unless_free(path: &Path, access: Access) -> Result<(), ListenError> {
     let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
         return Err(ListenError::Occupied(path.to_owned()));
     }
-    let own = nix::unistd::geteuid().as_raw();
-    if own != 0 && found.uid() != own {
+    // Root, too, replaces nobody else's.
+    let ours = [Some(nix::unistd::geteuid().as_raw()), access.user, access.heir_of];
+    if !ours.contains(&Some(found.uid())) {
         return Err(ListenError::Foreign { path: path.to_owned(), uid: found.uid() });
     }
     match knock(path) {
@@ -137,7 +202,7 @@ fn knock(path: &Path) -> nix::Result<()> {
 mod tests {
     use super::*;
 
-    const OPEN: Access = Access { mode: 0o620, group: None, user: None };
+    const OPEN: Access = Access { mode: 0o620, group: None, user: None, heir_of: None };
 
     #[test]
     fn the_socket_has_its_mode_and_leaves_nothing_beside_it() {
@@ -183,6 +248,88 @@ mod tests {
         let live = bind(&path, OPEN).unwrap();
         assert!(matches!(bind(&path, OPEN), Err(ListenError::Served(_))));
         drop(live);
+    }
+
+    #[test]
+    fn of_those_who_start_at_one_time_one_serves_and_is_reached() {
+        const STARTERS: usize = 3;
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..300 {
+            let path = dir.path().join("s.sock");
+            if round % 2 == 0 {
+                drop(bind(&path, OPEN).unwrap());
+            }
+            let line = std::sync::Barrier::new(STARTERS);
+            let start = || {
+                line.wait();
+                bind(&path, OPEN)
+            };
+            let outcomes: Vec<_> = std::thread::scope(|scope| {
+                let starters: Vec<_> = (0..STARTERS).map(|_| scope.spawn(start)).collect();
+                starters.into_iter().map(|starter| starter.join().unwrap()).collect()
+            });
+            let (served, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+            assert_eq!(served.len(), 1, "round {round}: {refused:?}");
+            assert!(refused.iter().all(|one| matches!(one, Err(ListenError::Served(_)))), "round {round}: {refused:?}");
+            let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+            served[0].as_ref().unwrap().accept().expect("the connection is at the one that serves");
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_turn_is_one_starters_and_what_a_kill_left_of_one_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, lock) = (dir.path().join("s.sock"), dir.path().join("s.sock.lock"));
+        // Between its look and its socket's coming into place.
+        let turn = Turn::take(lock.clone()).unwrap().unwrap();
+        assert!(matches!(bind(&path, OPEN), Err(ListenError::Served(_))));
+        assert!(lock.exists(), "it is not the other's to remove");
+        drop(turn);
+        fs::write(&lock, b"").unwrap();
+        let _live = bind(&path, OPEN).unwrap();
+        assert!(!lock.exists());
+        // Nor is somebody else's file written to or followed.
+        let (precious, link) = (dir.path().join("precious"), dir.path().join("t.sock.lock"));
+        fs::write(&precious, b"precious").unwrap();
+        std::os::unix::fs::symlink(&precious, &link).unwrap();
+        assert!(matches!(bind(&dir.path().join("t.sock"), OPEN), Err(ListenError::System { .. })));
+        assert_eq!(fs::read(&precious).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn a_lock_on_a_file_whose_name_has_gone_is_no_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("lock");
+        let opened = File::create(&file).unwrap();
+        assert!(is_at(&opened, &file).unwrap());
+        fs::remove_file(&file).unwrap();
+        assert!(!is_at(&opened, &file).unwrap());
+        let _another = File::create(&file).unwrap();
+        assert!(!is_at(&opened, &file).unwrap());
+    }
+
+    #[test]
+    fn root_replaces_its_own_dead_socket_and_that_of_its_heir_alone() {
+        if !nix::unistd::geteuid().is_root() {
+            return crate::skipped::skipped("a dead socket of somebody else's takes root");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let dead_of = |uid| {
+            drop(fs::remove_file(&path));
+            drop(bind(&path, Access { user: Some(uid), ..OPEN }).unwrap());
+        };
+        for (owner, heir_of, user) in [(0, None, None), (71, Some(71), None), (71, None, Some(71))] {
+            dead_of(owner);
+            drop(bind(&path, Access { heir_of, user, ..OPEN }).unwrap());
+        }
+        for heir_of in [None, Some(72)] {
+            dead_of(71);
+            let refused = bind(&path, Access { heir_of, ..OPEN });
+            assert!(matches!(refused, Err(ListenError::Foreign { uid: 71, .. })), "{refused:?}");
+        }
     }
 
     #[test]

@@ -53,6 +53,34 @@ fn a_second_daemon_is_refused_and_the_first_is_not_disturbed() {
 }
 
 #[test]
+fn of_two_fronts_that_start_at_one_time_one_serves_and_is_reached() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    house.kill("front");
+    for round in 0..(rounds(20) / 4).max(1) {
+        // Over the sockets of the one before, or over none.
+        if round % 2 == 1 {
+            [house.socket(), house.admin_socket()].iter().for_each(|path| fs::remove_file(path).unwrap());
+        }
+        let mut fronts: Vec<_> = (0..2)
+            .map(|_| {
+                let mut command = process::command("front", house.dir());
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let loser = eventually("one of them ends", Duration::from_secs(10), || {
+            fronts.iter_mut().position(|front| front.try_wait().unwrap().is_some())
+        });
+        refused(&fronts.remove(loser).wait_with_output().unwrap(), 78, "is served by another process");
+        house.wait_ready();
+        house.raw().issue(demo("alice")).unwrap();
+        let winner = fronts.remove(0);
+        process::signal(i32::try_from(winner.id()).unwrap(), Signal::SIGTERM);
+        let ended = winner.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
+#[test]
 fn a_daemon_that_is_stopped_is_not_replaced() {
     let house = House::start(Options::default());
     house.signal("front", Signal::SIGSTOP);

@@ -67,6 +67,30 @@ const SOCKETS: &[Mistake] = &[
         says: &["/run/p.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
     },
     Mistake {
+        what: "a stranger's socket, and root who starts",
+        role: "front",
+        by: By::Root,
+        spoil: |shop| {
+            drop(fs::remove_file(shop.path("passportd.sock")));
+            drop(UnixListener::bind(shop.path("passportd.sock")).unwrap());
+            give(&shop.path("passportd.sock"), shop.signer().unwrap().0);
+        },
+        code: CONFIG,
+        says: &["/passportd.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
+    },
+    Mistake {
+        what: "a stranger's socket of ceremonies, and root who starts",
+        role: "run",
+        by: By::Root,
+        spoil: |shop| {
+            drop(fs::remove_file(shop.path("ceremony.sock")));
+            drop(UnixListener::bind(shop.path("ceremony.sock")).unwrap());
+            give(&shop.path("ceremony.sock"), shop.front().unwrap().0);
+        },
+        code: CONFIG,
+        says: &["/ceremony.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
+    },
+    Mistake {
         what: "one socket for services and admins",
         role: "front",
         by: By::Tester,
