@@ -84,7 +84,9 @@ impl Manager {
 
     /// It reads its configuration again; [`Manager::reloaded`] ends that.
     pub fn reloading(&self) {
-        if self.lock().phase == Phase::Serving {
+        // Held until it is said: the end, which may begin meanwhile, is to be told after this and not before.
+        let said = self.lock();
+        if said.phase == Phase::Serving {
             // The time is asked for by systemd ≥ 253 with Type=notify-reload, and passed over by others.
             let now = NotifyState::monotonic_usec_now().ok();
             let states = [NotifyState::Reloading].into_iter().chain(now).chain([NotifyState::Status("reloading")]);
@@ -159,20 +161,22 @@ fn one_line(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// A manager's socket, and what has arrived at it.
-    struct Ear(UnixDatagram);
+    pub(crate) struct Ear(UnixDatagram);
 
     impl Ear {
-        fn abstract_name() -> (Self, String) {
+        /// One with an address of its own.
+        pub(crate) fn abstract_name() -> (Self, String) {
             let name = format!("passportd-test-{}-{:?}", std::process::id(), std::thread::current().id());
             let address = SocketAddr::from_abstract_name(&name).unwrap();
             (Self(UnixDatagram::bind_addr(&address).unwrap()), format!("@{name}"))
         }
 
-        fn heard(&self) -> Vec<String> {
+        /// What has come since this was asked last.
+        pub(crate) fn heard(&self) -> Vec<String> {
             self.0.set_nonblocking(true).unwrap();
             let mut buffer = [0; 4096];
             let next = || self.0.recv(&mut buffer).ok().map(|len| String::from_utf8(buffer[..len].to_vec()).unwrap());
@@ -214,6 +218,27 @@ mod tests {
         manager.reloading();
         manager.stopping("draining", Duration::from_secs(12));
         assert_eq!(ear.heard(), ["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=12000000\n"]);
+    }
+
+    #[test]
+    fn what_is_being_said_is_through_before_the_end_is_told() {
+        let (_ear, address) = Ear::abstract_name();
+        let manager = Manager::at(OsStr::new(&address)).unwrap();
+        manager.ready("serving");
+        // Nobody reads. Once the queue is full, what comes next waits in the kernel for as long as PATIENCE.
+        let socket = manager.socket.as_ref().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        while socket.send(b"STATUS=x\n").is_ok() {}
+        socket.set_nonblocking(false).unwrap();
+        let mut held = 0;
+        std::thread::scope(|scope| {
+            let reload = scope.spawn(|| manager.reloading());
+            while !reload.is_finished() {
+                held += u32::from(manager.said.try_lock().is_err());
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        assert!(held > 5, "of some hundred looks {held} found that nobody else may speak");
     }
 
     #[test]
