@@ -104,6 +104,12 @@ impl Audit {
         Self::start(config, |chain| Committer::volatile(chain, config.pace))
     }
 
+    /// A ledger on a disk that a test has made.
+    #[cfg(test)]
+    pub(crate) fn over(shelf: Box<dyn log::Shelf>, config: &AuditConfig) -> Result<Self, AuditError> {
+        Self::start(config, |chain| Committer::over(shelf, chain, config.pace))
+    }
+
     fn start(
         config: &AuditConfig,
         ledger: impl FnOnce(Chain) -> Result<Committer<Entry>, LogError>,

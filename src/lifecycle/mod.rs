@@ -248,4 +248,4 @@ impl Daemon {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+pub(crate) use super::manager::tests::Ear;
 use super::reload::Reading;
 use super::*;
 use crate::audit::AuditConfig;
@@ -17,7 +18,7 @@ use crate::state::{Change, KeyState, NewKey, Role};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon without a signer, whose ledger and state are in memory.
-fn daemon() -> Daemon {
+pub(crate) fn daemon() -> Daemon {
     let text = "[passport]\nissuer = \"test\"\n[hsm]\nuri = \"pkcs11:token=main\"\nmodule = \"/usr/lib/libp11.so\"\n";
     let sources = Sources::new(None, [("PASSPORT_CONFIG".into(), text.into())]);
     let loaded = Config::load(&sources).unwrap();

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+#[cfg(test)]
+use super::segments::Shelf;
 use super::segments::{Segments, Volatile};
 use super::terms::{CommitError, Pace, Receipt};
 use super::wait;
@@ -87,6 +89,12 @@ impl<E: Send + 'static> Committer<E> {
     /// Starts the thread on a log that is kept nowhere: amnesia mode.
     pub fn volatile<S: Seal<Entry = E>>(seal: S, pace: Pace) -> Result<Self, LogError> {
         Self::spawn(Writer::new(seal, Box::new(Volatile), u64::MAX, None, Head::GENESIS, None), pace)
+    }
+
+    /// One whose disk a test has made.
+    #[cfg(test)]
+    pub(crate) fn over<S: Seal<Entry = E>>(shelf: Box<dyn Shelf>, seal: S, pace: Pace) -> Result<Self, LogError> {
+        Self::spawn(Writer::new(seal, shelf, u64::MAX, None, Head::GENESIS, None), pace)
     }
 
     pub(super) fn spawn<S: Seal<Entry = E>>(writer: Writer<S>, pace: Pace) -> Result<Self, LogError> {

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::segments::{Media, Shelf};
 use super::testing::Plain;
-use super::writer::Writer;
 use super::*;
 
 fn config(max_bytes: u64) -> SegmentConfig {
@@ -275,8 +274,7 @@ impl Media for DiskFile {
 }
 
 fn on(disk: &Disk, pace: Pace) -> Committer<String> {
-    let writer = Writer::new(Plain, Box::new(disk.clone()), u64::MAX, None, Head::GENESIS, None);
-    Committer::spawn(writer, pace).unwrap()
+    Committer::over(Box::new(disk.clone()), Plain, pace).unwrap()
 }
 
 fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
