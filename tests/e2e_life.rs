@@ -4,6 +4,8 @@
 
 #[path = "life/ear.rs"]
 mod ear;
+#[path = "life/ending.rs"]
+mod ending;
 #[path = "life/notify.rs"]
 mod notify;
 #[path = "life/ready.rs"]

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
-use super::{BootError, is_root, logging, uid_after, uid_of_peer};
+use super::{BootError, ends, is_root, logging, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
@@ -36,8 +36,6 @@ use crate::state::{self, KeyState, Store};
 
 /// Between attempts to put the start on record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
-/// What the end may take beyond the graceful time: records, state and ledger are closed.
-const END_MARGIN: Duration = Duration::from_secs(10);
 /// Between looks at whether the last connection has ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(5);
 
@@ -240,7 +238,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
             }
         }
     }
-    daemon.manager.stopping(&ending(daemon), patience(daemon) + END_MARGIN);
+    daemon.manager.stopping(&ending(daemon), ends::front(&daemon.live.load().loaded.config));
     daemon.stop();
     let open = until_none(daemon, Socket::Service).await;
     info!(name: "connections_drained", open, "drained");
@@ -249,17 +247,13 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
 
 /// Waits until no connection is left, or the graceful time is over; how many are left then.
 async fn until_none(daemon: &Daemon, socket: Socket) -> i64 {
-    let patience = patience(daemon);
+    let patience = ends::graceful(&daemon.live.load().loaded.config);
     let begun = Instant::now();
     let open = daemon.metrics.connections.at(socket);
     while open.get() > 0 && begun.elapsed() < patience {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     open.get()
-}
-
-fn patience(daemon: &Daemon) -> Duration {
-    Duration::from_secs(daemon.live.load().loaded.config.server.graceful_shutdown_timeout_s)
 }
 
 fn ending(daemon: &Daemon) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::{BootError, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer};
+use super::{BootError, ends, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer};
 use crate::ceremony::{CeremonyPlan, run_ceremony};
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
@@ -20,9 +20,6 @@ use crate::server::listen::{Access, bind};
 
 /// The credential that holds the PIN where systemd gives it (`LoadCredentialEncrypted=hsm-pin:…`).
 const CREDENTIAL: &str = "hsm-pin";
-
-/// What the signer's end may take beyond the longest call into the module.
-const END_MARGIN: Duration = Duration::from_secs(5);
 
 /// What any PKCS#11 module needs to read beside its own files.
 const LIBRARIES: [&str; 4] = ["/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"];
@@ -55,7 +52,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         pin,
         listener,
         front_uid,
-        manager: Box::new(ServiceManager { manager, end: Duration::from_millis(hsm.op_timeout_ms) + END_MARGIN }),
+        manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
         last_words: logging::flush,
     })?;
     Ok(0)
@@ -167,7 +164,7 @@ fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
 /// The signer's words for the service manager.
 struct ServiceManager {
     manager: Manager,
-    /// What the end may take: calls into the module are waited for as long as they may take.
+    /// What the end may take.
     end: Duration,
 }
 

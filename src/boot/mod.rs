@@ -2,6 +2,7 @@
 //! sandbox, and only then threads, strangers' bytes and the HSM's module.
 
 mod args;
+mod ends;
 mod front;
 mod house;
 mod hsm;

@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::{BootError, EXIT_CONFIG};
+use super::{BootError, EXIT_CONFIG, ends};
 use crate::config::Loaded;
 use crate::server::listen::{Access, bind};
 
@@ -24,10 +24,8 @@ use crate::server::listen::{Access, bind};
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 const CALM: Duration = Duration::from_secs(10);
-/// What a role gets to end by itself, beyond the front's graceful time, before it is killed.
-const LAST_GRACE: Duration = Duration::from_secs(2);
-/// What a ceremony gets to end: longer than a peer may take over its request.
-const CEREMONY_GRACE: Duration = Duration::from_secs(12);
+/// The pause after a failed `accept`: out of descriptors, it fails again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Ceremonies under way at once; further connections wait to be accepted. While one makes keys, another that would is
 /// told that it is busy.
 const CEREMONIES: usize = 2;
@@ -52,7 +50,7 @@ pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, 
             _ = interrupt.recv() => break 0,
             _ = quit.recv() => break 0,
             _ = hangup.recv() => house.front.signal(Signal::SIGHUP),
-            Ok((stream, _)) = ceremonies.accept(), if house.ceremonies.len() < CEREMONIES => house.ceremony(stream),
+            stream = next(&ceremonies), if house.ceremonies.len() < CEREMONIES => house.ceremony(stream),
             // The front goes on: what is issued already is still verified, and readyz says what is wrong.
             ended = house.signer.ended() => {
                 house.signer.fell(ended);
@@ -61,14 +59,26 @@ pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, 
             () = House::reap(&mut house.ceremonies) => {}
         }
     };
-    let grace = Duration::from_secs(loaded.config.server.graceful_shutdown_timeout_s) + LAST_GRACE;
     let House { front, signer, ceremonies, .. } = &mut house;
     let roles = async {
-        front.stop(grace).await;
-        signer.stop(LAST_GRACE).await;
+        front.stop(ends::front(&loaded.config)).await;
+        signer.stop(ends::signer(&loaded.config)).await;
     };
     tokio::join!(roles, end_all(ceremonies));
     Ok(code)
+}
+
+/// The next connection. What fails is tried again, for ever: nobody else would.
+async fn next(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                warn!(name: "ceremony_accept_failed", %error, "can't accept a ceremony; pausing");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
 }
 
 /// What every role is started with.
@@ -128,7 +138,7 @@ async fn end_all(ceremonies: &mut [Child]) {
             drop(ceremony.wait().await);
         }
     };
-    if tokio::time::timeout(CEREMONY_GRACE, all).await.is_err() {
+    if tokio::time::timeout(ends::CEREMONY, all).await.is_err() {
         warn!(name: "ceremony_killed", "a ceremony did not end in time; killing it");
     }
 }
@@ -136,6 +146,9 @@ async fn end_all(ceremonies: &mut [Child]) {
 /// `hsm.module_config` reaches SoftHSM by its environment variable; only the roles that load the module look at it.
 fn command(origin: &Origin, role: &str) -> Command {
     let mut command = Command::new(&origin.program);
+    for name in not_for(role, std::env::var("WATCHDOG_PID").ok().as_deref(), std::process::id()) {
+        command.env_remove(name);
+    }
     if let Some(file) = &origin.module_config {
         command.env("SOFTHSM2_CONF", file);
     }
@@ -145,6 +158,17 @@ fn command(origin: &Origin, role: &str) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// What a role does not inherit. A service manager that watches `run` (WATCHDOG_PID= names it) is given the front's sign of
+/// life, which stands for work, and nobody else's: a signer that lives would speak for a front that hangs.
+fn not_for(role: &str, watched: Option<&str>, own: u32) -> &'static [&'static str] {
+    let ours = watched.is_some_and(|pid| pid.parse() == Ok(own));
+    match role {
+        "front" if ours => &["WATCHDOG_PID"],
+        "front" => &[],
+        _ => &["WATCHDOG_PID", "WATCHDOG_USEC"],
+    }
 }
 
 /// A role that is kept running.
@@ -273,6 +297,16 @@ mod tests {
         falls(&mut kept, killed(), PAUSE_MIN);
         kept.started = Instant::now();
         falls(&mut kept, killed(), PAUSE_MIN * 2);
+    }
+
+    #[test]
+    fn the_front_alone_inherits_a_watchdog_of_ours() {
+        assert_eq!(not_for("front", Some("42"), 42), ["WATCHDOG_PID"], "it is to be the front's");
+        assert!(not_for("front", Some("41"), 42).is_empty(), "another's, which the front can tell by its number");
+        assert!(not_for("front", None, 42).is_empty());
+        for role in ["signer", "ceremony"] {
+            assert_eq!(not_for(role, Some("42"), 42), ["WATCHDOG_PID", "WATCHDOG_USEC"], "{role}");
+        }
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use passportd::wire::ceremony::{PlanKind, Request, Response, call};
 use passportd::wire::{Greeting, ServiceOp};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use super::proc;
 use super::support::passports::demo;
 use super::support::raw::{Raw, hello, request};
+use super::support::softhsm::PIN;
 use super::support::{House, Options, Users, eventually, root_or_skip, rounds};
 
 const OPEN: &str = "passport_connections{socket=\"service\"}";
@@ -150,6 +152,25 @@ fn out_of_descriptors_it_does_not_spin_and_recovers() {
     });
     assert_eq!(house.pid("front"), front);
     assert!(house.raw().issue(demo("alice")).is_ok());
+}
+
+#[test]
+fn out_of_descriptors_run_pauses_and_takes_ceremonies_again() {
+    let house = House::start(Options::default());
+    let run = house.pid("run");
+    let open = proc::descriptors(run).unwrap();
+    let free = (0..).find(|fd| !open.contains_key(fd)).unwrap();
+    let before = limit(run, free, false);
+    let list = Request { plan: PlanKind::List, tenant: None, purpose: None };
+    let stream = UnixStream::connect(house.dir().join("ceremony.sock")).unwrap();
+    let ceremony = std::thread::spawn(move || call(stream, &list, PIN.as_bytes()).unwrap());
+    eventually("the log says so", Duration::from_secs(20), || {
+        house.log().contains("can't accept a ceremony; pausing").then_some(())
+    });
+    limit(run, before, false);
+    let response = ceremony.join().unwrap();
+    assert!(matches!(response, Response::Done(_)), "{response:?}");
+    assert_eq!(house.pid("run"), run);
 }
 
 #[test]

@@ -270,6 +270,21 @@ impl House {
         });
     }
 
+    /// Sends a signal to a role that the test has started, and waits for its end.
+    pub(crate) fn end(&mut self, role: &str, signal: Signal) -> ExitStatus {
+        let pid = self.pid(role);
+        process::signal(pid, signal);
+        self.ended(pid)
+    }
+
+    /// Waits for the end of a process that the test has started.
+    pub(crate) fn ended(&mut self, pid: i32) -> ExitStatus {
+        let at = self.processes.iter().position(|process| process.pid() == pid).expect("the test has started it");
+        let status = eventually("it ends", PATIENCE, || self.processes[at].ended());
+        self.processes.remove(at);
+        status
+    }
+
     /// Has all end with SIGTERM; how the first that was started ended.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         // The front first, as systemd would have it by its ordering.

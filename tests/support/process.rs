@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// In the environment of a role: the service manager watches that very process.
+pub(crate) const OWN_WATCHDOG: (&str, &str) = ("WATCHDOG_PID", "its own");
+
 /// A role that the test has started.
 pub(crate) struct Started {
     /// `run`, `front` or `signer`.
@@ -20,7 +23,10 @@ impl Started {
     pub(crate) fn new(role: &'static str, dir: &Path, log: &Path, environment: &[(&str, &str)]) -> Self {
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = command(role, dir);
-        command.envs(environment.iter().copied());
+        if environment.contains(&OWN_WATCHDOG) {
+            command = watched(&command);
+        }
+        command.envs(environment.iter().copied().filter(|one| *one != OWN_WATCHDOG));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         Self { role, child: command.spawn().unwrap() }
     }
@@ -73,6 +79,14 @@ pub(crate) fn command_of(program: &Path, role: &str, dir: &Path) -> Command {
     command.env("SOFTHSM2_CONF", dir.join("softhsm2.conf"));
     command.arg(role).arg("--config").arg(dir.join("passportd.toml"));
     command
+}
+
+/// The same, with its own process id in `WATCHDOG_PID`: the shell becomes the program.
+fn watched(command: &Command) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
+    shell
 }
 
 /// Sends a signal; a process that is gone is no failure.

@@ -57,7 +57,7 @@ events! {
         "The role could not start, or had to end."
         "What the message says. Exit code 78: it is not started again until a person has mended it.";
     service_crashed ERROR "88da85f4e8936c784d402c07f8a476d2" [service reason pause_ms at thread]
-        "From `run`: the role `service` ended unexpectedly, as `reason` says, and is started again after a pause. From a role itself, with the reason `panic`: a defect, with the place in the source."
+        "From `run`: the role `service` ended unexpectedly, as `reason` says, and is started again after a pause; under systemd, systemd says so instead (see the queries). From a role itself, with the reason `panic`: a defect, with the place in the source."
         "A signal: look for who sent it (the OOM killer, an admin). A panic: report it with `at`; nothing of its text is logged, since that may hold anything.";
     manager_unreachable WARN - [address error]
         "NOTIFY_SOCKET names a service manager that can't be reached; the role goes on without it."
@@ -87,6 +87,9 @@ events! {
     signal_not_passed WARN - [service error]
         "A signal for the role did not reach it."
         "Send it to the role itself.";
+    ceremony_accept_failed WARN - [error]
+        "`run` could not accept a connection for a ceremony; it goes on trying."
+        "If it repeats: raise the limit of open files of `run`.";
     ceremony_not_started ERROR "191bb8ea2c7ea08888d524e9ba37fb25" [error]
         "A ceremony process could not be started."
         "What `error` says; then hold the ceremony again.";
