@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 
 use super::house::{Admins, Services, admin_shares, service_shares};
@@ -225,6 +225,10 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
         let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
     }
+    // On its own: a reload waits for a key change that is under way, and SIGTERM must not. Those that are asked for
+    // meanwhile are one more.
+    let asked = Arc::new(Notify::new());
+    tokio::spawn(reloads(Arc::clone(daemon), Arc::clone(&asked)));
     daemon.manager.ready(&daemon.status_line());
     info!(name: "ready", ready = 1, "serving");
     loop {
@@ -232,10 +236,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = quit.recv() => break,
-            // On its own: it waits for a key change that is under way, and SIGTERM must not.
-            _ = hangup.recv() => {
-                tokio::spawn(reload(Arc::clone(daemon)));
-            }
+            _ = hangup.recv() => asked.notify_one(),
         }
     }
     daemon.manager.stopping(&ending(daemon), ends::front(&daemon.live.load().loaded.config));
@@ -261,12 +262,16 @@ fn ending(daemon: &Daemon) -> String {
     format!("ending; connections {} services, {} admins", open(Socket::Service), open(Socket::Admin))
 }
 
-async fn reload(daemon: Arc<Daemon>) {
-    match daemon.reload(&Author::NOBODY).await {
-        Ok(reloaded) => {
-            info!(name: "reloaded", config = reloaded.config_line(), policy = reloaded.policy_line(), "reloaded");
+/// Reloads as often as it is asked to.
+async fn reloads(daemon: Arc<Daemon>, asked: Arc<Notify>) {
+    loop {
+        asked.notified().await;
+        match daemon.reload(&Author::NOBODY).await {
+            Ok(reloaded) => {
+                info!(name: "reloaded", config = reloaded.config_line(), policy = reloaded.policy_line(), "reloaded");
+            }
+            Err(error) => error!(name: "reload_refused", %error, "not reloaded; what was in force stays so"),
         }
-        Err(error) => error!(name: "reload_refused", %error, "not reloaded; what was in force stays so"),
     }
 }
 

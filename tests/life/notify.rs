@@ -1,5 +1,6 @@
 //! What is told to the service manager, over a socket like systemd's.
 
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,29 @@ use passportd::wire::{AdminOp, Code};
 use crate::ear::Ear;
 use crate::support::options::POLICY;
 use crate::support::passports::demo;
+use crate::support::process::OWN_WATCHDOG;
 use crate::support::{House, Options, Roles};
 
 /// A house whose front has an ear to talk to.
 fn front(ear: &Ear) -> Options {
     Options::default().roles(Roles::Apart).environment("front", "NOTIFY_SOCKET", &ear.address)
+}
+
+/// What takes long to read: 48 MiB of it.
+struct SlowPolicy(Vec<PathBuf>);
+
+impl SlowPolicy {
+    fn of(house: &House) -> Self {
+        let line = format!("# {}\n", "x".repeat(98));
+        let text = line.repeat(250 * 1024 / line.len());
+        let names: Vec<_> = (0..192).map(|n| format!("50-{n}.toml")).collect();
+        names.iter().for_each(|name| house.write_policy(name, &text));
+        Self(names.iter().map(|name| house.dir().join("policy.d").join(name)).collect())
+    }
+
+    fn remove(self) {
+        self.0.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    }
 }
 
 fn status(part: &str) -> impl Fn(&str) -> bool {
@@ -80,13 +99,6 @@ fn a_reload_is_announced_and_over_before_the_admin_hears_of_it() {
     assert_eq!(ear.next(), "READY=1\nSTATUS=serving; keys 1\n");
 }
 
-/// 48 MiB of it.
-fn what_takes_long_to_read(house: &House) {
-    let line = format!("# {}\n", "x".repeat(98));
-    let text = line.repeat(250 * 1024 / line.len());
-    (0..192).for_each(|n| house.write_policy(&format!("50-{n}.toml"), &text));
-}
-
 /// The longest that `passportctl` waits for anything else, and some more.
 const OTHERS_WAIT: Duration = Duration::from_secs(12);
 
@@ -95,7 +107,7 @@ fn passportctl_waits_for_the_verdict_on_a_reload_however_long_that_takes() {
     let mut ear = Ear::abstract_name();
     let house = House::start(front(&ear));
     ear.until(status("serving; keys 1"));
-    what_takes_long_to_read(&house);
+    let _slow = SlowPolicy::of(&house);
     let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
     command.env_clear().args(["reload", "--output", "json", "--admin-socket"]).arg(house.admin_socket());
     let mut asked = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -120,7 +132,7 @@ fn sigterm_during_a_reload_does_not_wait_for_it_and_nothing_changes() {
     let mut ear = Ear::abstract_name();
     let mut house = House::start(front(&ear));
     ear.until(status("serving; keys 1"));
-    what_takes_long_to_read(&house);
+    let _slow = SlowPolicy::of(&house);
     let mut admin = house.admin_raw();
     let problem = std::thread::scope(|scope| {
         let asked = scope.spawn(|| admin.admin(AdminOp::Reload));
@@ -171,6 +183,51 @@ fn the_front_and_the_signer_say_that_they_make_progress_where_somebody_watches()
     assert!(house.stop().success());
     let stopping = signer.until(|line| line == "STOPPING=1");
     assert_eq!(stopping, "STOPPING=1\nSTATUS=ending\nEXTEND_TIMEOUT_USEC=10000000\n");
+}
+
+#[test]
+fn under_run_the_fronts_work_is_the_sign_of_life_and_nothing_else_is() {
+    let mut ear = Ear::abstract_name();
+    let options = Options::default().environment("run", "NOTIFY_SOCKET", &ear.address);
+    let (name, own) = OWN_WATCHDOG;
+    let mut house = House::start(options.environment("run", "WATCHDOG_USEC", "90000").environment("run", name, own));
+    (0..3).for_each(|_| drop(ear.until(|line| line == "WATCHDOG=1")));
+    // `run` and the signer live on.
+    house.freeze("front");
+    ear.so_far();
+    std::thread::sleep(Duration::from_millis(300));
+    let heard = ear.so_far();
+    assert!(!heard.iter().any(|one| one.contains("WATCHDOG")), "{heard:#?}");
+    house.signal("front", Signal::SIGCONT);
+    ear.until(|line| line == "WATCHDOG=1");
+    house.kill("front");
+    ear.so_far();
+    ear.until(|line| line == "READY=1");
+    ear.until(|line| line == "WATCHDOG=1");
+}
+
+#[test]
+fn sighups_that_come_during_a_reload_are_one_more() {
+    let mut ear = Ear::abstract_name();
+    let house = House::start(front(&ear));
+    ear.until(status("serving; keys 1"));
+    let slow = SlowPolicy::of(&house);
+    house.signal("front", Signal::SIGHUP);
+    ear.until(|line| line == "RELOADING=1");
+    for _ in 0..10 {
+        house.signal("front", Signal::SIGHUP);
+        // Those that come at one time are one to the kernel already.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    slow.remove();
+    for _ in 0..2 {
+        ear.until(|line| line == "READY=1");
+    }
+    ear.so_far();
+    // Its turn comes after whatever else waits for one.
+    house.admin_raw().admin(AdminOp::Reload).unwrap();
+    let reloads = ear.so_far().iter().filter(|one| one.starts_with("RELOADING=1")).count();
+    assert_eq!(reloads, 1, "the admin's own");
 }
 
 #[test]
