@@ -118,10 +118,10 @@ fn readable(hsm: &Hsm, module: &Path, more: &[PathBuf]) -> Vec<PathBuf> {
 
 fn pin(hsm: &Hsm) -> Result<Pin, BootError> {
     if let Some(path) = hsm.pin_path() {
-        return Ok(Pin::from_file(&path)?);
+        return Pin::from_file(&path).map_err(BootError::Pin);
     }
     match std::env::var_os("CREDENTIALS_DIRECTORY") {
-        Some(directory) => Ok(Pin::from_credential(Path::new(&directory), CREDENTIAL)?),
+        Some(directory) => Pin::from_credential(Path::new(&directory), CREDENTIAL).map_err(BootError::Credential),
         None => Err(BootError::NoPin),
     }
 }

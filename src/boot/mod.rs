@@ -67,7 +67,9 @@ pub enum BootError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
     #[error("[hsm] pin_file: {0}")]
-    Pin(#[from] SecretError),
+    Pin(SecretError),
+    #[error("the credential hsm-pin, which LoadCredential= of the signer's unit names: {0}")]
+    Credential(SecretError),
     #[error("no PIN is configured: set [hsm] pin_file, or give the unit the credential hsm-pin")]
     NoPin,
     #[error("[hsm] module is not set, and the URI has no module-path")]
@@ -84,7 +86,10 @@ pub enum BootError {
     Runtime(io::Error),
     #[error("can't start the thread that writes the log: {0}")]
     Log(io::Error),
-    #[error("can't receive signals or connections: {0}")]
+    #[error(
+        "can't receive signals or connections: {0}; that takes descriptors: raise LimitNOFILE= (`ulimit -n`) if there are \
+         too few, and report it otherwise"
+    )]
     Signals(io::Error),
     #[error("can't find this program's own file: {0}")]
     Program(io::Error),
@@ -103,6 +108,7 @@ impl BootError {
             | Self::Unknown { .. }
             | Self::Sandbox(SandboxError::Unknown { .. } | SandboxError::Root(_) | SandboxError::Path { .. })
             | Self::Pin(_)
+            | Self::Credential(_)
             | Self::NoPin
             | Self::NoModule
             | Self::Keyring(_) => EXIT_CONFIG,

@@ -33,7 +33,9 @@ pub enum ReloadError {
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// Us: a defect.
-    #[error("reading was interrupted")]
+    #[error(
+        "reading was interrupted by a defect of passportd; report it, with the service_crashed in the log, and reload again"
+    )]
     Interrupted,
     /// Nobody's: the daemon was told to end meanwhile.
     #[error("the daemon is ending")]

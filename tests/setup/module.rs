@@ -324,3 +324,23 @@ fn the_pin() {
 fn the_signers_files() {
     check(FILES);
 }
+
+#[test]
+fn a_credential_is_called_what_it_is() {
+    let shop = Workshop::new();
+    let dir = shop.path("credentials");
+    fs::create_dir(&dir).unwrap();
+    mode(&dir, 0o700);
+    set(&shop, "hsm.pin_file", "");
+    let start = || shop.start("signer", &[("CREDENTIALS_DIRECTORY", dir.to_str().unwrap())]);
+    let missing = start();
+    fs::write(dir.join("hsm-pin"), "").unwrap();
+    mode(&dir.join("hsm-pin"), 0o400);
+    let empty = start();
+    for (ended, says) in [(missing, "/credentials/hsm-pin: No such file"), (empty, "/credentials/hsm-pin is empty")] {
+        assert_eq!(ended.status.and_then(|status| status.code()), Some(CONFIG), "{}", ended.said);
+        let named = "the credential hsm-pin, which LoadCredential= of the signer's unit names: ";
+        assert!(ended.said.contains(named) && ended.said.contains(says), "{}", ended.said);
+        assert!(!ended.said.contains("[hsm] pin_file"), "{}", ended.said);
+    }
+}

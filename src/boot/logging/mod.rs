@@ -9,6 +9,7 @@ mod sink;
 mod storm;
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
 use std::thread;
@@ -39,7 +40,8 @@ pub(super) fn start(role: &'static str) {
     let level = env::var(LEVEL).ok().map(|level| level.parse::<LevelFilter>());
     let to = env::var(TO).ok();
     let (destination, unmet) = Destination::choose(to.as_deref(), env::var("JOURNAL_STREAM").ok().as_deref());
-    let ansi = io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none();
+    let plain = unwelcome(env::var_os("NO_COLOR").as_deref());
+    let ansi = io::stderr().is_terminal() && !plain;
     let (form, sink) = match destination {
         Destination::Stderr => (Form::Line { role, ansi }, Sink::Stderr),
         Destination::Journal(sender) => (Form::Datagram { role }, Sink::Journal(sender)),
@@ -62,6 +64,11 @@ pub(super) fn start(role: &'static str) {
         error!(name: "service_crashed", reason = "panic", at, thread, "a defect of passportd; please report it");
         flush();
     }));
+}
+
+/// Whether `NO_COLOR` turns colours off: with any value but an empty one (no-color.org).
+fn unwelcome(no_color: Option<&OsStr>) -> bool {
+    no_color.is_some_and(|value| !value.is_empty())
 }
 
 /// From here on nobody waits for the log's reader. To be called once the sandbox is entered; `run`, which has one thread

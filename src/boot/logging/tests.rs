@@ -259,3 +259,10 @@ fn a_panic_says_where_and_not_what() {
     assert!(line.contains("thread=\"boot::logging::tests::panics_with_a_secret\""), "{line}");
     assert!(!output.status.success() && !said.contains("canary"), "{said}");
 }
+
+#[test]
+fn an_empty_no_color_turns_nothing_off() {
+    for (value, off) in [(None, false), (Some(""), false), (Some("1"), true), (Some("0"), true)] {
+        assert_eq!(unwelcome(value.map(OsStr::new)), off, "{value:?}");
+    }
+}
