@@ -67,7 +67,8 @@ impl Daemon {
         Some(self.store.snapshot().newest.saturating_sub(now.unix())).filter(|behind| *behind > CLOCK_SLACK_S)
     }
 
-    /// How it stands, on one line: `serving; keys 2`, or with every condition that does not hold.
+    /// How it stands, on one line: `serving; keys 2`, or with every condition that does not hold. Everybody on the host may
+    /// read it, so why is said only in words that are fixed.
     pub fn status_line(&self) -> String {
         line(&self.report(), self.keyring.load().len())
     }
@@ -89,9 +90,7 @@ fn line(report: &ReadyReport, keys: usize) -> String {
     parts.push(failing("serving").map_or_else(|| "serving".to_owned(), |one| one.detail.clone()));
     for one in report.conditions.iter().filter(|one| !one.ok && one.name != "serving") {
         parts.push(match one.name {
-            // "issuing paused: …"
-            "issuing" => format!("issuing {}", one.detail),
-            "hsm" => format!("hsm unavailable: {}", one.detail),
+            "issuing" => format!("issuing {}", one.summary),
             _ => one.summary.to_owned(),
         });
     }
@@ -110,13 +109,13 @@ mod tests {
         let fails = |name, summary, why: &str| condition(name, summary, Some(why.to_owned()));
         assert_eq!(line(&report(vec![holds()]), 2), "serving; keys 2");
         let paused = vec![holds(), fails("issuing", "paused by an admin", "paused: incident 42")];
-        assert_eq!(line(&report(paused), 2), "serving; issuing paused: incident 42; keys 2");
+        assert_eq!(line(&report(paused), 2), "serving; issuing paused by an admin; keys 2");
         let bad = vec![
             fails("hsm", "the HSM does not sign", "no answer"),
             fails("audit", "the ledger can't be written", "/var/lib: disk full"),
             fails("serving", "no new work is taken", "drained by an admin"),
         ];
-        let said = "drained by an admin; hsm unavailable: no answer; the ledger can't be written; keys 0";
+        let said = "drained by an admin; the HSM does not sign; the ledger can't be written; keys 0";
         assert_eq!(line(&report(bad), 0), said);
     }
 }
