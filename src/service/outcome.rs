@@ -62,7 +62,7 @@ pub(super) fn issued(peer: &Peer, asked: Asked<'_>, results: &[Result<Issued, Pr
     let Peer { uid: peer_uid, pid: peer_pid, listener, .. } = peer;
     let done = || results.iter().filter_map(|one| one.as_ref().ok());
     debug!(
-        name: "issued", op = asked.op.name(), result = result(done().count(), results.len()),
+        name: "issued", op = asked.op.name(), result = result_of_issue(results),
         corr_id = hex::encode(asked.corr_id), kid = done().next().map(|Issued::Envelope { kid, .. }| kid.as_str()),
         batch_len = results.len(), accepted = done().count(), peer_uid, peer_pid, listener, "issued"
     );
@@ -90,6 +90,14 @@ const fn result(accepted: usize, all: usize) -> &'static str {
         0 if all > 0 => "refused",
         _ if accepted == all => "ok",
         _ => "mixed",
+    }
+}
+
+/// Where nothing was issued, one fault of ours makes it a failure.
+fn result_of_issue(results: &[Result<Issued, Problem>]) -> &'static str {
+    match result(results.iter().filter(|one| one.is_ok()).count(), results.len()) {
+        "refused" if results.iter().any(|one| one.as_ref().is_err_and(|problem| ours(problem.code))) => "failed",
+        result => result,
     }
 }
 
@@ -121,4 +129,26 @@ const fn ours(code: Code) -> bool {
             | Code::StoreUnavailable
             | Code::ClockSuspect
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_issued_by_a_fault_of_ours_has_failed() {
+        let issued = || Ok(Issued::Envelope { kid: "k".to_owned(), msg: Vec::new(), sig: [0; 64] });
+        let problem = |code| Err(Problem::new(code));
+        let (fault, refusal) = (|| problem(Code::AuditUnavailable), || problem(Code::OpDenied));
+        for (results, said) in [
+            (vec![issued()], "ok"),
+            (vec![issued(), fault(), refusal()], "mixed"),
+            (vec![refusal(), refusal()], "refused"),
+            (vec![fault()], "failed"),
+            (vec![refusal(), fault()], "failed"),
+            (vec![], "ok"),
+        ] {
+            assert_eq!(result_of_issue(&results), said, "{results:?}");
+        }
+    }
 }
