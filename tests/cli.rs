@@ -163,7 +163,10 @@ fn tables_for_people() {
     assert!(reload.stdout.contains("settings now in force             limits.rps\n"), "{reload:?}");
     assert!(reload.stderr.contains("systemctl restart"), "{reload:?}");
     assert_eq!(fake.run(&["pause", "--reason", "test", "--output", "json"]).json(), json!({"done": true}));
-    assert_eq!(fake.run(&["drain"]).stdout, "draining: no new connections; what is under way is finished\n");
+    assert_eq!(
+        fake.run(&["drain"]).stdout,
+        "draining: no new connections, and nothing is issued; those that are there go on verifying\n"
+    );
     let activated = fake.run(&["key", "activate", "ed25519/t1/auth/v2"]).stdout;
     assert!(activated.contains("ed25519/t1/auth/v1 retires"), "{activated}");
 }

@@ -1268,7 +1268,7 @@ class AdminClient(_Caller):
         return self._expect(AdminOp.ReloadReport(), AdminOk.ReloadReport)
 
     def drain(self) -> None:
-        """Unready, no new connections; what is under way is finished."""
+        """Unready: no new connections, nothing new is issued; those that are there go on verifying."""
         self._expect(AdminOp.Drain(), AdminOk.Done)
 
     def undrain(self) -> None:

@@ -108,7 +108,12 @@ pub(super) async fn resume(context: &mut Context<'_>) -> Result<Exit, CliError> 
 }
 
 pub(super) async fn drain(context: &mut Context<'_>) -> Result<Exit, CliError> {
-    done(context, AdminOp::Drain, "draining: no new connections; what is under way is finished").await
+    done(
+        context,
+        AdminOp::Drain,
+        "draining: no new connections, and nothing is issued; those that are there go on verifying",
+    )
+    .await
 }
 
 pub(super) async fn undrain(context: &mut Context<'_>) -> Result<Exit, CliError> {

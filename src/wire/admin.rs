@@ -45,7 +45,7 @@ pub enum AdminOp<'a> {
     ResumeIssue,
     /// Reads configuration and policy again; a broken file changes nothing.
     Reload,
-    /// Unready, and no new connections; what is under way is finished.
+    /// Unready: no new connections, and nothing new is issued; the connections that are there go on verifying.
     Drain,
     /// Ends `Drain`.
     Undrain,

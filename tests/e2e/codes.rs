@@ -1,7 +1,7 @@
 //! The problems that a healthy daemon answers with, in detail. What needs a daemon in trouble is in `trouble`; that no code
 //! is left out, in `every_code`.
 
-use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp, Want};
+use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp, Verdict, Want};
 
 use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::raw::Raw;
@@ -187,7 +187,7 @@ fn pause_and_drain_are_seen_everywhere_and_end() {
     admin.admin(AdminOp::PauseIssue { reason: "key review" }).unwrap();
     let problem = raw.issue(demo("x")).unwrap_err();
     assert_eq!((problem.code, problem.retryable), (Code::Paused, false));
-    assert!(raw.verify(for_demo(), &passport).is_ok(), "verification goes on");
+    assert!(matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))), "verification goes on");
     assert_eq!(house.get("/readyz").0, 503);
     assert_eq!((condition("issuing").ok, condition("issuing").detail.as_str()), (false, "paused: key review"));
     let health = house.health();
@@ -199,6 +199,7 @@ fn pause_and_drain_are_seen_everywhere_and_end() {
     admin.admin(AdminOp::Drain).unwrap();
     let problem = raw.issue(demo("x")).unwrap_err();
     assert_eq!((problem.code, problem.retryable), (Code::Draining, true));
+    assert!(matches!(raw.verify(for_demo(), &passport), Ok(Verdict::Accepted(_))), "verification goes on");
     let greeting = Raw::connect(&house.socket()).unwrap().greet().unwrap();
     assert!(matches!(greeting, Greeting::Refused(problem) if problem.code == Code::Draining), "no new connections");
     assert_eq!((house.get("/readyz").0, house.get("/healthz").0), (503, 200), "alive, but not ready");

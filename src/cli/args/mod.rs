@@ -157,7 +157,7 @@ pub(super) enum Command {
     /// Reads configuration and policy again; a broken file changes nothing
     #[command(after_help = "Examples:\n  passportctl policy check && passportctl reload")]
     Reload,
-    /// Unready, and no new connections; what is under way is finished
+    /// Unready: no new connections, and nothing is issued; those that are there go on verifying
     #[command(after_help = "Examples:\n  passportctl drain")]
     Drain,
     /// Ends `drain`
