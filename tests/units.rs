@@ -35,6 +35,9 @@ const PROVIDED: [&str; 9] = [
     "/",
 ];
 
+/// What the command line's parser ends with where it does not understand the arguments.
+const EXIT_USAGE: i32 = 2;
+
 /// Most connections that [server] max_connections can be set to, and what the front wants beside them.
 const MOST_FILES: u64 = 16_384 + 96;
 
@@ -234,7 +237,7 @@ fn the_sockets_are_those_of_the_configuration_and_go_to_the_front() {
 fn the_units_know_the_daemon_and_its_traps() {
     let [_, front, signer, _, ceremony, ..] = UNITS.map(Unit::read);
     for unit in [&front, &signer] {
-        assert_eq!(unit.one("RestartPreventExitStatus"), EXIT_CONFIG.to_string());
+        assert_eq!(unit.one("RestartPreventExitStatus"), format!("{EXIT_CONFIG} {EXIT_USAGE}"));
         assert_eq!((unit.one("Type"), unit.one("Restart")), ("notify", "always"));
         assert_eq!(unit.one("NotifyAccess"), "main", "a PIN prompt or passportctl says nothing in their names");
     }
@@ -295,6 +298,8 @@ fn the_programs_take_the_arguments_of_the_units() {
                 |words: &[&str]| Command::new(program).args(words).arg("--help").output().unwrap().status.success();
             assert!(help(&words[1..]), "{line}");
             assert!(!help(&[&words[1..], &["--unheard-of"]].concat()), "any argument passes");
+            let wrong = Command::new(program).args(&words[1..]).arg("--unheard-of").output().unwrap();
+            assert_eq!(wrong.status.code(), Some(EXIT_USAGE), "{line}: it is not to be started again");
             if let Some(at) = words.iter().position(|word| *word == "--config") {
                 assert_eq!(words[at + 1], DEFAULT_FILE, "passportctl looks there");
             }

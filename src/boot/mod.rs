@@ -34,8 +34,8 @@ use args::{Arguments, Role};
 
 pub use logging::events::{EVENTS, Event};
 
-/// `EX_CONFIG` of sysexits.h: starting again does not help until somebody changes something. Units name it in
-/// `RestartPreventExitStatus=`.
+/// `EX_CONFIG` of sysexits.h: starting again does not help until somebody changes something. Units name it, and the 2 of
+/// wrong arguments, in `RestartPreventExitStatus=`.
 pub const EXIT_CONFIG: u8 = 78;
 
 /// Why a role could not start, or had to end.

@@ -52,6 +52,14 @@ const POLICY: &[Mistake] = &[
         says: &["/policy.d/20-more.toml:2:8: "],
     },
     Mistake {
+        what: "not TOML, under `run`",
+        role: "run",
+        by: By::Tester,
+        spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
+        code: CONFIG,
+        says: &["/policy.d/20-more.toml:2:8: ", "not started again service=\"front\""],
+    },
+    Mistake {
         what: "a key that does not exist",
         role: "front",
         by: By::Tester,
