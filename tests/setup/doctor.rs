@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::fake::{Fake, ISSUER};
 use super::running::ctl;
 use super::support::passports::demo;
-use super::support::{House, Options, Roles, eventually, people, root_or_skip};
+use super::support::{House, Options, Roles, eventually, people, root_or_skip, skipped};
 use super::table::mode;
 use super::tool::{Ran, run};
 use super::user::tool_for_all;
@@ -305,7 +305,9 @@ fn as_an_ordinary_user() {
     if !root_or_skip("another user") {
         return;
     }
-    let Some((_, stranger)) = people::unprivileged_users() else { return };
+    let Some((_, stranger)) = people::unprivileged_users() else {
+        return skipped("another user: there are no two unprivileged users");
+    };
     let (uid, gid) = people::ids(&stranger);
     let house = House::start(Options::default());
     house.raw().issue(demo("alice")).unwrap();

@@ -10,7 +10,7 @@ use std::process::Command;
 use passportd::wire::{Code, Greeting, Problem, encode_frame};
 
 use super::fake::Fake;
-use super::support::{House, Options, people, root_or_skip};
+use super::support::{House, Options, people, root_or_skip, skipped};
 use super::tool::{Ran, run, tool};
 
 fn ping(socket: &Path) -> Ran {
@@ -51,7 +51,9 @@ fn a_user_who_is_not_in_the_group() {
     if !root_or_skip("another user") {
         return;
     }
-    let Some((front, stranger)) = people::unprivileged_users() else { return };
+    let Some((front, stranger)) = people::unprivileged_users() else {
+        return skipped("another user: there are no two unprivileged users");
+    };
     let (uid, gid) = people::ids(&stranger);
     let house =
         House::start(Options::default().set("server.socket_mode", "0660").set("server.socket_group", front.as_str()));
