@@ -54,11 +54,15 @@ impl Journald {
             return Ok(None);
         }
         let sender = Sender::new(path)?;
-        let stats = Arc::new(JournaldStats::default());
-        let (queue, inbox) = sync_channel(MAX_QUEUED);
-        let counted = Arc::clone(&stats);
+        let (journald, inbox) = Self::queue();
+        let counted = journald.stats();
         let thread = thread::Builder::new().name("journald".to_owned()).spawn(move || run(sender, &inbox, &counted))?;
-        Ok(Some((Self { queue, stats }, thread)))
+        Ok(Some((journald, thread)))
+    }
+
+    fn queue() -> (Self, Receiver<(Entry, Head)>) {
+        let (queue, inbox) = sync_channel(MAX_QUEUED);
+        (Self { queue, stats: Arc::default() }, inbox)
     }
 
     pub(super) fn stats(&self) -> Arc<JournaldStats> {
@@ -219,6 +223,20 @@ mod tests {
         wait_until("sent", || stats.sent() == 2 && stats.up());
         drop(journald);
         thread.join().unwrap();
+    }
+
+    #[test]
+    fn so_many_records_wait_and_further_ones_are_dropped_and_counted() {
+        let (journald, inbox) = Journald::queue();
+        let stats = journald.stats();
+        (0..MAX_QUEUED).for_each(|_| journald.send(entry("x"), Head::GENESIS));
+        assert_eq!(stats.dropped(), 0);
+        (1..=3).for_each(|n| {
+            journald.send(entry("y"), Head::GENESIS);
+            assert_eq!(stats.dropped(), n);
+        });
+        drop(journald);
+        assert_eq!(inbox.into_iter().count(), MAX_QUEUED);
     }
 
     #[test]

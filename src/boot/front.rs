@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
-use super::{BootError, ends, is_root, logging, uid_after, uid_of_peer};
+use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
@@ -68,8 +68,7 @@ pub(super) fn front(
     let metrics = Arc::new(Metrics::new(Words { key_states: &KEY_STATES, ledger_events: &EVENTS })?);
     metrics.set_mode(Mode::Hsm);
     let (audit, store) = records(&config, &metrics)?;
-    let services =
-        Builder::new_multi_thread().thread_name("services").enable_all().build().map_err(BootError::Runtime)?;
+    let services = runtimes::of_services().map_err(BootError::Runtime)?;
     let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
     let live = Live { loaded, policy, generation: 1 };
     let parts = Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager };
@@ -284,7 +283,7 @@ fn administer(
     mut drained: watch::Receiver<bool>,
     services: Handle,
 ) {
-    let runtime = match Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtimes::of_admins() {
         Ok(runtime) => runtime,
         Err(error) => return error!(name: "admins_not_served", %error, "no admins are served"),
     };

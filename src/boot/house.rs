@@ -134,3 +134,19 @@ impl House for Admins {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admins_have_so_many_bytes_together() {
+        let shares = admin_shares();
+        let [one, other] = [1, 2].map(|uid| shares.admit(uid, OwnBounds::default()).unwrap());
+        let held = one.lease(ADMIN_BYTES - 1).unwrap();
+        let last = other.lease(1).unwrap();
+        assert!(one.lease(1).is_none() && other.lease(1).is_none());
+        drop((held, last));
+        assert!(one.lease(ADMIN_BYTES + 1).is_none() && one.lease(ADMIN_BYTES).is_some());
+    }
+}

@@ -8,6 +8,7 @@ mod house;
 mod hsm;
 mod logging;
 mod run;
+mod runtimes;
 mod sockets;
 mod watchdog;
 

@@ -21,6 +21,10 @@ const MAX_DEPTH: u32 = 3;
 
 /// Copies, and returns where to; `None` if there is no file-based store and nothing is pinned yet.
 pub(super) fn take(config: &ModuleConfig) -> Result<Option<PathBuf>, CeremonyError> {
+    take_at_most(config, MAX_FILES, MAX_BYTES)
+}
+
+fn take_at_most(config: &ModuleConfig, max_files: usize, max_bytes: u64) -> Result<Option<PathBuf>, CeremonyError> {
     let listed = config.state_dir.join(pins::FILE);
     if config.store.is_none() && !listed.exists() {
         return Ok(None);
@@ -33,7 +37,7 @@ pub(super) fn take(config: &ModuleConfig) -> Result<Option<PathBuf>, CeremonyErr
         _ => {}
     }
     DirBuilder::new().mode(0o700).create(&partial).map_err(|error| fails(&partial, &error))?;
-    let mut copy = Copy { files: 0, bytes: 0 };
+    let mut copy = Copy { files: 0, bytes: 0, max_files, max_bytes };
     if let Some(store) = &config.store {
         copy.directory(store, &partial.join("store"), 0)?;
     }
@@ -69,6 +73,8 @@ fn name_of_now() -> String {
 struct Copy {
     files: usize,
     bytes: u64,
+    max_files: usize,
+    max_bytes: u64,
 }
 
 impl Copy {
@@ -94,18 +100,18 @@ impl Copy {
 
     fn file(&mut self, from: &Path, to: &Path) -> Result<(), CeremonyError> {
         self.files += 1;
-        if self.files > MAX_FILES {
-            return Err(fails(from, &format!("there are more than {MAX_FILES} files")));
+        if self.files > self.max_files {
+            return Err(fails(from, &format!("there are more than {} files", self.max_files)));
         }
         let source = rustix::fs::open(from, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
         let source = File::from(source.map_err(|errno| fails(from, &errno))?);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let target = rustix::fs::open(to, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fails(to, &errno))?;
         let mut target = File::from(target);
-        let left = MAX_BYTES.saturating_sub(self.bytes);
+        let left = self.max_bytes.saturating_sub(self.bytes);
         let copied = std::io::copy(&mut source.take(left + 1), &mut target).map_err(|error| fails(to, &error))?;
         if copied > left {
-            return Err(fails(from, &format!("the store is larger than {MAX_BYTES} bytes")));
+            return Err(fails(from, &format!("the store is larger than {} bytes", self.max_bytes)));
         }
         self.bytes += copied;
         target.flush().and_then(|()| target.sync_all()).map_err(|error| fails(to, &error))
@@ -195,6 +201,27 @@ mod tests {
         let next = take(&config).unwrap().unwrap();
         assert!(whole.join("store/token/a.object").exists() && next.join("store/token/a.object").exists());
         assert_eq!(std::fs::read_dir(config.state_dir.join(DIRECTORY)).unwrap().count(), 2, "no leftovers");
+    }
+
+    #[test]
+    fn so_many_files_and_bytes_are_copied_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(&dir);
+        let token = config.store.as_ref().unwrap().join("token");
+        for file in ["b", "c"] {
+            std::fs::write(token.join(file), [0; 100]).unwrap();
+        }
+        let bytes = 200 + b"object".len() as u64;
+        assert!(take_at_most(&config, 3, bytes).unwrap().is_some());
+        for (files, bytes, words) in [(2, bytes, "more than 2 files"), (3, bytes - 1, "larger than 205 bytes")] {
+            let refused = take_at_most(&config, files, bytes).unwrap_err().to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+        let nested = token.join("2/3");
+        std::fs::create_dir_all(&nested).unwrap();
+        assert!(take(&config).is_ok(), "as deep as the bound");
+        std::fs::create_dir(nested.join("4")).unwrap();
+        assert!(take(&config).unwrap_err().to_string().contains("nested too deeply"));
     }
 
     #[test]

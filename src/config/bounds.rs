@@ -203,6 +203,16 @@ mod tests {
     }
 
     #[test]
+    fn so_many_tenants_and_no_more() {
+        let of = |count: usize| -> String {
+            (0..count).map(|n| format!("[[tenant]]\nname = \"t{n}\"\nmax_ttl_s = 1\n")).collect()
+        };
+        assert_eq!(parse(&of(MAX_TENANTS)).unwrap().tenants.len(), MAX_TENANTS);
+        let (_, message) = parse(&of(MAX_TENANTS + 1)).unwrap_err();
+        assert_eq!(message, "expected 1 to 1024 tenants");
+    }
+
+    #[test]
     fn a_file_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("signer.toml");

@@ -102,3 +102,23 @@ impl Codec<String> for Name {
         format!("1 to 32 of a-z, 0-9 and `-`, and none of {}", RESERVED.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+
+    #[test]
+    fn so_many_listeners_and_no_more() {
+        let read = |count: usize| {
+            let one = |n: usize| format!("[[listener]]\nname = \"web-{n}\"\nsocket = \"/run/web-{n}.sock\"\n");
+            let text: String = (0..count).map(one).collect();
+            let table = DeTable::parse(&text).unwrap();
+            let found = Listeners.read(Raw::Toml(table.get_ref().get("listener").unwrap().get_ref()));
+            found.map(|found| found.len()).map_err(|wrong| wrong.message)
+        };
+        assert_eq!(read(MAX_LISTENERS), Ok(MAX_LISTENERS));
+        assert_eq!(read(MAX_LISTENERS + 1), Err("at most 32 listeners".to_owned()));
+    }
+}

@@ -258,12 +258,17 @@ fn objects(session: &Session, class: ObjectClass) -> Result<Vec<Object>, HsmErro
 /// [`HsmError::Call`] or [`HsmError::TooManyObjects`].
 pub(crate) fn find(session: &Session, template: &[Attribute], limit: usize) -> Result<Vec<ObjectHandle>, HsmError> {
     let fails = |error: cryptoki::error::Error| HsmError::call("find objects", &error);
+    let all = session.iter_objects(template).map_err(fails)?;
+    at_most(limit, all.map(|handle| handle.map_err(fails)))
+}
+
+fn at_most<T>(limit: usize, all: impl Iterator<Item = Result<T, HsmError>>) -> Result<Vec<T>, HsmError> {
     let mut found = Vec::new();
-    for handle in session.iter_objects(template).map_err(fails)? {
+    for one in all {
         if found.len() == limit {
             return Err(HsmError::TooManyObjects(limit));
         }
-        found.push(handle.map_err(fails)?);
+        found.push(one?);
     }
     Ok(found)
 }
@@ -286,5 +291,17 @@ pub(crate) fn handle(session: &Session, label: &str, id: &[u8], role: KeyRole) -
     match find(session, &template, 2)?.as_slice() {
         [one] => Ok(*one),
         _ => Err(HsmError::KeyGone(label.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_objects_are_read_and_no_more() {
+        let read = |count: usize| at_most(MAX_OBJECTS, (0..count).map(Ok));
+        assert_eq!(read(MAX_OBJECTS).unwrap().len(), MAX_OBJECTS);
+        assert!(matches!(read(MAX_OBJECTS + 1), Err(HsmError::TooManyObjects(MAX_OBJECTS))));
     }
 }

@@ -216,6 +216,8 @@ pub enum LogError {
 }
 
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
 mod testing;

@@ -259,6 +259,10 @@ impl Name {
 
 /// The segments of a directory in order. A file of any other name is an error: it may be a segment that someone renamed.
 pub(super) fn list(dir: &Path) -> Result<Vec<Name>, LogError> {
+    list_at_most(dir, MAX_SEGMENTS)
+}
+
+pub(super) fn list_at_most(dir: &Path, max: usize) -> Result<Vec<Name>, LogError> {
     let io_error = |source| LogError::Io { path: dir.to_owned(), doing: "list the directory", source };
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_error)? {
@@ -269,8 +273,8 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Name>, LogError> {
         let name = text.to_str().and_then(Name::parse);
         let stranger = || LogError::Stranger { path: dir.to_owned(), name: text.to_string_lossy().into_owned() };
         names.push(name.ok_or_else(stranger)?);
-        if names.len() > MAX_SEGMENTS {
-            return Err(LogError::TooMany { path: dir.to_owned(), what: "too many segments", max: MAX_SEGMENTS });
+        if names.len() > max {
+            return Err(LogError::TooMany { path: dir.to_owned(), what: "too many segments", max });
         }
     }
     names.sort_unstable();
@@ -337,6 +341,18 @@ mod tests {
             assert!(segments.create_with(1, |_, _| Err(io::Error::other("I/O error"))).is_err());
         }
         assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.jsonl");
+    }
+
+    #[test]
+    fn so_many_torn_beginnings_are_gone_around_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut segments, _) = Segments::open::<Plain>(dir.path(), SegmentConfig::default()).unwrap();
+        for retry in 0..MAX_RETRIES {
+            fs::write(dir.path().join(Name { first: 1, retry }.to_string()), "torn").unwrap();
+        }
+        assert_eq!(segments.create(1).unwrap().0, "00000000000000000001.r999.jsonl");
+        let refused = segments.create(1).err().unwrap().to_string();
+        assert!(refused.contains("999 torn segments start with record 1"), "{refused}");
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn a_lost_segment_is_seen_at_open() {
 
 /// What the fake disk does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mood {
+pub(super) enum Mood {
     Well,
     /// Takes half of a write, then has no room.
     Full,
@@ -199,14 +199,14 @@ enum Mood {
 
 /// A disk in memory whose mood can be set.
 #[derive(Clone)]
-struct Disk(Arc<Mutex<(Mood, Files)>>);
+pub(super) struct Disk(pub(super) Arc<Mutex<(Mood, Files)>>);
 
-type Files = Vec<(String, Vec<u8>)>;
+pub(super) type Files = Vec<(String, Vec<u8>)>;
 
 struct DiskFile(Disk, String);
 
 impl Disk {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new((Mood::Well, Vec::new()))))
     }
 
@@ -273,11 +273,11 @@ impl Media for DiskFile {
     }
 }
 
-fn on(disk: &Disk, pace: Pace) -> Committer<String> {
+pub(super) fn on(disk: &Disk, pace: Pace) -> Committer<String> {
     Committer::over(Box::new(disk.clone()), Plain, pace).unwrap()
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < end, "{what}");

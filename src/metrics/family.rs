@@ -179,8 +179,8 @@ impl<M: Clone> Worded<M> {
     }
 }
 
-/// Series of one [`Named`]; a policy file may hold as many tables. Further names count as `other`.
-const MAX_NAMED: usize = 1024;
+/// Series of one [`Named`]; a policy may hold as many templates. Further names count as `other`.
+pub(super) const MAX_NAMED: usize = 1024;
 
 /// Counters by the names that the policy gives. A name of an earlier policy keeps its series: a counter must not vanish.
 #[derive(Debug)]

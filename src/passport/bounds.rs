@@ -55,7 +55,71 @@ pub fn is_thumbprint(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::claims::{Claims, tests as samples};
+    use super::super::scan::scan;
     use super::*;
+
+    /// Gives a member a text of so many bytes, or so many entries or levels.
+    type Fill = fn(&mut Claims, usize);
+
+    /// So many bytes of a text that is found again.
+    fn text(bytes: usize) -> String {
+        "x".repeat(bytes)
+    }
+
+    /// So many entries of a list, the first of which is found again.
+    fn list(entries: usize) -> Vec<String> {
+        (0..entries).map(|n| format!("y{n}")).collect()
+    }
+
+    #[test]
+    fn what_is_at_a_bound_is_written_and_read_and_what_is_beyond_is_neither() {
+        let cases: [(&str, usize, Fill); 12] = [
+            ("iss", MAX_ISS, |claims, n| claims.iss = text(n)),
+            ("sub", MAX_SUB, |claims, n| claims.sub = text(n)),
+            ("audiences", MAX_AUD, |claims, n| claims.aud = list(n)),
+            ("an audience", MAX_AUD_LEN, |claims, n| claims.aud = vec![text(n)]),
+            ("scopes", MAX_SCOPES, |claims, n| claims.scopes = list(n)),
+            ("a scope", MAX_SCOPE_LEN, |claims, n| claims.scopes = vec![text(n)]),
+            ("jti", MAX_JTI, |claims, n| claims.jti = text(n)),
+            ("par", MAX_JTI, |claims, n| claims.par = Some(text(n))),
+            ("nonce", MAX_NONCE, |claims, n| claims.nonce = Some(text(n))),
+            ("template", MAX_TEMPLATE, |claims, n| claims.cap.template = text(n)),
+            ("action", MAX_ACTION, |claims, n| claims.cap.action = Some(text(n))),
+            // The payload and `ctx` are two levels.
+            ("ctx", MAX_DEPTH, |claims, n| {
+                let nested = format!("{{\"a\":{}{}}}", "[".repeat(n - 2), "]".repeat(n - 2));
+                claims.ctx = Some(serde_json::from_str(&nested).unwrap());
+            }),
+        ];
+        for (what, most, fill) in cases {
+            let with = |n| {
+                let mut claims = samples::full();
+                fill(&mut claims, n);
+                claims.canonical(64 << 10)
+            };
+            let bytes = with(most).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(scan(&bytes).is_ok(), "{what} is read");
+            assert!(with(most + 1).is_err(), "{what} is not written");
+            let written = String::from_utf8(bytes).unwrap();
+            let (open, close) = ("[".repeat(MAX_DEPTH - 2), "]".repeat(MAX_DEPTH - 2));
+            let beyond = written.replacen(&text(most), &text(most + 1), 1).replacen("\"y0\",", "\"y0\",\"y\",", 1);
+            let beyond = beyond.replace(&open, &format!("{open}[")).replace(&close, &format!("]{close}"));
+            assert_ne!(beyond, written, "{what}");
+            assert!(scan(beyond.as_bytes()).is_err(), "{what} is not read");
+        }
+    }
+
+    #[test]
+    fn the_largest_integer_is_written_and_read_and_no_larger_one() {
+        let claims = |epoch| Claims { epoch, ..samples::full() }.canonical(4096);
+        let largest = MAX_INTEGER.unsigned_abs();
+        let written = String::from_utf8(claims(largest).unwrap()).unwrap();
+        assert!(scan(written.as_bytes()).is_ok() && claims(largest + 1).is_err());
+        let beyond = written.replace(&largest.to_string(), &(largest + 1).to_string());
+        assert_ne!(beyond, written);
+        assert!(scan(beyond.as_bytes()).is_err());
+    }
 
     #[test]
     fn identifiers_have_no_control_characters_of_any_kind() {

@@ -21,7 +21,7 @@ use crate::passport::{
 };
 
 /// The most rules of a policy, and the most templates.
-const MAX_TABLES: usize = 1024;
+pub(super) const MAX_TABLES: usize = 1024;
 /// The most entries of a list.
 const MAX_LIST: usize = 256;
 /// The longest name of a rule or listener, in bytes.

@@ -316,3 +316,7 @@ impl<S: Speaker> Connection<S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -22,17 +22,22 @@ const PEEK: usize = HEADER + 1 + 9;
 /// freed.
 const POOLED: usize = 64;
 
-static POOL: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// Buffers of [`READ`] bytes that nobody uses now.
+struct Pool(Mutex<Vec<Vec<u8>>>);
 
-fn borrow() -> Vec<u8> {
-    let pooled = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    pooled.unwrap_or_else(|| vec![0; READ])
-}
+static POOL: Pool = Pool(Mutex::new(Vec::new()));
 
-fn give_back(buffer: Vec<u8>) {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if buffer.len() == READ && pool.len() < POOLED {
-        pool.push(buffer);
+impl Pool {
+    fn borrow(&self) -> Vec<u8> {
+        let pooled = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        pooled.unwrap_or_else(|| vec![0; READ])
+    }
+
+    fn give_back(&self, buffer: Vec<u8>) {
+        let mut pool = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.len() == READ && pool.len() < POOLED {
+            pool.push(buffer);
+        }
     }
 }
 
@@ -91,7 +96,7 @@ impl Input {
     /// Reads once, by whatever way.
     pub(super) fn fill(&mut self, read: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
         if self.buffer.is_empty() {
-            self.buffer = borrow();
+            self.buffer = POOL.borrow();
         }
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         match read(room) {
@@ -154,7 +159,7 @@ impl Input {
         if let Some(start) = own.get_mut(..held) {
             start.copy_from_slice(begun);
         }
-        give_back(std::mem::replace(&mut self.buffer, own));
+        POOL.give_back(std::mem::replace(&mut self.buffer, own));
         self.lease = lease;
         (self.start, self.end) = (0, held);
         Step::Wait
@@ -163,7 +168,7 @@ impl Input {
     /// Gives the buffer back if everything in it is handled.
     pub(super) fn rest(&mut self) {
         if self.start == self.end {
-            give_back(std::mem::take(&mut self.buffer));
+            POOL.give_back(std::mem::take(&mut self.buffer));
             self.lease = None;
             (self.start, self.end) = (0, 0);
         }
@@ -172,7 +177,7 @@ impl Input {
 
 impl Drop for Input {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.buffer));
+        POOL.give_back(std::mem::take(&mut self.buffer));
     }
 }
 
@@ -244,6 +249,23 @@ mod tests {
             assert_eq!((frames, skipped), (vec![8], vec![7]), "cut at {cut}");
             assert_eq!(shares.bytes(), 0);
         }
+    }
+
+    #[test]
+    fn the_pool_keeps_so_many_buffers_and_only_those_of_one_read() {
+        let pool = Pool(Mutex::new(Vec::new()));
+        let kept = || pool.0.lock().unwrap().len();
+        let all: Vec<_> = (0..=POOLED).map(|_| pool.borrow()).collect();
+        assert!(all.iter().all(|buffer| buffer.len() == READ));
+        pool.give_back(vec![0; READ + 1]);
+        pool.give_back(Vec::new());
+        assert_eq!(kept(), 0, "memory of a connection's own is freed");
+        for (n, buffer) in all.into_iter().enumerate() {
+            pool.give_back(buffer);
+            assert_eq!(kept(), (n + 1).min(POOLED));
+        }
+        drop(pool.borrow());
+        assert_eq!(kept(), POOLED - 1, "what is kept is used again");
     }
 
     #[tokio::test]

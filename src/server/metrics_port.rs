@@ -47,6 +47,8 @@ struct Deadlines {
     whole: Duration,
 }
 
+const DEADLINES: Deadlines = Deadlines { head: HEAD_TIMEOUT, whole: CONNECTION_DEADLINE };
+
 /// Serves the port until `stop` turns true or its sender is gone. Scrapes under way are cut off then.
 ///
 /// # Errors
@@ -57,7 +59,7 @@ pub async fn serve(
     ready: Ready,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    serve_within(listener, metrics, ready, stop, Deadlines { head: HEAD_TIMEOUT, whole: CONNECTION_DEADLINE }).await
+    serve_within(listener, metrics, ready, stop, DEADLINES).await
 }
 
 async fn serve_within(

@@ -46,7 +46,7 @@ fn port(deadlines: Deadlines) -> Option<Port> {
 }
 
 fn usual() -> Option<Port> {
-    port(Deadlines { head: HEAD_TIMEOUT, whole: CONNECTION_DEADLINE })
+    port(DEADLINES)
 }
 
 /// Sends bytes and reads until the other end closes. A reset after the answer is an end too.
@@ -124,10 +124,17 @@ async fn one_request_a_connection() {
 #[tokio::test]
 async fn oversize_heads_and_garbage_are_refused() {
     let Some(port) = usual() else { return };
-    let long = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(MAX_HEAD_BYTES));
-    assert!(exchange(port.addr, long.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(MAX_HEADERS + 1));
-    assert!(exchange(port.addr, many.as_bytes()).await.starts_with("HTTP/1.1 431"));
+    let around = "GET /healthz HTTP/1.1\r\nX: \r\n\r\n".len();
+    for (bytes, status) in [(MAX_HEAD_BYTES, 200), (MAX_HEAD_BYTES + 1, 431)] {
+        let head = format!("GET /healthz HTTP/1.1\r\nX: {}\r\n\r\n", "a".repeat(bytes - around));
+        let answer = exchange(port.addr, head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{bytes} bytes: {answer}");
+    }
+    for (headers, status) in [(MAX_HEADERS, 200), (MAX_HEADERS + 1, 431)] {
+        let head = format!("GET /healthz HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(headers));
+        let answer = exchange(port.addr, head.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{headers} headers: {answer}");
+    }
     let path = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(9000));
     assert!(!exchange(port.addr, path.as_bytes()).await.contains(" 200 "));
     for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"[..], b"GET\r\n\r\n", b"GET /metrics HTTP/9.9\r\n\r\n"] {
@@ -161,6 +168,46 @@ async fn slow_heads_are_cut_off_and_their_places_free_again() {
         let answer = tokio::time::timeout(Duration::from_secs(5), read_all(&mut stream)).await.unwrap();
         assert!(!answer.contains(" 200 "), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn so_many_connections_are_served_and_the_next_waits_for_a_place() {
+    const NEVER: Duration = Duration::from_secs(3600);
+    let Some(port) = port(Deadlines { head: NEVER, whole: NEVER }) else { return };
+    let slow = async || {
+        let mut stream = TcpStream::connect(port.addr).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        stream
+    };
+    let mut held = Vec::new();
+    for _ in 1..MAX_CONNECTIONS {
+        held.push(slow().await);
+    }
+    let last = tokio::time::timeout(Duration::from_secs(20), ask(port.addr, "GET", "/healthz")).await;
+    assert_eq!(last.expect("the last place is one").0, 200);
+    held.push(slow().await);
+    let mut next = slow().await;
+    next.write_all(b"\r\n").await.unwrap();
+    let waits = tokio::time::timeout(Duration::from_millis(200), next.readable()).await;
+    assert!(waits.is_err(), "there is no place for it");
+    drop(held.pop());
+    let answer = tokio::time::timeout(Duration::from_secs(20), read_all(&mut next)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn head_and_connection_have_their_deadlines() {
+    const SOON: Duration = Duration::from_millis(200);
+    let never = Duration::from_secs(3600);
+    for deadlines in [Deadlines { head: SOON, whole: never }, Deadlines { head: never, whole: SOON }] {
+        let Some(port) = port(deadlines) else { return };
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(port.addr).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+        let answer = tokio::time::timeout(Duration::from_secs(20), read_all(&mut stream)).await.unwrap();
+        assert!(begun.elapsed() >= SOON && !answer.contains(" 200 "), "{answer} after {:?}", begun.elapsed());
+    }
+    assert_eq!((DEADLINES.head, DEADLINES.whole), (Duration::from_secs(3), Duration::from_secs(10)));
 }
 
 #[tokio::test]

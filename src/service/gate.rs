@@ -24,6 +24,12 @@ impl Gate {
     }
 }
 
+/// Enters the gate of one uid, and that of all. One uid has half the places at most, rounded up.
+pub(super) fn enter_both(all: &Gate, own: &Gate, bound: usize) -> Option<(Inside, Inside)> {
+    let own = own.enter(bound.div_ceil(2))?;
+    Some((own, all.enter(bound)?))
+}
+
 impl Drop for Inside {
     fn drop(&mut self) {
         self.inside.fetch_sub(1, Ordering::Relaxed);
@@ -43,5 +49,20 @@ mod tests {
         drop(first);
         assert!(gate.enter(2).is_some());
         assert!(gate.enter(0).is_none());
+    }
+
+    #[test]
+    fn one_uid_has_half_and_all_together_have_the_bound() {
+        for (bound, half) in [(4, 2), (5, 3), (1, 1)] {
+            let (all, [a, b, c]) = (Gate::default(), [(); 3].map(|()| Gate::default()));
+            let mut inside: Vec<_> = (0..9).map_while(|_| enter_both(&all, &a, bound)).collect();
+            assert_eq!(inside.len(), half, "of {bound}: one uid");
+            inside.extend((0..9).map_while(|_| enter_both(&all, &b, bound)));
+            assert_eq!(inside.len(), bound, "of {bound}: two");
+            assert!(enter_both(&all, &c, bound).is_none(), "of {bound}: a third one");
+            inside.pop();
+            assert!(enter_both(&all, &c, bound).is_some(), "of {bound}: when one has left");
+            assert!(c.enter(1).is_some(), "who did not get in holds no place of its own");
+        }
     }
 }

@@ -79,6 +79,19 @@ mod tests {
     }
 
     #[test]
+    fn so_many_rates_are_remembered_and_then_the_oldest_is_forgotten() {
+        let rate = Rate::default();
+        rate.take(5, 5).unwrap();
+        for other in 100..100 + u32::try_from(MAX_RATES).unwrap() - 1 {
+            rate.take(other, 1).unwrap();
+        }
+        assert!(rate.take(5, 1).is_err(), "as many rates as are remembered");
+        rate.take(99, 1).unwrap();
+        assert_eq!(rate.0.lock().unwrap().len(), MAX_RATES);
+        rate.take(5, 5).unwrap();
+    }
+
+    #[test]
     fn going_back_and_forth_between_rates_refills_none() {
         let rate = Rate::default();
         rate.take(5, 5).unwrap();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
-use super::gate::{Gate, Inside};
+use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
 use super::shares::Place;
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
@@ -135,8 +135,7 @@ impl Service {
 
     /// Enters a gate of all, unless this uid is inside half of it already.
     pub(super) fn enter(&self, turn: &Turn, all: &Gate, own: &Gate, bound: usize) -> Result<(Inside, Inside), Problem> {
-        let own = own.enter(bound.div_ceil(2));
-        own.zip(all.enter(bound)).ok_or_else(|| self.busy(turn))
+        enter_both(all, own, bound).ok_or_else(|| self.busy(turn))
     }
 
     /// Too much is under way: counted here, where it is known what was full.
@@ -303,5 +302,22 @@ impl Speaker for Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.daemon().metrics.connections.at(Socket::Service).dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_over_its_rate_is_left_unread_for_50_ms_at_least() {
+        let pause = |millis| match after(&Problem::new(Code::RateLimited).after_ms(millis)) {
+            Turned::Pause(pause) => pause,
+            Turned::Done | Turned::Later(_) => panic!("{millis} ms are no pause"),
+        };
+        for (millis, paused) in [(0, 50), (1, 50), (49, 50), (50, 50), (51, 51), (1000, 1000)] {
+            assert_eq!(pause(millis), Duration::from_millis(paused), "{millis}");
+        }
+        assert!(matches!(after(&Problem::new(Code::Busy).after_ms(100)), Turned::Done), "others are no flood");
     }
 }

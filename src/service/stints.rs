@@ -79,7 +79,11 @@ impl Stints {
 impl Stint {
     /// Whether it has lasted as long as one may.
     pub fn is_over(&self) -> bool {
-        self.begun.elapsed() >= STINT
+        self.is_over_at(Instant::now())
+    }
+
+    fn is_over_at(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.begun) >= STINT
     }
 }
 
@@ -125,6 +129,13 @@ mod tests {
         let _first = now(stints.take(1, &own)).unwrap();
         assert!(now(stints.take(1, &own)).is_none());
         assert!(now(stints.take(2, &other)).is_some());
+    }
+
+    #[test]
+    fn a_stint_is_over_when_its_time_is_and_not_before() {
+        let stint = now(Stints::new(1).take(1, &Arc::default())).unwrap();
+        assert!(!stint.is_over_at(stint.begun + STINT - Duration::from_nanos(1)));
+        assert!(stint.is_over_at(stint.begun + STINT));
     }
 
     #[test]

@@ -20,10 +20,10 @@ use crate::clock::Moment;
 use crate::log::{PidLock, end_thread, require_private_dir, require_private_file};
 
 /// Changes that may wait to be written.
-const MAX_QUEUED: usize = 1024;
+pub(super) const MAX_QUEUED: usize = 1024;
 
 /// Changes that share one sync.
-const MAX_GROUP: usize = 256;
+pub(super) const MAX_GROUP: usize = 256;
 
 /// How long after a failed write the file is left alone.
 const RETRY: Duration = Duration::from_secs(1);
@@ -226,7 +226,11 @@ impl Store {
         self.submit(change, audit_seq)?.blocking_recv().unwrap_or(Err(StateError::Closed))
     }
 
-    fn submit(&self, change: Change, audit_seq: u64) -> Result<oneshot::Receiver<Result<u64, StateError>>, StateError> {
+    pub(super) fn submit(
+        &self,
+        change: Change,
+        audit_seq: u64,
+    ) -> Result<oneshot::Receiver<Result<u64, StateError>>, StateError> {
         let (ack, receiver) = oneshot::channel();
         self.jobs.try_send(Job::Commit { change, audit_seq, ack }).map_err(|error| match error {
             TrySendError::Full(_) => StateError::Busy,

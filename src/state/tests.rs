@@ -248,6 +248,31 @@ fn a_disk_that_hangs_is_answered_for_in_time() {
 }
 
 #[test]
+fn so_many_changes_wait_for_the_disk_and_so_many_share_a_commit() {
+    let disk = Disk::default();
+    let mut store = on(&disk);
+    store.patience = Duration::from_millis(20);
+    let before = store.generation();
+    let hangs = disk.0.lock().unwrap();
+    let first = store.submit(Change::default(), 3).unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while !store.trouble().is_some_and(|why| why.contains("under way")) {
+        assert!(Instant::now() < end, "the first one is at the disk");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let waiting: Vec<_> = (0..store::MAX_QUEUED).map(|_| store.submit(Change::default(), 4).unwrap()).collect();
+    assert!(matches!(store.submit(Change::default(), 5), Err(StateError::Busy)), "one more");
+    drop(hangs);
+    assert_eq!(first.blocking_recv().unwrap().unwrap(), before + 1);
+    let mut last = 0;
+    for (n, told) in waiting.into_iter().enumerate() {
+        last = told.blocking_recv().unwrap().unwrap();
+        assert_eq!(last, before + 2 + u64::try_from(n / store::MAX_GROUP).unwrap(), "change {n}");
+    }
+    assert_eq!(last, before + 1 + u64::try_from(store::MAX_QUEUED / store::MAX_GROUP).unwrap());
+}
+
+#[test]
 fn a_full_disk_fails_the_change_and_the_store_recovers_by_itself() {
     let disk = Disk::default();
     let store = on(&disk);

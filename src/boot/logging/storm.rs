@@ -165,6 +165,7 @@ mod tests {
             told.extend(summaries);
             assert!(storm.kinds.len() <= MAX_KINDS);
         }
+        assert_eq!(storm.kinds.len(), MAX_KINDS);
         assert_eq!(told, ["of=a count=10 reason=first"], "what gives way is summarised first");
     }
 

@@ -10,12 +10,12 @@ use crate::hsm::device::{Device, SIGNATURE};
 use crate::hsm::ring::Ring;
 use crate::wire::link::LinkRefusal;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
 use zeroize::Zeroize;
 
 /// Signatures that may wait here; a worker that finds no room verifies itself.
-const WAITING: usize = 64;
+pub(super) const WAITING: usize = 64;
 /// Verification needs little.
 const STACK: usize = 256 * 1024;
 
@@ -48,9 +48,13 @@ impl Signed {
     }
 }
 
+pub(super) fn queue() -> (SyncSender<Signed>, Receiver<Signed>) {
+    sync_channel(WAITING)
+}
+
 /// Starts the thread. It ends when the pool is closed.
 pub(super) fn spawn<D: Device>(shared: &Arc<Shared<D>>) -> Result<(), HsmError> {
-    let (sender, signed) = sync_channel::<Signed>(WAITING);
+    let (sender, signed) = queue();
     let own = Arc::clone(shared);
     let check = move || signed.into_iter().for_each(|one| one.release(&own));
     let started = std::thread::Builder::new().name("hsm-check".to_owned()).stack_size(STACK).spawn(check);

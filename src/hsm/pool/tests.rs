@@ -267,12 +267,38 @@ fn a_full_queue_refuses_at_once_and_what_waits_times_out() {
 #[test]
 fn failures_without_end_end_the_process() {
     let bench = bench(1, 8, 5000);
-    bench.stage.fail.store(1000, Ordering::SeqCst);
-    for _ in 0..MAX_FAILURES {
-        assert_eq!(bench.sign(b"a"), Err(LinkRefusal::HsmUnavailable));
-    }
+    let fail = |times: u32| {
+        bench.stage.fail.store(1000, Ordering::SeqCst);
+        (0..times).for_each(|_| assert_eq!(bench.sign(b"a"), Err(LinkRefusal::HsmUnavailable)));
+        bench.stage.fail.store(0, Ordering::SeqCst);
+    };
+    fail(MAX_FAILURES - 1);
+    assert!(bench.sign(b"b").is_ok(), "one fewer is endured, and counts no more after one that did not fail");
+    fail(MAX_FAILURES);
     bench.lost.lock().unwrap().recv_timeout(PATIENCE).unwrap();
     assert!(matches!(bench.pool.lost(), Some(HsmError::Lost(_))));
+}
+
+#[test]
+fn so_many_signatures_wait_to_be_checked_and_a_worker_checks_the_next_itself() {
+    let bench = bench(1, 8, 5000);
+    let (sender, waiting) = checker::queue();
+    *bench.pool.shared.checker.lock().unwrap() = Some(sender);
+    let (tell, told) = mpsc::channel();
+    let hand_over = || {
+        let (ring, tell) = (bench.pool.ring(), tell.clone());
+        let answer: Answer = Box::new(move |outcome| tell.send(outcome).unwrap_or_default());
+        let job = Job::new(ring, 0, b"a".to_vec(), Instant::now(), answer);
+        let signature = bench.key.sign(b"a").to_bytes();
+        let (ring, message) = (job.task.ring, job.task.message);
+        let signed = checker::Signed { ring, position: 0, message, signature, ticket: job.ticket };
+        checker::hand_over(&*bench.pool.shared, signed);
+    };
+    (0..checker::WAITING).for_each(|_| hand_over());
+    assert!(told.try_recv().is_err(), "all of them wait");
+    hand_over();
+    assert!(told.try_recv().unwrap().is_ok());
+    assert_eq!(waiting.try_iter().count(), checker::WAITING);
 }
 
 #[test]

@@ -54,6 +54,13 @@ struct Inner {
 #[derive(Clone)]
 pub(super) struct Outbox(Arc<Inner>);
 
+impl Out {
+    /// Whether another request is read.
+    fn has_room(&self) -> bool {
+        self.in_flight < MAX_IN_FLIGHT && self.pending.len() < MAX_PENDING / 2
+    }
+}
+
 impl Outbox {
     /// Starts the writer thread.
     pub(super) fn start(socket: UnixStream) -> std::io::Result<Self> {
@@ -71,13 +78,17 @@ impl Outbox {
 
     /// Counts a request in. `false` if the peer leaves its replies unread for too long, or the connection is closed.
     pub(super) fn begin(&self) -> bool {
-        let deadline = Instant::now() + WRITE_DEADLINE;
+        self.begin_within(WRITE_DEADLINE)
+    }
+
+    fn begin_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         let mut out = self.lock();
         loop {
             if out.closed {
                 return false;
             }
-            if out.in_flight < MAX_IN_FLIGHT && out.pending.len() < MAX_PENDING / 2 {
+            if out.has_room() {
                 out.in_flight += 1;
                 return true;
             }
@@ -193,8 +204,8 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::wire::frame::{Split, split};
-    use crate::wire::link::LinkResult;
-    use std::io::Read;
+    use crate::wire::link::{KeyRole, LinkKey, LinkResult};
+    use std::io::{Read, Write};
 
     /// The ids of `count` replies, which must come without a further one.
     fn read(peer: &mut UnixStream, count: usize) -> Vec<u64> {
@@ -228,5 +239,57 @@ mod tests {
         }
         assert_eq!(outbox.lock().held, 0);
         outbox.close();
+    }
+
+    const SHORT: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn so_many_requests_are_under_way_and_the_next_waits_for_a_reply() {
+        let (ours, _peer) = UnixStream::pair().unwrap();
+        let outbox = Outbox::start(ours).unwrap();
+        assert!((0..MAX_IN_FLIGHT).all(|_| outbox.begin_within(SHORT)));
+        assert!(!outbox.begin_within(SHORT));
+        outbox.reply(&LinkReply { id: 1, result: LinkResult::Keys(Vec::new()) });
+        assert!(outbox.begin_within(SHORT) && !outbox.begin_within(SHORT));
+        outbox.close();
+    }
+
+    /// A reply whose frame has so many bytes.
+    fn reply_of(bytes: usize) -> LinkReply {
+        let with = |fill: usize| {
+            let (kid, problem) = (String::new(), "x".repeat(fill));
+            let key = LinkKey { kid, role: KeyRole::Passport, public: [0; 32], usable: false, problem };
+            LinkReply { id: 1, result: LinkResult::Keys(vec![key]) }
+        };
+        let length = |reply: &LinkReply| {
+            let mut frame = Vec::new();
+            wire::encode_frame(reply, &mut frame).unwrap();
+            frame.len()
+        };
+        // Lengths of more than 64 KiB take as many bytes each.
+        let reply = with(bytes - (length(&with(1 << 17)) - (1 << 17)));
+        assert_eq!(length(&reply), bytes);
+        reply
+    }
+
+    #[test]
+    fn so_many_bytes_wait_for_the_peer_and_one_more_cuts_it_off() {
+        let (mut ours, _peer) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        while ours.write(&[0; 4096]).is_ok() {}
+        let outbox = Outbox::start(ours).unwrap();
+        let held = || {
+            let out = outbox.lock();
+            (out.pending.len(), out.closed)
+        };
+        outbox.reply(&reply_of(MAX_PENDING / 2 - 1));
+        assert!(outbox.begin_within(SHORT), "with less than half of it another request is read");
+        outbox.reply(&LinkReply { id: 1, result: LinkResult::Keys(Vec::new()) });
+        let short = held().0 - (MAX_PENDING / 2 - 1);
+        assert!(!outbox.begin_within(SHORT), "with half of it none is");
+        outbox.reply(&reply_of(MAX_PENDING / 2 + 1 - short));
+        assert_eq!(held(), (MAX_PENDING, false));
+        outbox.reply(&LinkReply { id: 1, result: LinkResult::Keys(Vec::new()) });
+        assert!(held().1);
     }
 }

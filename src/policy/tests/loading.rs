@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::*;
+use crate::policy::build::MAX_TABLES;
 
 const TEMPLATE: &str = "[[template]]\nname = 't'\ntenant = 't1'\npurpose = 'p'\nsubjects = ['*']\nmax_ttl_s = 60\n";
 
@@ -81,6 +82,33 @@ fn a_wrong_template_is_refused_with_its_place() {
         refused(&TEMPLATE.replacen(old, new, 1), place, words);
     }
     assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", "= 60\nform = 'envelope'"))]).is_ok());
+}
+
+#[test]
+fn so_many_rules_and_as_many_templates_over_all_files_and_no_more() {
+    let rules = |numbers: std::ops::Range<usize>| -> String {
+        numbers.map(|n| format!("[[peer]]\nname = 'r{n}'\nuid = 1\n")).collect()
+    };
+    let templates = |numbers: std::ops::Range<usize>| -> String {
+        numbers.map(|n| TEMPLATE.replace("name = 't'", &format!("name = 't{n}'"))).collect()
+    };
+    let half = MAX_TABLES / 2;
+    let full = [
+        ("10.toml", rules(0..half) + &templates(0..half)),
+        ("20.toml", templates(half..MAX_TABLES) + &rules(half..MAX_TABLES)),
+    ];
+    let with = |more: &str| {
+        let all: Vec<_> = full.iter().map(|(name, text)| (*name, text.as_str())).chain([("30.toml", more)]).collect();
+        files(&all)
+    };
+    let policy = with("").unwrap();
+    assert_eq!((policy.rules().count(), policy.templates().count()), (MAX_TABLES, MAX_TABLES));
+    for (more, what) in
+        [(rules(MAX_TABLES..MAX_TABLES + 1), "peer"), (templates(MAX_TABLES..MAX_TABLES + 1), "template")]
+    {
+        let refused = with(&more).unwrap_err().to_string();
+        assert!(refused.contains(&format!("the number of [[{what}]] exceeds the limit of 1024")), "{refused}");
+    }
 }
 
 #[test]
@@ -170,9 +198,11 @@ fn what_is_too_large_or_no_file_is_refused() {
     nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRUSR).unwrap();
     assert!(load().unwrap_err().contains("not a regular file"));
     fs::remove_file(&file).unwrap();
-    for number in 0..=MAX_FILES {
+    for number in 0..MAX_FILES {
         fs::write(dir.path().join(format!("{number}.toml")), "").unwrap();
     }
+    assert_eq!(load(), Ok(()));
+    fs::write(dir.path().join("more.toml"), "").unwrap();
     assert!(load().unwrap_err().contains("the number of files exceeds the limit of 256"));
 }
 
