@@ -6,12 +6,15 @@ use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use passportd::passport::OwnedEnvelope;
-use passportd::wire::{Code, Greeting, MAX_FRAME, ServiceOk, ServiceOp, Verdict, WIRE_VERSION, decode};
+use passportd::wire::{
+    AdminOp, AdminReply, AdminRequest, Code, Greeting, MAX_FRAME, ServiceOk, ServiceOp, Verdict, WIRE_VERSION, decode,
+    encode_frame,
+};
 
 use super::support::options::POLICY;
 use super::support::passports::{demo, for_demo, on_wire};
 use super::support::raw::{Raw, request};
-use super::support::{House, Options, eventually, people, root_or_skip};
+use super::support::{House, Options, Roles, eventually, people, root_or_skip};
 
 const OTHER: u32 = 41_002;
 
@@ -137,6 +140,61 @@ fn more_in_flight_than_allowed_are_all_answered_once() {
     assert_eq!(seen, (1..=200).collect());
 }
 
+/// The id of the first of so many replies.
+fn first_of(raw: &mut Raw, frames: &[u8], replies: u64, id: fn(&[u8]) -> u64) -> u64 {
+    raw.send(frames).unwrap();
+    let ids: Vec<u64> = (0..replies).map(|_| id(&raw.body().unwrap().unwrap())).collect();
+    ids[0]
+}
+
+/// Whether the last request is looked at while those before it wait for a signer that stands still.
+#[test]
+fn so_many_requests_are_under_way_and_the_next_is_not_read() {
+    let options = Options::default().set("limits.max_in_flight", 4).set("hsm.op_timeout_ms", 2_000);
+    let house = House::start(options.roles(Roles::Apart));
+    let (mut raw, mut admin) = (house.raw(), house.admin_raw());
+    house.freeze("signer");
+    let id = |body: &[u8]| decode::<AdminReply>(body).unwrap().id;
+    for (under_way, overtakes) in [(7, true), (8, false)] {
+        let mut frames = Vec::new();
+        for id in 1..=under_way + 1 {
+            // Status waits half a second for the signer's counts.
+            let op = if id <= under_way { AdminOp::Status } else { AdminOp::WhoAmI };
+            encode_frame(&AdminRequest { id, corr_id: [0; 16], op }, &mut frames).unwrap();
+        }
+        let first = first_of(&mut admin, &frames, under_way + 1, id);
+        assert_eq!(first == under_way + 1, overtakes, "an admin's {under_way}: {first}");
+    }
+    let id = |body: &[u8]| decode::<passportd::wire::Reply>(body).unwrap().id;
+    for (under_way, overtakes) in [(3, true), (4, false)] {
+        let mut frames: Vec<u8> = (1..=under_way).flat_map(|id| request(id, ServiceOp::Issue(demo("alice")))).collect();
+        frames.extend(request(under_way + 1, ServiceOp::Ping));
+        let first = first_of(&mut raw, &frames, under_way + 1, id);
+        assert_eq!(first == under_way + 1, overtakes, "a service's {under_way}: {first}");
+    }
+    house.signal("signer", nix::sys::signal::Signal::SIGCONT);
+}
+
+#[test]
+fn every_connection_that_is_configured_is_taken_and_one_more_is_turned_away() {
+    if !root_or_skip("several users") {
+        return;
+    }
+    let policy = format!("{POLICY}\n[[peer]]\nname = \"others\"\ngid = {OTHER}\nallow = [\"verify\"]\n");
+    let options = Options::default().policy(&policy).set("server.max_connections", 4);
+    let house = House::start(options.set("server.max_connections_per_uid", 4));
+    let mut held: Vec<Raw> = (OTHER..OTHER + 4).map(|uid| house.raw_as(uid, OTHER, &[])).collect();
+    let fifth = || Raw::over(people::connect_as(&house.socket(), OTHER + 4, OTHER, &[])).unwrap();
+    let greeting = fifth().body().unwrap().expect("a word before it is closed");
+    let Greeting::Refused(problem) = decode(&greeting).unwrap() else { panic!("welcomed") };
+    assert_eq!((problem.code, problem.message.as_str()), (Code::Busy, "all connections are taken"));
+    assert!(held.iter_mut().all(|raw| raw.ask(ServiceOp::WhoAmI).is_ok()));
+    held.pop();
+    eventually("its place is free", Duration::from_secs(5), || {
+        matches!(fifth().greet(), Ok(Greeting::Welcome(_))).then_some(())
+    });
+}
+
 #[test]
 fn a_half_closed_connection_gets_its_answers() {
     let house = House::start(Options::default());
@@ -182,7 +240,7 @@ fn beyond_its_share_a_user_is_refused_at_once_and_another_gets_in() {
         assert_eq!(welcomed.collect::<Vec<_>>().len(), 6, "two of 16 are kept");
         assert!(house.raw_as(OTHER + 9, OTHER, &[]).ask(ServiceOp::WhoAmI).is_ok());
     }
-    assert!(house.admin_raw().admin(passportd::wire::AdminOp::WhoAmI).is_ok(), "admins have places of their own");
+    assert!(house.admin_raw().admin(AdminOp::WhoAmI).is_ok(), "admins have places of their own");
     drop(mine);
     eventually("places are given back", Duration::from_secs(5), || {
         let mut raw = Raw::connect(&house.socket()).ok()?;

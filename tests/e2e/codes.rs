@@ -4,7 +4,7 @@
 use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp, Verdict, Want};
 
 use crate::support::passports::{demo, for_demo, on_wire};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, request};
 use crate::support::{House, Options};
 
 /// What a rule for this user may leave out.
@@ -44,6 +44,33 @@ fn too_large_names_the_limit_and_its_value() {
         assert_eq!((problem.code, problem.message.as_str(), problem.retryable), (Code::TooLarge, text, false));
     }
     assert!(matches!(house.ask(ServiceOp::IssueBatch(vec![demo("x"); 3])), Ok(ServiceOk::IssuedBatch(_))));
+}
+
+#[test]
+fn a_payload_may_have_max_msg_bytes_and_not_one_more() {
+    let mut house = House::start(Options::default());
+    // The least that may be configured is 256.
+    let sub = "s".repeat(100);
+    let passport = house.raw().issue(demo(&sub)).unwrap();
+    let bytes = passport.msg.len();
+    let mut with = |most: usize| {
+        house.set("limits.max_msg_bytes", i64::try_from(most).unwrap());
+        house.admin_raw().admin(AdminOp::Reload).unwrap();
+        let mut raw = house.raw();
+        // Another one by the same wish is as long.
+        let issued =
+            raw.issue(demo(&sub)).map(|again| again.msg.len()).map_err(|problem| (problem.code, problem.message));
+        let all = [passport.clone(), passport.clone()];
+        let mut verdicts = raw.verify_batch(for_demo(), &all).unwrap();
+        verdicts.push(raw.verify(for_demo(), &passport).unwrap());
+        (issued, verdicts)
+    };
+    let (issued, verdicts) = with(bytes);
+    assert_eq!(issued, Ok(bytes));
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))), "{verdicts:?}");
+    let (issued, verdicts) = with(bytes - 1);
+    assert_eq!(issued, Err((Code::TooLarge, format!("limits.max_msg_bytes is {}", bytes - 1))));
+    assert_eq!(verdicts, vec![Verdict::Refused(Code::TooLarge); 3]);
 }
 
 #[test]
@@ -155,6 +182,25 @@ fn rates_are_kept_over_connections_and_say_when_to_come_back() {
     assert_eq!(limited, Some(Code::RateLimited), "nor is a batch that is too large");
     std::thread::sleep(std::time::Duration::from_millis(1000));
     raw.issue(demo("later")).unwrap();
+}
+
+/// For a peer whose rule names no rate.
+#[test]
+fn the_rate_of_the_configuration_holds_where_no_rule_names_one() {
+    let house = House::start(Options::default().set("limits.rps", 5).policy(&rule(ALL)));
+    let six: Vec<u8> = (1..=6).flat_map(|id| request(id, ServiceOp::Ping)).collect();
+    let answers = crate::support::eventually("six in the time of one", std::time::Duration::from_secs(60), || {
+        let (mut raw, begun) = (house.raw(), std::time::Instant::now());
+        raw.send(&six).unwrap();
+        let answers: Vec<_> = (0..6).map(|_| raw.reply().result).collect();
+        // On a machine that stood still one may have grown back; then it is tried with a whole second's worth again.
+        let in_time = begun.elapsed() < std::time::Duration::from_millis(200);
+        (!in_time).then(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        in_time.then_some(answers)
+    });
+    assert_eq!(answers[..5], vec![Ok(ServiceOk::Pong); 5]);
+    let problem = answers[5].as_ref().unwrap_err();
+    assert_eq!((problem.code, problem.retry_after_ms), (Code::RateLimited, Some(200)));
 }
 
 #[test]

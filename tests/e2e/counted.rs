@@ -1,12 +1,14 @@
 //! What the metrics say of issuing and of refusals, where several requests and items come together.
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use passportd::wire::{Code, IssueSpec, ServiceOk, ServiceOp, Verdict};
+use passportd::wire::{Code, IssueSpec, Reply, ServiceOk, ServiceOp, Verdict};
 
-use crate::support::passports::{demo, for_demo};
-use crate::support::raw::request;
-use crate::support::{House, Options, Roles};
+use crate::support::options::POLICY;
+use crate::support::passports::{demo, for_demo, on_wire};
+use crate::support::raw::{Raw, request};
+use crate::support::{House, Options, Roles, root_or_skip, skipped};
 
 const ISSUE_LATENCY: &str = "svc_passport_issue_latency_seconds_count";
 
@@ -37,6 +39,73 @@ fn issue_concurrency_bounds_requests() {
     let answers = [raw.reply(), raw.reply()].map(|reply| (reply.id, reply.result.unwrap_err().code));
     assert_eq!(answers, [(2, Code::Busy), (1, Code::HsmTimeout)], "the second at once");
     slow.signal("signer", nix::sys::signal::Signal::SIGCONT);
+}
+
+/// Two uids have a half each, so that a third, which has nothing under way, finds all places taken.
+#[test]
+fn issue_concurrency_bounds_all_uids_together() {
+    if !root_or_skip("several users") {
+        return;
+    }
+    let policy = POLICY.replace("uid = @UID@", "uid = @UID@\nlistener = \"admin\"")
+        + "\n[[peer]]\nname = \"all\"\ngid = 61200\nallow = [\"issue\"]\ntemplates = [\"demo\"]\n";
+    let options = Options::default().policy(&policy).set("limits.issue_concurrency", 4).roles(Roles::Apart);
+    let house = House::start(options);
+    let [mut a, mut b, mut c] = [61_201, 61_202, 61_203].map(|uid| house.raw_as(uid, 61_200, &[]));
+    house.freeze("signer");
+    // With the answer to the Ping what came before it has its place.
+    let takes = |raw: &mut Raw, issues: u64| {
+        let mut frames: Vec<u8> = (1..=issues).flat_map(|id| request(id, ServiceOp::Issue(demo("x")))).collect();
+        frames.extend(request(9, ServiceOp::Ping));
+        raw.send(&frames).unwrap();
+        assert_eq!(raw.reply(), Reply { id: 9, result: Ok(ServiceOk::Pong) });
+    };
+    let refused = |raw: &mut Raw| {
+        raw.send(&request(7, ServiceOp::Issue(demo("y")))).unwrap();
+        let reply = raw.reply();
+        (reply.id, reply.result.unwrap_err().code)
+    };
+    takes(&mut a, 2);
+    assert_eq!(refused(&mut a), (7, Code::Busy), "one uid has half of them");
+    takes(&mut b, 1);
+    takes(&mut c, 1);
+    assert_eq!(refused(&mut b), (7, Code::Busy), "it has not half of them, and all are taken");
+    assert_eq!(house.metric("busy_rejections_total{endpoint=\"issue\"}"), 2.0);
+    house.signal("signer", nix::sys::signal::Signal::SIGCONT);
+    for (raw, issued) in [(&mut a, 2), (&mut b, 1), (&mut c, 1)] {
+        (0..issued).for_each(|_| assert!(matches!(raw.reply().result, Ok(ServiceOk::Issued(_)))));
+    }
+}
+
+/// They run in place: on one connection there is never more than one, on two as many as there are processors.
+#[test]
+fn verify_concurrency_bounds_single_verifications() {
+    let house = House::start(Options::default().set("limits.verify_concurrency", 1));
+    let passport = house.raw().issue(demo("x")).unwrap();
+    let verify = || ServiceOp::Verify { want: for_demo(), passport: on_wire(&passport) };
+    let hundred: Vec<u8> = (1..=100).flat_map(|id| request(id, verify())).collect();
+    let ask = |raw: &mut Raw| {
+        raw.send(&hundred).unwrap();
+        (0..100).filter(|_| raw.reply().result.is_err_and(|problem| problem.code == Code::Busy)).count()
+    };
+    let mut raw = house.raw();
+    assert_eq!((0..5).map(|_| ask(&mut raw)).sum::<usize>(), 0, "one at a time is within the bound");
+    if std::thread::available_parallelism().unwrap().get() == 1 {
+        return skipped("two verifications at one time: there is one processor");
+    }
+    let busy = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let (mut raw, begun) = (house.raw(), Instant::now());
+                while busy.load(Ordering::Relaxed) == 0 {
+                    busy.fetch_add(u32::try_from(ask(&mut raw)).unwrap(), Ordering::Relaxed);
+                    assert!(begun.elapsed() < Duration::from_secs(20), "two at one time were never over the bound");
+                }
+            });
+        }
+    });
+    assert_eq!(house.metric("busy_rejections_total{endpoint=\"verify\"}"), f64::from(busy.into_inner()));
 }
 
 /// Between the slices of a batch other connections have their turn; single verifications run in place.

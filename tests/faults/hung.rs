@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use passportd::wire::{AdminOp, Code, ServiceOk, ServiceOp, Verdict};
 
@@ -97,6 +97,7 @@ fn a_disk_that_hangs_under_the_ledger_stops_issuing_and_nothing_else() {
     let mut asked: Vec<u8> = (1..=4).flat_map(|id| request(id, ServiceOp::Issue(demo("bob")))).collect();
     let verify = ServiceOp::Verify { want: for_demo(), passport: on_wire(&passport) };
     asked.extend(request(5, verify));
+    let begun = Instant::now();
     raw.send(&asked).unwrap();
     let mut verdicts = 0;
     for _ in 0..5 {
@@ -107,6 +108,8 @@ fn a_disk_that_hangs_under_the_ledger_stops_issuing_and_nothing_else() {
         }
     }
     assert_eq!(verdicts, 1);
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(5)..Duration::from_secs(9)).contains(&waited), "answered after {waited:?}");
     let (status, report) = house.get("/readyz");
     let named = "{\"name\":\"audit\",\"ok\":false,\"detail\":\"the ledger can't be written\"}";
     assert!(status == 503 && report.contains(named), "{status} {report}");

@@ -117,7 +117,7 @@ fn a_flood_beyond_the_queue_is_answered_busy_and_loses_nothing() {
             other => panic!("{other:?}"),
         }
     }
-    assert!(signed >= 256, "{signed}");
+    assert!((256..900).contains(&signed), "as many as the queue holds at least, and not all: {signed}");
 }
 
 #[test]
@@ -231,6 +231,7 @@ fn a_front_that_does_not_read_is_cut_off_and_harms_nobody() {
     while writing.write_all(&flood).is_ok() {
         assert!(begun.elapsed() < Duration::from_secs(30), "the signer buffers without end");
     }
+    assert!(begun.elapsed() >= Duration::from_secs(5), "it had so long to read, and had {:?}", begun.elapsed());
     let (mut link, _) = Link::open(&process);
     signature(link.sign(&payload(V1, |_| {})));
 }
