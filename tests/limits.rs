@@ -9,14 +9,19 @@ mod proc;
 mod support;
 
 use std::fs;
-use std::path::Path;
+use std::io::Read as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use passportd::config::reference_markdown;
+use passportd::wire::ceremony::{PlanKind, Request, Response, call};
 use passportd::wire::{AdminOp, Code, Greeting, ServiceOp, decode};
 use support::passports::demo;
 use support::raw::{Raw, hello, request};
-use support::{House, Options, eventually, ledger, root_or_skip};
+use support::{House, Options, eventually, ledger, process, root_or_skip};
 
 /// Somebody whom no rule names.
 const STRANGER: u32 = 41_007;
@@ -68,6 +73,57 @@ fn the_page_says_what_the_code_does() {
     }
 }
 
+/// The files of a directory and of those in it.
+fn sources(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+}
+
+/// Every number that the daemon calls a maximum is on the page: as a row, or in the list of lengths. The client and the tool
+/// bound themselves.
+#[test]
+fn every_maximum_of_the_code_is_on_the_page() {
+    let (root, page) = (Path::new(env!("CARGO_MANIFEST_DIR")), text("docs/LIMITS.md"));
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for path in sources(&root.join("src")) {
+        let file = path.strip_prefix(root).unwrap().to_str().unwrap();
+        if ["src/cli/", "src/client/"].iter().any(|aside| file.starts_with(aside)) || file.contains("tests") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        // Tests stand behind the code.
+        let (code, _) = text.split_once("mod tests {").unwrap_or((&text, ""));
+        for line in code.lines().filter(|_| !file.ends_with("fuzzing.rs")) {
+            let Some((_, rest)) = line.split_once("const ").filter(|(before, _)| !before.contains("//")) else {
+                continue;
+            };
+            let (name, kind) = rest.split_once(':').unwrap_or_default();
+            let number = ["usize", "u64", "u32", "u16", "i64"].iter().any(|one| kind.trim_start().starts_with(one));
+            if name.starts_with("MAX_") && number {
+                found += 1;
+                let place = format!("`{file}` `{}`", rest.trim_end_matches(';'));
+                missing.extend((!page.contains(&place)).then_some(place));
+            }
+        }
+    }
+    assert!(found > 50 && missing.is_empty(), "{found} found; not on the page:\n{}", missing.join("\n"));
+}
+
+/// What stands in the list of lengths is what the code says, too.
+#[test]
+fn the_list_of_lengths_says_what_the_code_does() {
+    let page = text("docs/LIMITS.md");
+    let (_, list) = page.split_once("## Lengths").unwrap();
+    let rows: Vec<_> = list.lines().filter(|line| line.starts_with("| ") && line.contains('`')).collect();
+    assert!(rows.len() >= 20, "{}", rows.len());
+    for row in rows {
+        let place = row.trim_matches(['|', ' ']).rsplit('|').next().unwrap();
+        let [file, constant] = quoted(place)[..] else { panic!("{row}") };
+        let there = text(file).lines().any(|line| line.trim_end_matches(';').ends_with(constant));
+        assert!(there, "{file} has no line {constant:?}");
+    }
+}
+
 /// The answer to a greeting of a peer that may have been turned away before it could say anything.
 fn greeted(mut raw: Raw) -> (Raw, Greeting) {
     drop(raw.send(&hello()));
@@ -100,12 +156,18 @@ fn admins_have_places_of_their_own_and_so_many() {
     if root_or_skip("admins of other uids") {
         let knock =
             |uid| greeted(Raw::over(support::people::connect_as(&house.admin_socket(), uid, uid, &[])).unwrap());
-        let others: Vec<_> = (0..20)
+        let mut others: Vec<_> = (0..20)
             .map(|_| knock(STRANGER))
             .take_while(|(_, greeting)| matches!(greeting, Greeting::Welcome(_)))
             .collect();
         assert_eq!(others.len(), 12, "the last four of 32 are kept for uids that have none");
-        assert!(matches!(knock(STRANGER + 1).1, Greeting::Welcome(_)));
+        for uid in STRANGER + 1..=STRANGER + 4 {
+            let (raw, greeting) = knock(uid);
+            assert!(matches!(greeting, Greeting::Welcome(_)), "uid {uid}");
+            others.push((raw, greeting));
+        }
+        let Greeting::Refused(problem) = knock(STRANGER + 5).1 else { panic!("a 33rd admin") };
+        assert_eq!((problem.code, problem.message.as_str()), (Code::Busy, "all connections are taken"));
     }
 }
 
@@ -126,11 +188,45 @@ fn refusals_on_record_are_so_many_a_second() {
     assert!(refused() <= 10 * (seconds + 1), "{} of 200 in {seconds} s", refused());
 }
 
+/// The ceremonies that `run` has started and that have not ended.
+fn ceremonies(house: &House) -> usize {
+    let children = process::children(house.pid("run"));
+    children.into_iter().filter(|pid| process::role_of(*pid).as_deref() == Some("ceremony")).count()
+}
+
+#[test]
+fn two_ceremonies_are_accepted_and_the_next_waits() {
+    let house = House::start(Options::default().without_keys());
+    let socket = house.dir().join("ceremony.sock");
+    // They say nothing; each has ten seconds for it.
+    let begun = Instant::now();
+    let mut held: Vec<_> = (0..2).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    eventually("two are under way", Duration::from_secs(8), || (ceremonies(&house) == 2).then_some(()));
+    let (tell, told) = mpsc::channel();
+    let third = UnixStream::connect(&socket).unwrap();
+    let asks = thread::spawn(move || {
+        let doctor = Request { plan: PlanKind::Doctor, tenant: None, purpose: None };
+        tell.send(call(third, &doctor, b"")).unwrap();
+    });
+    assert!(told.recv_timeout(Duration::from_secs(1)).is_err(), "it waits to be accepted");
+    assert_eq!(ceremonies(&house), 2);
+    held.remove(0);
+    let answer = told.recv_timeout(Duration::from_secs(20)).expect("it has its turn").unwrap();
+    assert!(matches!(&answer, Response::Done(report) if !report.findings.is_empty()), "{answer:?}");
+    asks.join().unwrap();
+    // The other one is cut off when its time is up.
+    let mut silent = held.remove(0);
+    silent.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    silent.read_to_end(&mut Vec::new()).expect("its end");
+    let took = begun.elapsed();
+    assert!((Duration::from_secs(10)..Duration::from_secs(20)).contains(&took), "cut off after {took:?}");
+}
+
 #[test]
 fn threads_do_not_grow_with_load() {
     let house = House::start(Options::default().set("hsm.sessions", 2));
     let (front, signer) = (house.pid("front"), house.pid("signer"));
-    let processors = std::thread::available_parallelism().unwrap().get();
+    let processors = thread::available_parallelism().unwrap().get();
     let frame = request(1, ServiceOp::Issue(demo("thread")));
     let mut connections: Vec<Raw> = (0..100).map(|_| house.raw()).collect();
     for raw in &mut connections {
@@ -141,7 +237,7 @@ fn threads_do_not_grow_with_load() {
         (0..4).for_each(|_| drop(raw.reply()));
     }
     println!("under way with 400 requests: front {of_front} threads, signer {of_signer}");
-    // The page's list, and a few that the runtime lends for files and names.
-    assert!(of_front <= processors + 6 + 4, "front: {of_front}");
+    // The page's list, and one that reads at a reload for each executor.
+    assert!(of_front <= processors + 6 + 2, "front: {of_front}");
     assert!(of_signer <= 2 + 5 + 2 * 2, "signer: {of_signer}");
 }
