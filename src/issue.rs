@@ -9,7 +9,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::audit::{self, Audit, AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::passport::{Cap, Claims, ClaimsError, Kid};
+use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
 use crate::verify::Keyring;
@@ -106,6 +106,8 @@ pub fn prepare(
     ground: &Ground<'_>,
     active: impl FnOnce(&str, &str) -> Option<Kid>,
 ) -> Result<Prepared, IssueError> {
+    // Before policy is asked: whether a template's patterns would hold it does not make it a subject.
+    check_subject(spec.sub)?;
     let iat = ground.now.unix();
     let offset = spec.nbf.map(|nbf| u64::try_from(nbf.saturating_sub(iat)).unwrap_or(0));
     let wish = IssueWish {

@@ -477,7 +477,7 @@ class Course:
     def _open(self, key: Tuple[str, str], step: Dict[str, Any]) -> Any:
         steps = self._case["steps"] + self._case.get("finally", [])
         same = [one for one in steps if (one.get("on", "service"), one.get("connection", "")) == key]
-        where = (self._runner.doors[key[0]], key[0] == "admin", self._runner.options.timeout)
+        where = (self._runner.doors[key[0]], (key[0] + "-").startswith("admin-"), self._runner.options.timeout)
         for tries in range(TRIES, -1, -1):
             try:
                 if all(plain(one) for one in same):

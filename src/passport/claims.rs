@@ -110,6 +110,14 @@ pub enum ClaimsError {
     },
 }
 
+/// Whether a passport can be about this subject, whoever asks for it.
+///
+/// # Errors
+/// [`ClaimsError::Identifier`].
+pub fn check_subject(sub: &str) -> Result<(), ClaimsError> {
+    identifier("sub", sub, MAX_SUB)
+}
+
 /// Whether `text` fits the claim.
 fn identifier(claim: &'static str, text: &str, max: usize) -> Result<(), ClaimsError> {
     if is_identifier(text, max) { Ok(()) } else { Err(ClaimsError::Identifier { claim, max }) }
@@ -152,7 +160,7 @@ impl Claims {
     /// Whether every claim is within its bounds.
     fn check(&self) -> Result<(), ClaimsError> {
         identifier("iss", &self.iss, MAX_ISS)?;
-        identifier("sub", &self.sub, MAX_SUB)?;
+        check_subject(&self.sub)?;
         identifier("jti", &self.jti, MAX_JTI)?;
         identifier("cap.template", &self.cap.template, MAX_TEMPLATE)?;
         identifiers("aud", &self.aud, MAX_AUD, MAX_AUD_LEN)?;

@@ -24,7 +24,7 @@ pub mod jwk;
 pub mod kid;
 pub mod scan;
 
-pub use claims::{Cap, Claims, ClaimsError};
+pub use claims::{Cap, Claims, ClaimsError, check_subject};
 pub use envelope::{Envelope, EnvelopeError, Opened, OwnedEnvelope};
 pub use judge::{Expect, Refusal};
 pub use jwk::{JwksError, etag, jwks, parse_jwks, thumbprint};

@@ -14,6 +14,7 @@ mod survey;
 mod values;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -55,9 +56,15 @@ pub(super) async fn run(context: &mut Context<'_>, options: Conformance) -> Resu
     report.end(context)
 }
 
+/// Admins' operations are what is spoken behind further doors whose names begin so.
+const ADMIN_DOORS: &str = "admin-";
+
 fn doors(context: &Context<'_>, options: &Conformance) -> Result<BTreeMap<String, Door>, CliError> {
-    let more = options.door.iter().map(|(name, path)| (name.clone(), Door { path: path.clone(), admin: false }));
-    let mut doors: BTreeMap<_, _> = more.collect();
+    let further = |(name, path): &(String, PathBuf)| {
+        let admin = name.starts_with(ADMIN_DOORS);
+        (name.clone(), Door { path: path.clone(), admin })
+    };
+    let mut doors: BTreeMap<_, _> = options.door.iter().map(further).collect();
     doors.insert("service".to_owned(), Door { path: context.socket()?, admin: false });
     doors.insert("admin".to_owned(), Door { path: context.admin_socket()?, admin: true });
     Ok(doors)
