@@ -46,7 +46,7 @@ struct Bar {
     pass: bool,
 }
 
-/// Fails when a bar is not reached, once all are measured and written.
+/// Fails when a bar is not reached or could not be measured, once all others are measured and written.
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--list" || argument == "--test") {
         return ExitCode::SUCCESS;
@@ -59,7 +59,12 @@ fn main() -> ExitCode {
         fair::flood(&kind);
         return ExitCode::SUCCESS;
     }
-    let Some(hsm) = SoftHsm::new() else { return ExitCode::SUCCESS };
+    // What an earlier run measured says nothing of this one.
+    drop(std::fs::remove_file(target()));
+    let Some(hsm) = SoftHsm::new() else {
+        eprintln!("error: nothing is measured without a SoftHSM");
+        return ExitCode::FAILURE;
+    };
     let other = format!("\n[[peer]]\nname = \"other\"\nuid = {}\nallow = [\"verify\", \"keys\"]\n", fair::OTHER);
     let options = Options::default().policy(&(POLICY.to_owned() + &other + "verify_as = [\"demo\"]\n"));
     let options = options.set("hsm.sessions", i64::try_from(SESSIONS).unwrap());
@@ -68,7 +73,7 @@ fn main() -> ExitCode {
     bars.extend(working_day(&house));
     bars.push(footprint(&house));
     bars.extend(fair::bars(&house));
-    idle::ten_thousand();
+    bars.push(idle::ten_thousand());
     bars.push(start(&mut house));
     report(&bars);
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -153,9 +158,14 @@ fn report(bars: &[Bar]) {
         .iter()
         .map(|one| json!({ "name": one.name, "value": one.value, "unit": one.unit, "bar": one.bar, "pass": one.pass }))
         .collect();
-    let target = std::env::var("PASSPORTD_BENCH_JSON").unwrap_or_else(|_| "target/bench.json".to_owned());
+    let target = target();
     std::fs::write(&target, serde_json::to_string_pretty(&list).unwrap() + "\n").unwrap();
     println!("written to {target}");
+}
+
+/// Where the bars are written.
+fn target() -> String {
+    std::env::var("PASSPORTD_BENCH_JSON").unwrap_or_else(|_| "target/bench.json".to_owned())
 }
 
 /// `passportctl`, told where the house is; its JSON.

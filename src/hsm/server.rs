@@ -13,9 +13,13 @@ use outbox::Outbox;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Connections at a time: the front's, its next one while the old is not yet seen to be gone, and a diagnosis beside.
 pub const MAX_CONNECTIONS: usize = 4;
+
+/// The pause after a failed `accept`. Out of descriptors, it fails again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listener and who may use it.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ impl Door {
                 Err(error) => {
                     // EMFILE and the like: the connection stays in the backlog, and a pause keeps us from spinning.
                     tracing::warn!(name: "signer_accept_failed", %error, "could not accept a connection");
-                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    std::thread::sleep(ACCEPT_PAUSE);
                     return;
                 }
             }
