@@ -82,7 +82,8 @@ pub(super) fn bars(house: &House) -> Vec<Bar> {
         let [throughput, slower, unpaced] = [throughput, slower, unpaced].map(median);
         bars.push(bar(name("throughput"), throughput, ">= 0.8", throughput >= 0.8));
         bars.push(bar(name("p99"), slower, "<= 5", slower <= 5.0));
-        bars.push(bar(name("unpaced"), unpaced, ">= 0.2", unpaced >= 0.2));
+        // Were the daemon not fair, eight connections that flood would leave the two of the peer a fifth.
+        bars.push(bar(name("unpaced"), unpaced, ">= 0.33", unpaced >= 0.33));
     }
     bars
 }
