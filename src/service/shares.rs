@@ -64,6 +64,8 @@ pub struct Shares {
     /// Asked each time, so that a reload needs nothing here.
     bounds: Box<dyn Fn() -> Bounds + Send + Sync>,
     uids: Mutex<HashMap<u32, Arc<Share>>>,
+    /// How many uids may be among them.
+    remembered: usize,
     bytes: AtomicUsize,
     stints: Stints,
     /// Refusals of uids without a share that go on record.
@@ -159,8 +161,12 @@ pub struct Lease {
 impl Shares {
     /// No connections yet; the work for them is done on so many threads.
     pub fn new(threads: usize, bounds: Box<dyn Fn() -> Bounds + Send + Sync>) -> Arc<Self> {
+        Self::remembering(MAX_REMEMBERED, threads, bounds)
+    }
+
+    fn remembering(remembered: usize, threads: usize, bounds: Box<dyn Fn() -> Bounds + Send + Sync>) -> Arc<Self> {
         let (uids, bytes) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        Arc::new(Self { bounds, uids, bytes, stints: Stints::new(threads), strangers: refusals() })
+        Arc::new(Self { bounds, uids, remembered, bytes, stints: Stints::new(threads), strangers: refusals() })
     }
 
     /// A place for a connection of `uid`. The last eighth of all places is for uids that have no connection yet, so that
@@ -173,7 +179,7 @@ impl Shares {
         let bounds = (self.bounds)();
         let uid = if own_bounds.stranger { STRANGERS } else { uid };
         let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
-        if uids.len() >= MAX_REMEMBERED {
+        if uids.len() >= self.remembered {
             // Every rate of a uid that left so long ago is whole again: forgetting it gives nothing back.
             uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || share.gone_for() < WHOLE_AGAIN);
         }
@@ -188,7 +194,7 @@ impl Shares {
             return Err(Full::Uid);
         }
         let kept = if own == 0 { 0 } else { bounds.connections / 8 };
-        if taken + kept >= bounds.connections || (uids.len() >= MAX_REMEMBERED && !uids.contains_key(&uid)) {
+        if taken + kept >= bounds.connections || (uids.len() >= self.remembered && !uids.contains_key(&uid)) {
             return Err(Full::All);
         }
         let share = Arc::clone(uids.entry(uid).or_insert_with(|| Arc::new(Share::new())));
@@ -343,11 +349,14 @@ mod tests {
 
     #[test]
     fn no_crowd_makes_a_rate_whole_again() {
-        let shares = shares();
-        for uid in 0..u32::try_from(MAX_REMEMBERED).unwrap() + 10 {
-            drop(shares.admit(uid + 10, OwnBounds::default()));
+        // Few, since whoever left a second ago may be forgotten, and a busy machine takes that long for thousands.
+        let bounds = || Bounds { connections: 16, connections_per_uid: 15, bytes: 1000, bytes_per_uid: 600 };
+        let shares = Shares::remembering(64, 2, Box::new(bounds));
+        for uid in 10..10 + 64 {
+            assert!(shares.admit(uid, OwnBounds::default()).is_ok(), "{uid}");
         }
-        assert_eq!(shares.uids.lock().unwrap().len(), MAX_REMEMBERED, "no more are remembered");
+        assert!(shares.admit(74, OwnBounds::default()).is_err());
+        assert_eq!(shares.uids.lock().unwrap().len(), 64, "no more are remembered");
         let refused = shares.admit(1, OwnBounds::default());
         assert_eq!(refused.unwrap_err(), Full::All, "whoever left is remembered until its rate is whole");
         let place = shares.admit(10, OwnBounds::default()).unwrap();

@@ -202,7 +202,11 @@ fn out_of_descriptors_the_metrics_port_waits_until_some_come_free() {
     let house = House::start(Options::default().users(Users::Own));
     let front = house.pid("front");
     let before = leave(front, 4);
-    let taken: Vec<Raw> = (0..4).map(|_| house.raw()).collect();
+    // More than there are descriptors, so that none is left, whatever comes free of what was open before.
+    let taken: Vec<UnixStream> = (0..12).map(|_| UnixStream::connect(house.socket()).unwrap()).collect();
+    eventually("services have taken all", Duration::from_secs(10), || {
+        (house.log().matches("front: can't accept; pausing").count() >= 2).then_some(())
+    });
     let mut scrape = std::net::TcpStream::connect(proc::metrics_addr(house.dir())).unwrap();
     scrape.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     scrape.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

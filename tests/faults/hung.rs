@@ -109,7 +109,7 @@ fn a_disk_that_hangs_under_the_ledger_stops_issuing_and_nothing_else() {
     }
     assert_eq!(verdicts, 1);
     let waited = begun.elapsed();
-    assert!((Duration::from_secs(5)..Duration::from_secs(9)).contains(&waited), "answered after {waited:?}");
+    assert!((Duration::from_secs(5)..Duration::from_secs(15)).contains(&waited), "answered after {waited:?}");
     let (status, report) = house.get("/readyz");
     let named = "{\"name\":\"audit\",\"ok\":false,\"detail\":\"the ledger can't be written\"}";
     assert!(status == 503 && report.contains(named), "{status} {report}");
