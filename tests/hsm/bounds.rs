@@ -9,20 +9,26 @@ fn so_many_links_are_served_and_one_more_is_closed() {
     let Some(hsm) = initialised() else { return };
     let process = signer(&hsm);
     let mut links: Vec<Link> = (0..MAX_CONNECTIONS).map(|_| Link::open(&process).0).collect();
-    assert!(Link::raw(&process).frame().is_none(), "it is closed without a word");
+    assert!(!welcomed(&process), "it is closed without a word");
     assert!(links.iter_mut().all(|link| link.keys().len() == 3));
     links.pop();
     let begun = Instant::now();
-    loop {
-        let mut link = Link::raw(&process);
-        let mut hello = Vec::new();
-        encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: ISSUER }, &mut hello).unwrap();
-        // Its place may not be free yet; then it is closed.
-        if link.socket.write_all(&hello).is_ok() && link.frame().is_some() {
-            break;
-        }
+    while !welcomed(&process) {
         assert!(begun.elapsed() < Duration::from_secs(10), "its place is free again");
     }
+}
+
+fn hello() -> Vec<u8> {
+    let mut hello = Vec::new();
+    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: ISSUER }, &mut hello).unwrap();
+    hello
+}
+
+/// Whether there is a place for another link.
+fn welcomed(process: &harness::Process) -> bool {
+    let mut link = Link::raw(process);
+    // It may be closed already.
+    link.socket.write_all(&hello()).is_ok() && link.frame().is_some()
 }
 
 #[test]
@@ -55,9 +61,7 @@ fn out_of_descriptors_a_link_waits_until_some_come_free() {
 
     let used = front.stats().cpu_us;
     let mut waits = Link::raw(&process);
-    let mut hello = Vec::new();
-    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: ISSUER }, &mut hello).unwrap();
-    waits.socket.write_all(&hello).unwrap();
+    waits.socket.write_all(&hello()).unwrap();
     waits.socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let nothing = waits.socket.read(&mut [0; 1]).unwrap_err();
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock, "there is no descriptor for it");
