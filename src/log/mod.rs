@@ -18,7 +18,7 @@ mod wait;
 mod writer;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use commit::{Committer, MAX_GROUP};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
@@ -213,6 +213,12 @@ pub enum LogError {
     /// Host: no thread.
     #[error("cannot start the thread that writes the log: {0}")]
     Thread(io::Error),
+}
+
+/// The same error with the place and what to do about it: it ends in front of an operator. Its kind stays.
+fn placed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> io::Error {
+    let path = path.to_owned();
+    move |source| io::Error::new(source.kind(), LogError::Io { path, doing, source })
 }
 
 #[cfg(test)]

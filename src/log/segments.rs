@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::dir::{PidLock, require_private_dir};
-use super::{Break, Head, LogError, MAX_SEGMENTS, Seal, scan};
+use super::{Break, Head, LogError, MAX_SEGMENTS, Seal, placed, scan};
 
 /// Auditors read through the group.
 const MODE: u32 = 0o640;
@@ -164,12 +164,6 @@ fn next_retry(dir: &Path, first: u64) -> io::Result<u16> {
         }
     }
     Ok(next)
-}
-
-/// The same error with the place and what to do about it: it ends in front of an operator. Its kind stays.
-fn placed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> io::Error {
-    let path = path.to_owned();
-    move |source| io::Error::new(source.kind(), LogError::Io { path, doing, source })
 }
 
 impl Shelf for Segments {
