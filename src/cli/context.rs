@@ -43,8 +43,9 @@ impl Context<'_> {
     }
 
     /// The same for a reload, which takes longer.
-    pub(super) async fn reloader(&self) -> Result<AdminClient, CliError> {
+    pub(super) async fn reloader(&mut self) -> Result<AdminClient, CliError> {
         let options = Options { timeout: self.global.reload_patience(), ..self.options(self.admin_socket()?) };
+        self.out.asking();
         Ok(AdminClient::connect(options).await?)
     }
 

@@ -122,7 +122,10 @@ mod tests {
         }
         fs::write(&path, [0x5a; 4096]).unwrap();
         assert!(matches!(look(&path), Err(StateError::Corrupt { .. })));
-        fs::File::options().write(true).open(&path).unwrap().set_len(MAX_LOOK + 1).unwrap();
+        let grow = |bytes| fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
+        grow(MAX_LOOK);
+        assert!(matches!(look(&path), Err(StateError::Corrupt { .. })), "so much is read");
+        grow(MAX_LOOK + 1);
         assert!(look(&path).unwrap_err().to_string().contains("is longer than"));
         assert!(matches!(look(&dir.path().join("none")), Err(StateError::Io { .. })));
     }
