@@ -34,84 +34,38 @@
 //! ```
 #![deny(unsafe_code)]
 
-use std::fmt;
+#[cfg(test)]
+mod agreement;
+mod dispatch;
+mod engine;
+mod field;
+mod inverse;
+mod key;
+#[cfg(target_arch = "x86_64")]
+mod lanes;
+mod point;
+mod portable;
+mod scalar;
+mod self_test;
+mod small_order;
+mod table;
+#[cfg(test)]
+mod testing;
 
-use ed25519_dalek::{Signature, VerifyingKey};
+pub use engine::{Way, verify_many_by};
+pub use key::{KeyError, PreparedKey};
+pub use self_test::SelfTestError;
+pub use table::Window;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 /// Bytes of an encoded public key (RFC 8032 §5.1.5).
 pub const KEY_LENGTH: usize = 32;
 
 /// Bytes of a signature (RFC 8032 §5.1.6).
 pub const SIGNATURE_LENGTH: usize = 64;
-
-/// Why a public key is not fit to verify with. Whoever handed in the key is at fault, never a signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum KeyError {
-    /// The 32 bytes are not the encoding of any point of the curve.
-    NotAPoint,
-    /// The bytes decode, but are not the one encoding that the point has (RFC 8032 §5.1.2): two encodings of one key
-    /// would be two names of one key.
-    NonCanonical,
-    /// The point has order 1, 2, 4 or 8: there are signatures under it that fit almost every message.
-    SmallOrder,
-    /// The point has a component of small order beside the prime-order one. No honest key generation makes such a
-    /// key, and libraries disagree about its signatures (ed25519-speccheck, case 3).
-    MixedOrder,
-}
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotAPoint => "the public key is not a point of edwards25519",
-            Self::NonCanonical => "the public key is not canonically encoded",
-            Self::SmallOrder => "the public key has small order: anyone could forge for it",
-            Self::MixedOrder => "the public key has a component of small order",
-        })
-    }
-}
-
-impl std::error::Error for KeyError {}
-
-/// A public key that was found fit, ready to verify with. Costs one point decompression and two scalar
-/// multiplications to make (about 0.1 ms), so make it once per key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PreparedKey {
-    key: VerifyingKey,
-}
-
-impl PreparedKey {
-    /// Checks and prepares the encoded public key `bytes` (RFC 8032 §5.1.2).
-    ///
-    /// # Errors
-    /// Says which of the demands the key does not meet: see [`KeyError`].
-    pub fn new(bytes: &[u8; KEY_LENGTH]) -> Result<Self, KeyError> {
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        let point = key.to_edwards();
-        // dalek decodes by the ZIP 215 rules, which admit y >= p and a sign bit on x = 0.
-        if point.compress().to_bytes() != *bytes {
-            return Err(KeyError::NonCanonical);
-        }
-        if key.is_weak() {
-            return Err(KeyError::SmallOrder);
-        }
-        if !point.is_torsion_free() {
-            return Err(KeyError::MixedOrder);
-        }
-        Ok(Self { key })
-    }
-
-    /// The encoded key, as it was given to [`PreparedKey::new`].
-    pub fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
-        self.key.as_bytes()
-    }
-
-    /// Whether `signature` is a strict Ed25519 signature of `message` under this key.
-    #[must_use]
-    pub fn verify(&self, message: &[u8], signature: &[u8; SIGNATURE_LENGTH]) -> bool {
-        self.key.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
-    }
-}
 
 /// One question: is `signature` a signature of `message` under `key`?
 #[derive(Clone, Copy, Debug)]
@@ -124,11 +78,34 @@ pub struct Item<'a> {
     pub signature: &'a [u8; SIGNATURE_LENGTH],
 }
 
-/// Answers every item by itself: afterwards `verdicts[i]` says whether `items[i]` verified.
+impl Item<'_> {
+    /// The first half of the signature: the encoding of R.
+    #[inline(always)]
+    fn r(&self) -> &[u8; 32] {
+        let (halves, _) = self.signature.as_chunks::<32>();
+        halves.first().unwrap_or(&[0; 32])
+    }
+
+    /// The second half: the number s, in little-endian words.
+    #[inline(always)]
+    fn s(&self) -> [u64; 4] {
+        let (halves, _) = self.signature.as_chunks::<32>();
+        field::words(halves.get(1).unwrap_or(&[0; 32]))
+    }
+
+    /// Whether the signature passes the checks that need no point: s < L (RFC 8032 §5.1.7), and R is none of the points
+    /// of small order.
+    #[inline(always)]
+    fn may_hold(&self) -> bool {
+        scalar::is_below_order(self.s()) && !small_order::has_small_order(self.r())
+    }
+}
+
+/// Answers every item by itself: afterwards `verdicts[i]` says whether `items[i]` verified. By the fastest way that
+/// this processor has.
 ///
 /// `verdicts` is emptied first and has one entry per item at the end, so no verdict of an earlier call can be taken
 /// for one of this call; an empty batch gives no verdicts. The vector is an argument so that its memory is used again.
 pub fn verify_many(items: &[Item<'_>], verdicts: &mut Vec<bool>) {
-    verdicts.clear();
-    verdicts.extend(items.iter().map(|item| item.key.verify(item.message, item.signature)));
+    verify_many_by(Way::fastest(), items, verdicts);
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use serde_json::Value;
-use strict25519::{Item, KeyError, PreparedKey, verify_many};
+use strict25519::{Item, KeyError, PreparedKey, Way, Window, verify_many, verify_many_by};
 
 /// One published case.
 struct Case {
@@ -154,34 +154,74 @@ impl Dice {
     }
 }
 
+/// Every case alone and in shuffled batches of every size with honest mates, by every way and with tables of every width,
+/// gets the verdict that `verify_strict` was measured to give.
 #[test]
-fn a_batch_gives_what_single_items_get_in_any_order() {
-    let rounds: usize = std::env::var("PASSPORTD_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(20);
-    let cases = cases();
-    let usable: Vec<_> = cases
-        .iter()
-        .filter_map(|case| {
-            let signature = <[u8; 64]>::try_from(case.signature.as_slice()).ok()?;
-            Some((PreparedKey::new(&case.key).ok()?, case.message.as_slice(), signature))
-        })
+fn every_way_gives_the_measured_verdicts_alone_and_in_any_company() {
+    let measured = measured();
+    let cases: Vec<_> = cases()
+        .into_iter()
+        .filter_map(|case| Some((PreparedKey::new(&case.key).ok()?, array_of(&case.signature)?, case)))
+        .map(|(key, signature, case)| (key, signature, measured[&(case.set.to_owned(), case.id.clone())], case))
         .collect();
-    let singles: Vec<bool> = usable.iter().map(|(key, message, signature)| key.verify(message, signature)).collect();
-    assert_eq!((singles.len(), singles.iter().filter(|good| **good).count()), (146, 93));
-
+    assert_eq!((cases.len(), cases.iter().filter(|(_, _, good, _)| *good).count()), (146, 93));
     let (mut dice, mut verdicts) = (Dice(1), vec![true; 3]);
-    for _ in 0..rounds.div_ceil(4) {
-        let mut order: Vec<usize> = (0..usable.len()).collect();
-        for at in (1..order.len()).rev() {
-            order.swap(at, dice.below(at + 1));
+    for window in Window::all() {
+        let keys: Vec<_> = cases.iter().map(|(key, ..)| key.clone().with_table(window)).collect();
+        let item = |at: usize| Item { key: &keys[at], message: &cases[at].3.message, signature: &cases[at].1 };
+        for way in Way::ALL {
+            for (at, (_, _, expected, case)) in cases.iter().enumerate() {
+                verify_many_by(way, &[item(at)], &mut verdicts);
+                assert_eq!(verdicts, [*expected], "{way}, {window:?}: {} {}", case.set, case.id);
+            }
+            for size in (1..=70).chain([256]) {
+                // Each case is somewhere in a batch of that size, beside others and repeated ones.
+                let mut order: Vec<usize> = (0..size.max(cases.len())).map(|at| at % cases.len()).collect();
+                for at in (1..order.len()).rev() {
+                    order.swap(at, dice.below(at + 1));
+                }
+                if way == Way::Dalek {
+                    order.truncate(size);
+                }
+                for batch in order.chunks(size) {
+                    let items: Vec<_> = batch.iter().map(|at| item(*at)).collect();
+                    verify_many_by(way, &items, &mut verdicts);
+                    let expected: Vec<bool> = batch.iter().map(|at| cases[*at].2).collect();
+                    assert_eq!(verdicts, expected, "{way}, {window:?}, batches of {size}");
+                }
+            }
         }
-        order.truncate(1 + dice.below(usable.len()));
-        let items: Vec<_> = order
-            .iter()
-            .map(|at| Item { key: &usable[*at].0, message: usable[*at].1, signature: &usable[*at].2 })
-            .collect();
-        verify_many(&items, &mut verdicts);
-        let expected: Vec<bool> = order.iter().map(|at| singles[*at]).collect();
-        assert_eq!(verdicts, expected);
+    }
+}
+
+fn array_of<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
+    bytes.try_into().ok()
+}
+
+#[test]
+fn every_way_passes_its_self_test_where_it_is_available() {
+    for way in Way::ALL {
+        for window in Window::all() {
+            assert_eq!(way.self_test(window), Ok(()), "{way}");
+        }
+    }
+    assert!(Way::fastest().is_available() && Way::Dalek.is_available() && Way::Portable.is_available());
+    assert_eq!(Way::ALL.map(Way::name), ["dalek", "portable", "ifma"]);
+}
+
+#[test]
+fn a_budget_buys_the_widest_windows_that_fit() {
+    let bits = |keys, bytes| Window::for_budget(keys, bytes).map(Window::bits);
+    assert_eq!(bits(1, 1 << 20), Some(8));
+    assert_eq!(bits(40, 16 << 20), Some(8));
+    assert_eq!(bits(100, 16 << 20), Some(6));
+    assert_eq!(bits(300, 16 << 20), Some(4));
+    assert_eq!(bits(1000, 16 << 20), None);
+    assert_eq!(bits(usize::MAX, 16 << 20), None, "no overflow");
+    for window in Window::all() {
+        let bytes = window.table_bytes();
+        assert_eq!((bits(3, 3 * bytes), bits(1, 0)), (Some(window.bits()), None));
+        assert_ne!(bits(3, 3 * bytes - 1), Some(window.bits()));
     }
 }
 
