@@ -10,7 +10,7 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use passportd::check::{Terms, check};
 use passportd::clock::Moment;
 use passportd::passport::{Cap, Claims, Expect, Kid, scan};
-use passportd::verify::Keyring;
+use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::{Passport, Verdict};
 
 const ISSUER: &str = "bench.example";
@@ -70,7 +70,7 @@ fn claims(kid: &Kid, number: usize) -> Claims {
     }
 }
 
-fn terms(keyring: &Keyring) -> Terms<'_> {
+fn terms<'a>(keyring: &'a Keyring, verifier: &'a Verifier, confirmations: &'a Budget) -> Terms<'a> {
     let expect = Expect {
         issuer: ISSUER,
         now: Moment::from_unix(NOW),
@@ -79,12 +79,13 @@ fn terms(keyring: &Keyring) -> Terms<'_> {
         require_aud: true,
         scopes: &["orders:read"],
     };
-    Terms { keyring, expect, max_msg_bytes: 4096 }
+    Terms { keyring, verifier, confirmations, expect, max_msg_bytes: 4096 }
 }
 
 fn verifying(criterion: &mut Criterion) {
     let stock = Stock::new(4096);
-    let terms = terms(&stock.keyring);
+    let (verifier, confirmations) = (Verifier::reference(), Budget::default());
+    let terms = terms(&stock.keyring, &verifier, &confirmations);
     let accepted = |verdicts: &[Verdict]| verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_)));
     let single = stock.passports(1);
     assert!(accepted(&check(&single, &terms)), "what is timed must be acceptances");

@@ -4,7 +4,7 @@
 //! more items, so that it can't answer differently.
 
 use crate::passport::{Envelope, Expect, View};
-use crate::verify::{Item, Keyring, PreparedKey, verify_many};
+use crate::verify::{Budget, Item, Keyring, PreparedKey, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
 
 /// What passports are held against.
@@ -12,6 +12,10 @@ use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
 pub struct Terms<'a> {
     /// The keys that verify.
     pub keyring: &'a Keyring,
+    /// How signatures are verified.
+    pub verifier: &'a Verifier,
+    /// How many refusals may be confirmed for this peer.
+    pub confirmations: &'a Budget,
     /// What the claims must say.
     pub expect: Expect<'a>,
     /// The largest `msg`, in bytes.
@@ -65,7 +69,8 @@ pub fn check(passports: &[Passport<'_>], terms: &Terms<'_>) -> Vec<Verdict> {
     let items: Vec<_> =
         judged.iter().filter_map(|one: &Result<_, Code>| one.as_ref().ok()).map(|(o, _)| o.item()).collect();
     let mut authentic = Vec::with_capacity(items.len());
-    verify_many(&items, &mut authentic);
+    let now = terms.expect.now.unix();
+    terms.verifier.verify_many(&items, &mut authentic, || terms.confirmations.take(now));
     let mut authentic = authentic.into_iter();
     judged
         .iter()

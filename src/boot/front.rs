@@ -23,7 +23,7 @@ use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer}
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
-use crate::lifecycle::{Author, Daemon, Live, Manager, Parts, watch_signer, watch_state};
+use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts, watch_signer, watch_state, watch_verifier};
 use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -70,8 +70,9 @@ pub(super) fn front(
     let (audit, store) = records(&config, &metrics)?;
     let services = runtimes::of_services().map_err(BootError::Runtime)?;
     let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
+    let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
     let live = Live { loaded, policy, generation: 1 };
-    let parts = Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager };
+    let parts = Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager };
     let daemon = Arc::new(Daemon::new(parts)?);
     let ended = serve(&daemon, opened, &services, most);
     // A reload that reads from a file system that does not answer would hold us up.
@@ -296,6 +297,7 @@ fn administer(
         tokio::spawn(watch_signer(Arc::clone(daemon)));
         tokio::spawn(watchdog(Arc::clone(daemon), services));
         tokio::spawn(watch_state(Arc::clone(daemon)));
+        tokio::spawn(watch_verifier(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);
             let ready: metrics_port::Ready = Arc::new(move || reporter.report());

@@ -20,7 +20,13 @@ pub const OTHER_FILES: u64 = 96;
 pub enum Engine {
     /// `verify_strict` of `ed25519-dalek`, one by one: the reference.
     Dalek,
+    /// The fixed-key comb in safe Rust.
+    Portable,
+    /// The fastest that the processor has.
+    Auto,
 }
+
+const ENGINES: &[(&str, Engine)] = &[("auto", Engine::Auto), ("portable", Engine::Portable), ("dalek", Engine::Dalek)];
 
 /// Post-quantum signatures beside Ed25519.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +96,10 @@ section! {
     /// `[verify]`: the verification engine.
     Verify {
         /// Implementation that verifies.
-        engine: Engine = Engine::Dalek, Choice { words: &[("dalek", Engine::Dalek)], later: &["auto", "portable"] }, Restart;
+        engine: Engine = Engine::Dalek, Choice { words: ENGINES, later: &[] }, Restart;
+        /// Memory for the tables of the verifying keys, which the engines "auto" and "portable" have: 377 KiB for each key
+        /// are the fastest; more keys than fit get narrower ones, down to 54 KiB, or none.
+        table_bytes: u64 = 16 * MIB, Int(0, GIB), Restart;
         /// Items that a slice of the engine aims at.
         target_batch: usize = 64, Int(1, 4096), Restart;
         /// Most items in one slice of the engine, after which other connections get their turn.

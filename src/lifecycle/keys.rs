@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::engine::table_bytes;
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::clock::Moment;
@@ -79,11 +80,11 @@ pub struct Activated {
     pub retired: Option<String>,
 }
 
-/// The keys of `table` that verify passports.
-pub(super) fn keyring(table: &KeyTable) -> Result<Keyring, KeyringError> {
+/// The keys of `table` that verify passports, with tables as far as `table_bytes` goes.
+pub(super) fn keyring(table: &KeyTable, table_bytes: usize, before: Option<&Keyring>) -> Result<Keyring, KeyringError> {
     let keys: Vec<(Kid, [u8; 32])> =
         table.published().filter_map(|record| Some((record.kid.parse::<Kid>().ok()?, record.public?))).collect();
-    Keyring::new(keys.iter().map(|(kid, public)| (kid, public)))
+    Keyring::with_tables(keys.iter().map(|(kid, public)| (kid, public)), table_bytes, before)
 }
 
 /// Whether the signer's proof holds for this public key.
@@ -94,6 +95,10 @@ pub(super) fn proves(probe: &Probe, public: &[u8; 32]) -> bool {
 }
 
 impl Daemon {
+    pub(super) fn keyring_of(&self, table: &KeyTable) -> Result<Keyring, KeyringError> {
+        keyring(table, table_bytes(&self.live.load().loaded.config.verify), Some(&self.keyring.load()))
+    }
+
     /// The key that signs for a tenant and purpose.
     pub fn active(&self, tenant: &str, purpose: &str) -> Option<Kid> {
         let table = self.store.keys();
@@ -123,7 +128,7 @@ impl Daemon {
         let table = self.store.keys();
         let staged = Staged { kid: kid.to_owned(), public: key.public };
         if table.get(kid).is_some_and(|known| known.state == KeyState::Staged && known.public == public(&key)) {
-            self.publish(keyring(&table)?);
+            self.publish(self.keyring_of(&table)?);
             return Ok(staged);
         }
         let changed = table.stage(new_key(&key)?, Moment::now().unix())?;
@@ -140,7 +145,7 @@ impl Daemon {
         let _one_at_a_time = self.changes.lock().await;
         let table = self.store.keys();
         if table.get(kid).is_some_and(|known| known.state == KeyState::Active) {
-            self.publish(keyring(&table)?);
+            self.publish(self.keyring_of(&table)?);
             return Ok(Activated { kid: kid.to_owned(), retired: None });
         }
         let changed = table.activate(kid, Moment::now().unix())?;
@@ -166,7 +171,7 @@ impl Daemon {
         retired: Option<&str>,
         author: &Author,
     ) -> Result<(), KeyChangeError> {
-        let keyring = keyring(&table.apply(&changed)?)?;
+        let keyring = self.keyring_of(&table.apply(&changed)?)?;
         let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
         records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
         let receipt = self.audit.record_many(records).await?;

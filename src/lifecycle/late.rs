@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::keys::keyring;
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::state::{KeyRecord, KeyState, KeyTable};
@@ -67,7 +66,7 @@ impl Daemon {
         // One group: a key table is no larger than one.
         self.audit.record_many(records.collect()).await?;
         self.told.add(late.iter().map(|key| (key.kid.as_str(), key.audit_seq)));
-        match keyring(table) {
+        match self.keyring_of(table) {
             Ok(keyring) => self.publish(keyring),
             Err(error) => {
                 tracing::error!(name: "late_key_unfit", %error, "a key that came late can't be verified with");

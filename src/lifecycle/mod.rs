@@ -1,6 +1,7 @@
 //! The front's life: what it holds, and every change of it. Keys are staged and activated here, configuration and policy
 //! swapped, issuing paused, the daemon drained. Requests only read.
 
+mod engine;
 mod health;
 mod keys;
 mod late;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use engine::{verifier, watch_verifier};
 pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
@@ -29,7 +31,7 @@ use crate::policy::{Overflow, Policy, Template};
 use crate::sandbox::Applied;
 use crate::signer::Signer;
 use crate::state::Store;
-use crate::verify::{Keyring, KeyringError};
+use crate::verify::{Keyring, KeyringError, Verifier};
 use signer::Doubts;
 
 /// Configuration and policy of one moment. A reload makes a new one.
@@ -50,6 +52,8 @@ pub struct Daemon {
     pub live: ArcSwap<Live>,
     /// The keys that verify.
     pub keyring: ArcSwap<Keyring>,
+    /// How signatures are verified.
+    pub verifier: Verifier,
     /// Key table and state.
     pub store: Store,
     /// The ledger.
@@ -117,6 +121,8 @@ pub struct Parts {
     pub sources: Sources,
     /// The ids that stand for strangers; the sandbox hides where the kernel says them.
     pub overflow: Overflow,
+    /// How signatures are verified.
+    pub verifier: Verifier,
     /// Key table and state.
     pub store: Store,
     /// The ledger.
@@ -137,15 +143,18 @@ impl Daemon {
     /// # Errors
     /// [`KeyringError`] when a key of the store is not fit to verify with.
     pub fn new(parts: Parts) -> Result<Self, KeyringError> {
-        let Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager } = parts;
+        let Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager } = parts;
         metrics.set_policy(&live.policy.hash());
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
-        let keyring = keys::keyring(&store.keys())?;
+        engine::announce(&metrics, &verifier);
+        let table_bytes = engine::table_bytes(&live.loaded.config.verify);
+        let keyring = keys::keyring(&store.keys(), table_bytes, None)?;
         let told = late::Told::default();
         told.add(store.keys().iter().map(|key| (key.kid.as_str(), key.audit_seq)));
         let daemon = Self {
             live: ArcSwap::from_pointee(live),
             keyring: ArcSwap::from_pointee(keyring),
+            verifier,
             store,
             audit,
             signer,

@@ -58,7 +58,8 @@ pub(crate) fn daemon() -> Daemon {
     let live = Live { loaded, policy, generation: 1 };
     let store = Store::memory(Moment::now()).unwrap();
     let manager = Manager::none();
-    Daemon::new(Parts { live, sources, overflow, store, audit, signer, metrics, applied, manager }).unwrap()
+    let verifier = Verifier::reference();
+    Daemon::new(Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager }).unwrap()
 }
 
 #[tokio::test]

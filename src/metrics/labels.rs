@@ -134,6 +134,26 @@ labels! {
         Journald = "journald",
     }
 
+    /// A way to verify.
+    Path {
+        /// `verify_strict`.
+        Dalek = "dalek",
+        /// The comb in safe Rust.
+        Portable = "portable",
+        /// The comb in AVX-512 lanes.
+        Ifma = "ifma",
+    }
+
+    /// What noticed that a way to verify differs from the reference.
+    Net {
+        /// Known answers, at the start.
+        SelfTest = "self_test",
+        /// A sample of what was accepted.
+        Sample = "sample",
+        /// A refusal that was not confirmed.
+        Refusal = "refusal",
+    }
+
     /// Why nothing could be issued.
     Blocked {
         /// An operator paused issuing.

@@ -14,7 +14,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Regi
 use thiserror::Error;
 
 pub use family::{Family, Labels, Named, Worded};
-pub use labels::{Act, Alg, Answer, Blocked, Cache, Dependency, Endpoint, Label, Mode, Op, Outcome, Socket};
+pub use labels::{Act, Alg, Answer, Blocked, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Outcome, Path, Socket};
 pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
 
@@ -100,6 +100,11 @@ pub struct Metrics {
     pub signer_restarts: IntCounter,
     /// `ledger_events_total{type}`: durable records.
     pub ledger_events: Worded<IntCounter>,
+    /// `passport_verify_rechecked_total`: verdicts of a fast way that the reference has looked at.
+    pub verify_rechecked: IntCounter,
+    /// `passport_verify_differences_total{net}`: verdicts that it did not share. The first one ends the way.
+    pub verify_differences: Family<Net, IntCounter>,
+    path: Family<Path, IntGauge>,
     mode: Family<Mode, IntGauge>,
     policy_info: Mutex<IntGaugeVec>,
 }
@@ -158,6 +163,18 @@ impl Metrics {
             signer_restarts: make.counter("passport_signer_restarts_total", "New signers after the first.")?,
             ledger_events: make
                 .worded_counters(("ledger_events_total", "Durable audit records.", "type"), words.ledger_events)?,
+            verify_rechecked: make
+                .counter("passport_verify_rechecked_total", "Verdicts that the reference has looked at as well.")?,
+            verify_differences: make.counters((
+                "passport_verify_differences_total",
+                "Verdicts that the reference did not share; the first one ends the fast path.",
+                ["net"],
+            ))?,
+            path: make.gauges((
+                "passport_verify_path",
+                "How signatures are verified: 1 for the path in force.",
+                ["path"],
+            ))?,
             mode: make.gauges(("passport_mode", "Where the keys are: 1 for the mode in force.", ["mode"]))?,
             policy_info: Mutex::new(policy_info(&registry)?),
             registry,
@@ -174,6 +191,13 @@ impl Metrics {
     pub fn set_mode(&self, mode: Mode) {
         for each in Mode::all() {
             self.mode.at(each).set(i64::from(each == mode));
+        }
+    }
+
+    /// Says how signatures are verified.
+    pub fn set_path(&self, path: Path) {
+        for each in Path::all() {
+            self.path.at(each).set(i64::from(each == path));
         }
     }
 

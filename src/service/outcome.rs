@@ -7,7 +7,7 @@ use tracing::{debug, info};
 use crate::metrics::{Label as _, Op};
 use crate::passport::hex;
 use crate::policy::Peer;
-use crate::verify::{self, Keyring};
+use crate::verify::{Keyring, Way};
 use crate::wire::{Code, Issued, Passport, Problem, Verdict};
 
 /// A connection begins.
@@ -41,11 +41,18 @@ pub(super) fn problem(peer: &Peer, op: Op, corr_id: Option<&[u8; 16]>, problem: 
     }
 }
 
+/// With which keys, and in which way, passports were verified.
+#[derive(Clone, Copy)]
+pub(super) struct By<'a> {
+    pub(super) keyring: &'a Keyring,
+    pub(super) way: Way,
+}
+
 /// Verdicts were given on `passports`.
 pub(super) fn verified(
     peer: &Peer,
     asked: Asked<'_>,
-    keyring: &Keyring,
+    By { keyring, way }: By<'_>,
     passports: &[Passport<'_>],
     given: &[Verdict],
 ) {
@@ -53,7 +60,7 @@ pub(super) fn verified(
     debug!(
         name: "verified", op = asked.op.name(), result = result(accepted(given), given.len()), reason = reason(given),
         corr_id = hex::encode(asked.corr_id), kid = kid(keyring, passports), batch_len = given.len(),
-        accepted = accepted(given), verify_path = verify::PATH, peer_uid, peer_pid, listener, "verified"
+        accepted = accepted(given), verify_path = way.name(), peer_uid, peer_pid, listener, "verified"
     );
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::gate::Gate;
 use super::rate::{OverRate, Rate};
 use super::stints::{OwnStints, Stint, Stints};
+use crate::verify::Budget;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 /// Refusals of one uid that are put on record in a second; the rest are only counted, so that a flood of refusals
@@ -86,6 +87,8 @@ pub struct Share {
     rate: Rate,
     issue_rate: Rate,
     refusals: DefaultDirectRateLimiter,
+    /// Refused signatures that the reference confirms.
+    pub(super) confirmations: Budget,
     stints: Arc<OwnStints>,
     /// When the last connection ended.
     left: Mutex<Instant>,
@@ -107,6 +110,7 @@ impl Share {
             rate: Rate::default(),
             issue_rate: Rate::default(),
             refusals: refusals(),
+            confirmations: Budget::default(),
             stints: Arc::default(),
             left: Mutex::new(Instant::now()),
             issue: Gate::default(),

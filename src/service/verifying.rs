@@ -33,7 +33,7 @@ impl Service {
         let keyring = self.daemon().keyring.load();
         let passports = std::slice::from_ref(passport);
         let verdicts = self.judge(turn, want, audience, &keyring, passports);
-        outcome::verified(&self.client.peer, turn.asked(), &keyring, passports, &verdicts);
+        outcome::verified(&self.client.peer, turn.asked(), self.by(&keyring), passports, &verdicts);
         verdicts.into_iter().next().map(ServiceOk::Verdict).ok_or_else(|| Problem::new(Code::Internal))
     }
 
@@ -61,7 +61,7 @@ impl Service {
             verdicts.extend(self.judge(turn, want, audience, &keyring, part));
             (slice, rest) = (next_slice(slice, most, begun.elapsed()), others);
         }
-        outcome::verified(&self.client.peer, turn.asked(), &keyring, items, &verdicts);
+        outcome::verified(&self.client.peer, turn.asked(), self.by(&keyring), items, &verdicts);
         Ok(ServiceOk::Verdicts(verdicts))
     }
 
@@ -76,7 +76,7 @@ impl Service {
         let audience = self.audience(turn, want, Operation::Introspect)?;
         let keyring = self.daemon().keyring.load();
         let audiences: Vec<&str> = audience.into_iter().collect();
-        let introspection = introspect(passport, &terms(turn, want, &audiences, &keyring));
+        let introspection = introspect(passport, &self.terms(turn, want, &audiences, &keyring));
         let outcome = if introspection.active { Outcome::Ok } else { Outcome::Refused };
         self.daemon().metrics.ops.at((Act::Introspect, outcome, Alg::Ed25519)).inc();
         Ok(ServiceOk::Introspection(introspection))
@@ -95,6 +95,34 @@ impl Service {
         })
     }
 
+    fn by<'a>(&self, keyring: &'a Keyring) -> outcome::By<'a> {
+        outcome::By { keyring, way: self.daemon().verifier.way() }
+    }
+
+    fn terms<'a>(
+        &'a self,
+        turn: &'a Turn,
+        want: &'a Want<'_>,
+        audiences: &'a [&'a str],
+        keyring: &'a Keyring,
+    ) -> Terms<'a> {
+        let config = &turn.live.loaded.config;
+        Terms {
+            keyring,
+            verifier: &self.daemon().verifier,
+            confirmations: &self.client.place.share().confirmations,
+            expect: Expect {
+                issuer: &config.passport.issuer,
+                now: turn.now,
+                skew_s: u32::try_from(config.passport.clock_skew_s).unwrap_or(u32::MAX),
+                audiences,
+                require_aud: config.security.require_aud,
+                scopes: &want.scopes,
+            },
+            max_msg_bytes: config.limits.max_msg_bytes,
+        }
+    }
+
     fn judge(
         &self,
         turn: &Turn,
@@ -104,7 +132,7 @@ impl Service {
         items: &[Passport<'_>],
     ) -> Vec<Verdict> {
         let audiences: Vec<&str> = audience.into_iter().collect();
-        let verdicts = check(items, &terms(turn, want, &audiences, keyring));
+        let verdicts = check(items, &self.terms(turn, want, &audiences, keyring));
         self.count(&verdicts);
         verdicts
     }
@@ -128,22 +156,6 @@ impl Service {
         metrics.vk_hits.inc_by(accepted);
         metrics.ekey_verified.inc_by(accepted);
         metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
-    }
-}
-
-fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str], keyring: &'a Keyring) -> Terms<'a> {
-    let config = &turn.live.loaded.config;
-    Terms {
-        keyring,
-        expect: Expect {
-            issuer: &config.passport.issuer,
-            now: turn.now,
-            skew_s: u32::try_from(config.passport.clock_skew_s).unwrap_or(u32::MAX),
-            audiences,
-            require_aud: config.security.require_aud,
-            scopes: &want.scopes,
-        },
-        max_msg_bytes: config.limits.max_msg_bytes,
     }
 }
 

@@ -1,14 +1,10 @@
-//! Verdicts on signatures: `verify_many` over the keys that this daemon knows. No state, no I/O.
+//! Verdicts on signatures: the keys that this daemon knows, and the way in which they verify. No I/O.
 
+mod budget;
 mod keyring;
+mod verifier;
 
+pub use budget::Budget;
 pub use keyring::{Keyring, KeyringError};
-pub use strict25519::{Item, PreparedKey};
-
-/// How [`verify_many`] verifies: one by one, as `ed25519-dalek` does. For the log.
-pub const PATH: &str = "dalek";
-
-/// Verifies each item on its own with `verify_strict`; `verdicts` is cleared and filled, one entry per item, in order.
-pub fn verify_many(items: &[Item<'_>], verdicts: &mut Vec<bool>) {
-    strict25519::verify_many(items, verdicts);
-}
+pub use strict25519::{Item, PreparedKey, Way, Window};
+pub use verifier::{Difference, Net, Verifier};

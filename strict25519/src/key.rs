@@ -87,6 +87,11 @@ impl PreparedKey {
         self.table.as_ref().map(|table| table.window)
     }
 
+    /// Whether both have one table in memory.
+    pub fn shares_table_with(&self, other: &Self) -> bool {
+        self.table.as_ref().zip(other.table.as_ref()).is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+    }
+
     /// The encoded key, as it was given to [`PreparedKey::new`].
     pub fn as_bytes(&self) -> &[u8; KEY_LENGTH] {
         self.key.as_bytes()

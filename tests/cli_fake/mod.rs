@@ -14,7 +14,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use passportd::check::{Terms, check, introspect};
 use passportd::clock::Moment;
 use passportd::passport::{Cap, Claims, Expect, Kid};
-use passportd::verify::Keyring;
+use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::{
     AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
@@ -259,7 +259,14 @@ fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) ->
     let audiences: Vec<_> = want.aud.into_iter().collect();
     let (issuer, now) = (ISSUER, state.now());
     let expect = Expect { issuer, now, skew_s: 0, audiences: &audiences, require_aud: true, scopes: &want.scopes };
-    ask(&Terms { keyring: &state.keyring, expect, max_msg_bytes: MAX_MSG })
+    let (verifier, confirmations) = (Verifier::reference(), Budget::default());
+    ask(&Terms {
+        keyring: &state.keyring,
+        verifier: &verifier,
+        confirmations: &confirmations,
+        expect,
+        max_msg_bytes: MAX_MSG,
+    })
 }
 
 fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Vec<passportd::wire::Verdict>, Problem> {

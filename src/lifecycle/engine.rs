@@ -1,0 +1,104 @@
+//! How signatures are verified: which way the configuration wants, and what becomes of one that can't be trusted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::error;
+
+use super::{Author, Daemon};
+use crate::audit::{Event, Outcome};
+use crate::config::{Engine, Verify};
+use crate::metrics::{Metrics, Net as NetLabel, Path};
+use crate::verify::{Difference, Net, Verifier, Way, Window};
+
+/// Between looks at the counters, and attempts to put a difference on record.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The verifier that the configuration asks for.
+///
+/// # Errors
+/// A thread could not be started.
+pub fn verifier(config: &Verify) -> io::Result<Verifier> {
+    let wanted: &[Way] = match config.engine {
+        Engine::Dalek => &[],
+        Engine::Portable => &[Way::Portable],
+        Engine::Auto => &[Way::Ifma, Way::Portable],
+    };
+    // What a single key would get: its tables are the widest that are used.
+    Verifier::start(wanted, Window::for_budget(1, table_bytes(config)).unwrap_or(Window::NARROWEST))
+}
+
+/// Memory for the tables of all keys, in bytes; the reference needs none.
+pub(super) fn table_bytes(config: &Verify) -> usize {
+    match config.engine {
+        Engine::Dalek => 0,
+        Engine::Portable | Engine::Auto => usize::try_from(config.table_bytes).unwrap_or(usize::MAX),
+    }
+}
+
+/// Counts what the nets under the fast ways have looked at, and puts on record what they caught.
+pub async fn watch_verifier(daemon: Arc<Daemon>) {
+    let mut differences = daemon.verifier.differences();
+    let mut stopping = daemon.stopping();
+    // One from before the start, too.
+    differences.mark_changed();
+    let (mut told, mut counted) = (None, 0);
+    while !*stopping.borrow_and_update() {
+        let rechecked = daemon.verifier.rechecked();
+        daemon.metrics.verify_rechecked.inc_by(rechecked.saturating_sub(counted));
+        counted = rechecked;
+        daemon.metrics.set_path(path(daemon.verifier.way()));
+        let newest = differences.borrow_and_update().clone();
+        if newest != told
+            && let Some(difference) = &newest
+            && daemon.distrust(difference).await
+        {
+            told = newest;
+        }
+        tokio::select! {
+            _ = differences.changed() => {}
+            () = tokio::time::sleep(AGAIN) => {}
+            _ = stopping.changed() => {}
+        }
+    }
+}
+
+impl Daemon {
+    /// Whether it is on record now.
+    async fn distrust(&self, difference: &Difference) -> bool {
+        let Difference { way, net, about } = difference;
+        error!(
+            name: "verify_path_distrusted", verify_path = way.name(), net = net.name(), %about,
+            "the verification path {way} differs from verify_strict and is not used any more; keep the records, and look for \
+             a broken processor, broken memory or a defect of ours"
+        );
+        let entry = Author::NOBODY.entry(Event::VerifyPathDistrusted, Outcome::Failed);
+        let recorded = self.audit.record(entry.reason(net.name()).detail(&difference.to_string())).await.is_ok();
+        if recorded {
+            self.metrics.verify_differences.at(label(*net)).inc();
+        }
+        recorded
+    }
+}
+
+/// Says how signatures are verified from the start.
+pub(super) fn announce(metrics: &Metrics, verifier: &Verifier) {
+    metrics.set_path(path(verifier.way()));
+}
+
+fn path(way: Way) -> Path {
+    match way {
+        Way::Dalek => Path::Dalek,
+        Way::Portable => Path::Portable,
+        Way::Ifma => Path::Ifma,
+    }
+}
+
+fn label(net: Net) -> NetLabel {
+    match net {
+        Net::SelfTest => NetLabel::SelfTest,
+        Net::Sample => NetLabel::Sample,
+        Net::Refusal => NetLabel::Refusal,
+    }
+}
