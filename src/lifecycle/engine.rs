@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{error, info};
 
 use super::{Author, Daemon};
 use crate::audit::{Event, Outcome};
@@ -69,9 +69,9 @@ impl Daemon {
     async fn distrust(&self, difference: &Difference) -> bool {
         let Difference { way, net, about } = difference;
         error!(
-            name: "verify_path_distrusted", verify_path = way.name(), net = net.name(), %about,
-            "the verification path {way} differs from verify_strict and is not used any more; keep the records, and look for \
-             a broken processor, broken memory or a defect of ours"
+            name: "verify_differs", verify_path = way.name(), net = net.name(), %about,
+            "the verification path {way} differs from verify_strict and is not used any more; keep the records, and test the \
+             machine's memory and processor"
         );
         let entry = Author::NOBODY.entry(Event::VerifyPathDistrusted, Outcome::Failed);
         let recorded = self.audit.record(entry.reason(net.name()).detail(&difference.to_string())).await.is_ok();
@@ -85,6 +85,7 @@ impl Daemon {
 /// Says how signatures are verified from the start.
 pub(super) fn announce(metrics: &Metrics, verifier: &Verifier) {
     metrics.set_path(path(verifier.way()));
+    info!(name: "verify_path", verify_path = verifier.way().name(), "signatures are verified by the path {}", verifier.way());
 }
 
 fn path(way: Way) -> Path {

@@ -14,11 +14,16 @@ use crate::metrics::Words;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
 use crate::state::{Change, KeyState, NewKey, Role};
+use crate::verify::Way;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A daemon without a signer, whose ledger and state are in memory.
 pub(crate) fn daemon() -> Daemon {
+    daemon_with(Verifier::reference())
+}
+
+fn daemon_with(verifier: Verifier) -> Daemon {
     let text = "[passport]\nissuer = \"test\"\n[hsm]\nuri = \"pkcs11:token=main\"\nmodule = \"/usr/lib/libp11.so\"\n";
     let sources = Sources::new(None, [("PASSPORT_CONFIG".into(), text.into())]);
     let loaded = Config::load(&sources).unwrap();
@@ -58,7 +63,6 @@ pub(crate) fn daemon() -> Daemon {
     let live = Live { loaded, policy, generation: 1 };
     let store = Store::memory(Moment::now()).unwrap();
     let manager = Manager::none();
-    let verifier = Verifier::reference();
     Daemon::new(Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager }).unwrap()
 }
 
@@ -168,4 +172,21 @@ async fn a_change_that_came_late_is_on_record_and_in_force() {
     assert_eq!(daemon.metrics.ledger_events.at(Event::KeyActivated.name()).get(), 1);
     daemon.stop();
     tokio::time::timeout(PATIENCE, watching).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_way_that_differs_is_put_on_record_counted_and_told() {
+    let daemon = Arc::new(daemon_with(Verifier::failed(Way::Portable)));
+    let watcher = tokio::spawn(watch_verifier(Arc::clone(&daemon)));
+    while daemon.metrics.verify_differences.at(crate::metrics::Net::SelfTest).get() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(daemon.verifier.way(), Way::Dalek);
+    let text = String::from_utf8(daemon.metrics.render().unwrap()).unwrap();
+    assert!(
+        text.contains("passport_verify_path{path=\"dalek\"} 1")
+            && text.contains("passport_verify_path{path=\"portable\"} 0")
+    );
+    assert!(text.contains("ledger_events_total{type=\"verify_path_distrusted\"} 1"), "{text}");
+    watcher.abort();
 }

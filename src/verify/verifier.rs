@@ -116,6 +116,13 @@ impl Verifier {
         Self::with_engine(&[], Window::WIDEST, verify_many_by, Way::self_test)
     }
 
+    /// One whose wanted way failed its self-test.
+    #[cfg(all(test, feature = "daemon"))]
+    pub(crate) fn failed(way: Way) -> Self {
+        let fails = |way, _| Err(strict25519::SelfTestError { way, batch: 8 });
+        Self::with_engine(&[way], Window::WIDEST, verify_many_by, fails)
+    }
+
     fn with_engine(
         wanted: &[Way],
         window: Window,
@@ -350,9 +357,9 @@ mod tests {
         let sampler = thread::spawn(move || {
             (0..64).for_each(|_| {
                 if inner.way() != Way::Dalek {
-                    inner.look()
+                    inner.look();
                 }
-            })
+            });
         });
         while verifier.way() != Way::Dalek && !sampler.is_finished() {
             ask(&verifier, &[3], 0);

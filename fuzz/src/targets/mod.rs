@@ -11,6 +11,7 @@ mod messages;
 mod passports;
 mod script;
 mod state;
+mod verdicts;
 
 pub use connection::input;
 pub use files::{config, policy, uri};
@@ -19,12 +20,13 @@ pub use ledger::ledger;
 pub use messages::{admin, ceremony, frames, link_front, service};
 pub use passports::{claims, envelope};
 pub use state::state;
+pub use verdicts::verdicts;
 
 /// A target's body.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const ALL: [(&str, Target); 14] = [
+pub const ALL: [(&str, Target); 15] = [
     ("admin", admin),
     ("ceremony", ceremony),
     ("claims", claims),
@@ -39,4 +41,5 @@ pub const ALL: [(&str, Target); 14] = [
     ("service", service),
     ("state", state),
     ("uri", uri),
+    ("verdicts", verdicts),
 ];
