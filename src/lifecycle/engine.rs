@@ -84,8 +84,9 @@ impl Daemon {
 
 /// Says how signatures are verified from the start.
 pub(super) fn announce(metrics: &Metrics, verifier: &Verifier) {
-    metrics.set_path(path(verifier.way()));
-    info!(name: "verify_path", verify_path = verifier.way().name(), "signatures are verified by the path {}", verifier.way());
+    let way = verifier.way();
+    metrics.set_path(path(way));
+    info!(name: "verify_path", verify_path = way.name(), "signatures are verified by the path {way}");
 }
 
 fn path(way: Way) -> Path {

@@ -5,10 +5,11 @@ use std::path::Path;
 
 /// Languages that a block may say, and what becomes of such a block. Nothing else is a block here: a slip in the first
 /// line would take it from its test.
-const LANGUAGES: [(&str, &str); 9] = [
+const LANGUAGES: [(&str, &str); 10] = [
     ("sh", "run by tests/readme.rs; those of docs/LOGS.md by tests/logs/journal.rs"),
     ("console", "run by tests/readme.rs and tests/examples.rs, or named in tests/readme.rs with the reason"),
     ("python", "run by tests/python_live.rs"),
+    ("rust", "compiled with the documentation of strict25519"),
     ("toml", "loaded by tests/examples.rs"),
     ("ini", "held against examples/orders.service by tests/examples.rs"),
     ("json", "read by tests/wire/spec.rs; that of tests/conformance has the form of the cases"),

@@ -1,0 +1,146 @@
+//! Faulty ways, and what becomes of them.
+
+use ed25519_dalek::{Signer as _, SigningKey};
+use strict25519::SelfTestError;
+
+use super::*;
+
+fn key() -> (SigningKey, PreparedKey) {
+    let signer = SigningKey::from_bytes(&[5; 32]);
+    let key = PreparedKey::new(signer.verifying_key().as_bytes()).unwrap().with_table(Window::NARROWEST);
+    (signer, key)
+}
+
+/// As good as the reference, but for a lane that is always accepted, or refused.
+fn accepts_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+    verify_many_by(way, items, verdicts);
+    if way == Way::Portable
+        && let Some(verdict) = verdicts.get_mut(3)
+    {
+        *verdict = true;
+    }
+}
+
+fn refuses_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+    verify_many_by(way, items, verdicts);
+    if way == Way::Portable
+        && let Some(verdict) = verdicts.get_mut(3)
+    {
+        *verdict = false;
+    }
+}
+
+fn passes(_: Way, _: Window) -> Result<(), SelfTestError> {
+    Ok(())
+}
+
+fn verifier(engine: Engine) -> Verifier {
+    Verifier::with_engine(&[Way::Portable], Window::NARROWEST, engine, passes)
+}
+
+/// Eight items, of which those in `bad` are not signed.
+fn ask(verifier: &Verifier, bad: &[usize], budget: usize) -> Vec<bool> {
+    let (signer, key) = key();
+    let messages: Vec<_> = (0..8_u8).map(|at| [at; 100]).collect();
+    let signatures: Vec<_> = messages.iter().map(|message| signer.sign(message).to_bytes()).collect();
+    let items: Vec<_> = (0..8)
+        .map(|at| Item {
+            key: &key,
+            message: &messages[at],
+            signature: &signatures[if bad.contains(&at) { (at + 1) % 8 } else { at }],
+        })
+        .collect();
+    let (mut verdicts, mut left) = (vec![true; 3], budget);
+    verifier.verify_many(&items, &mut verdicts, || {
+        left = left.saturating_sub(1);
+        left + 1 > 0 && budget > 0
+    });
+    verdicts
+}
+
+const GOOD: [bool; 8] = [true; 8];
+
+#[test]
+fn a_wrong_refusal_is_mended_noticed_and_the_last() {
+    let verifier = verifier(refuses_the_third);
+    assert_eq!(ask(&verifier, &[], 8), GOOD, "the reference's verdict is what counts");
+    assert_eq!(verifier.way(), Way::Dalek);
+    let difference = verifier.differences().borrow().clone().unwrap();
+    assert_eq!((difference.way, difference.net), (Way::Portable, Net::Refusal));
+    assert!(difference.to_string().contains("portable differs from verify_strict (refusal, BLAKE3 "), "{difference}");
+    assert_eq!(ask(&verifier, &[], 0), GOOD);
+}
+
+#[test]
+fn without_budget_a_refusal_stands_unconfirmed() {
+    let verifier = verifier(refuses_the_third);
+    assert!(!ask(&verifier, &[], 0)[3]);
+    assert_eq!((verifier.way(), verifier.rechecked()), (Way::Portable, 0));
+}
+
+#[test]
+fn right_refusals_are_confirmed_and_nothing_changes() {
+    let verifier = verifier(verify_many_by);
+    let mut expected = GOOD;
+    (expected[1], expected[6]) = (false, false);
+    assert_eq!(ask(&verifier, &[1, 6], 8), expected);
+    assert_eq!((verifier.way(), verifier.rechecked()), (Way::Portable, 2));
+    assert!(verifier.differences().borrow().is_none());
+}
+
+/// The sampler looks at another item each time, so it comes by the one that is wrong.
+#[test]
+fn a_wrong_acceptance_in_one_lane_is_noticed_by_the_samples() {
+    let verifier = verifier(accepts_the_third);
+    let inner = Arc::clone(&verifier.inner);
+    let sampler = thread::spawn(move || {
+        (0..64).for_each(|_| {
+            if inner.way() != Way::Dalek {
+                inner.look();
+            }
+        });
+    });
+    while verifier.way() != Way::Dalek && !sampler.is_finished() {
+        ask(&verifier, &[3], 0);
+    }
+    assert_eq!(verifier.way(), Way::Dalek);
+    assert_eq!(verifier.differences().borrow().as_ref().map(|difference| difference.net), Some(Net::Sample));
+    sampler.join().unwrap();
+    assert!(!ask(&verifier, &[3], 0)[3], "from now on the reference");
+}
+
+#[test]
+fn samples_of_a_good_way_change_nothing() {
+    let verifier = verifier(verify_many_by);
+    let inner = Arc::clone(&verifier.inner);
+    let sampler = thread::spawn(move || (0..20).for_each(|_| inner.look()));
+    while !sampler.is_finished() {
+        assert_eq!(ask(&verifier, &[], 0), GOOD);
+    }
+    sampler.join().unwrap();
+    assert_eq!((verifier.way(), verifier.rechecked()), (Way::Portable, 20));
+}
+
+#[test]
+fn a_way_that_fails_its_self_test_is_not_used() {
+    fn only_portable(way: Way, _: Window) -> Result<(), SelfTestError> {
+        if way == Way::Portable { Err(SelfTestError { way, batch: 8 }) } else { Ok(()) }
+    }
+    let verifier = Verifier::with_engine(&[Way::Portable], Window::NARROWEST, verify_many_by, only_portable);
+    assert_eq!(verifier.way(), Way::Dalek);
+    let difference = verifier.differences().borrow().clone().unwrap();
+    assert_eq!(difference, Difference { way: Way::Portable, net: Net::SelfTest, about: "a batch of 8".to_owned() });
+    assert_eq!(ask(&verifier, &[], 0), GOOD);
+    // The next best is taken.
+    let both = [Way::Portable, Way::Dalek];
+    assert_eq!(Verifier::with_engine(&both, Window::NARROWEST, verify_many_by, only_portable).way(), Way::Dalek);
+}
+
+#[test]
+fn what_is_wanted_and_there_is_used() {
+    let fastest = Verifier::start(&[Way::Ifma, Way::Portable], Window::NARROWEST).unwrap();
+    assert_eq!(fastest.way(), Way::fastest());
+    assert_eq!(ask(&fastest, &[2], 1), [true, true, false, true, true, true, true, true]);
+    assert_eq!(Verifier::reference().way(), Way::Dalek);
+    assert!(Way::ALL.iter().enumerate().all(|(at, way)| usize::from(index(*way)) == at));
+}
