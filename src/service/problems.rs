@@ -72,7 +72,10 @@ pub(super) fn of_signer(error: SignerError) -> Problem {
         SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited) => {
             Problem::new(Code::Busy).after_ms(HSM_RETRY_MS / 10)
         }
-        SignerError::Refused(LinkRefusal::BadSignature) => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
+        // The key is gone from the HSM, or not usable any more: readyz says which, and nobody's rights are at fault.
+        SignerError::Refused(LinkRefusal::BadSignature | LinkRefusal::UnknownKid) => {
+            Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
+        }
         SignerError::Refused(LinkRefusal::TooLong) => {
             Problem::saying(Code::TooLarge, "the HSM signs no passport as long as this one; ask for less")
         }

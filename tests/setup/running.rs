@@ -133,7 +133,7 @@ fn another_token_than_the_one_with_the_keys() {
     eventually("the log says so, too", PATIENCE, || house.log().contains(&format!("reason={said}")).then_some(()));
     eventually("and the ledger", PATIENCE, || (count(&house, "signer_lost") == 1).then_some(()));
     assert_verifies(&house, "hsm", &passport);
-    assert!(house.raw().issue(demo("bob")).is_err());
+    assert_eq!(house.raw().issue(demo("bob")).unwrap_err().code, Code::HsmUnavailable);
 
     house.kill("signer");
     eventually("the reason that there is now", PATIENCE, || {
