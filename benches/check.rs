@@ -7,7 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
-use passportd::check::{Terms, check};
+use passportd::check::{Means, Terms, check};
 use passportd::clock::Moment;
 use passportd::passport::{Cap, Claims, Expect, Kid, scan};
 use passportd::verify::{Budget, Keyring, Verifier};
@@ -70,7 +70,7 @@ fn claims(kid: &Kid, number: usize) -> Claims {
     }
 }
 
-fn terms<'a>(keyring: &'a Keyring, verifier: &'a Verifier, confirmations: &'a Budget) -> Terms<'a> {
+fn terms() -> Terms<'static> {
     let expect = Expect {
         issuer: ISSUER,
         now: Moment::from_unix(NOW),
@@ -79,24 +79,25 @@ fn terms<'a>(keyring: &'a Keyring, verifier: &'a Verifier, confirmations: &'a Bu
         require_aud: true,
         scopes: &["orders:read"],
     };
-    Terms { keyring, verifier, confirmations, expect, max_msg_bytes: 4096 }
+    Terms { expect, max_msg_bytes: 4096 }
 }
 
 fn verifying(criterion: &mut Criterion) {
     let stock = Stock::new(4096);
     let (verifier, confirmations) = (Verifier::reference(), Budget::default());
-    let terms = terms(&stock.keyring, &verifier, &confirmations);
+    let terms = terms();
+    let means = Means { keyring: &stock.keyring, verifier: &verifier, confirmations: &confirmations };
     let accepted = |verdicts: &[Verdict]| verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_)));
     let single = stock.passports(1);
-    assert!(accepted(&check(&single, &terms)), "what is timed must be acceptances");
-    criterion.bench_function("verify_single", |bencher| bencher.iter(|| check(black_box(&single), &terms)));
+    assert!(accepted(&check(&single, means, &terms)), "what is timed must be acceptances");
+    criterion.bench_function("verify_single", |bencher| bencher.iter(|| check(black_box(&single), means, &terms)));
     let mut group = criterion.benchmark_group("verify_batch");
     for items in BATCHES {
         let batch = stock.passports(items);
-        assert!(accepted(&check(&batch, &terms)));
+        assert!(accepted(&check(&batch, means, &terms)));
         group.throughput(Throughput::Elements(u64::try_from(items).unwrap()));
         group.bench_with_input(BenchmarkId::from_parameter(items), &batch, |bencher, batch| {
-            bencher.iter(|| check(black_box(batch), &terms));
+            bencher.iter(|| check(black_box(batch), means, &terms));
         });
     }
     group.finish();

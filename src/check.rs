@@ -10,31 +10,44 @@ use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
 /// What passports are held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
-    /// The keys that verify.
-    pub keyring: &'a Keyring,
-    /// How signatures are verified.
-    pub verifier: &'a Verifier,
-    /// How many refusals may be confirmed for this peer.
-    pub confirmations: &'a Budget,
     /// What the claims must say.
     pub expect: Expect<'a>,
     /// The largest `msg`, in bytes.
     pub max_msg_bytes: usize,
 }
 
-/// A passport whose form and key are known good; nothing is said of its signature yet.
+/// What signatures are verified with.
+#[derive(Clone, Copy, Debug)]
+pub struct Means<'a> {
+    /// The keys that verify.
+    pub keyring: &'a Keyring,
+    /// How they do.
+    pub verifier: &'a Verifier,
+    /// How many refusals may be confirmed for this peer.
+    pub confirmations: &'a Budget,
+}
+
+/// A passport whose form and key are known good; nothing is said of its claims and its signature yet.
 struct Opened<'a, 'k> {
     view: View<'a>,
     key: &'k PreparedKey,
     message: &'a [u8],
-    signature: [u8; 64],
+    signature: &'a [u8; 64],
 }
 
-impl Opened<'_, '_> {
-    fn item(&self) -> Item<'_> {
-        Item { key: self.key, message: self.message, signature: &self.signature }
-    }
+/// A passport that is accepted if its signature is authentic.
+#[derive(Debug)]
+pub struct Candidate<'a, 'k> {
+    key: &'k PreparedKey,
+    message: &'a [u8],
+    signature: &'a [u8; 64],
+    accepted: Accepted,
+}
 
+/// All that can be said of a passport without its signature.
+pub type Judged<'a, 'k> = Result<Candidate<'a, 'k>, Code>;
+
+impl Opened<'_, '_> {
     fn judge(&self, terms: &Terms<'_>) -> Result<Accepted, Code> {
         self.view.judge(&terms.expect)?;
         if self.view.needs_daemon() {
@@ -45,52 +58,67 @@ impl Opened<'_, '_> {
     }
 }
 
-fn open<'a, 'k>(passport: &Passport<'a>, terms: &Terms<'k>) -> Result<Opened<'a, 'k>, Code> {
+fn open<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>) -> Result<Opened<'a, 'k>, Code> {
     let Passport::Envelope { alg, kid, msg, sig } = *passport;
     if msg.len() > terms.max_msg_bytes {
         return Err(Code::TooLarge);
     }
     let opened = Envelope { alg, kid, msg, sig }.open()?;
-    let key = terms.keyring.get(kid).ok_or(Code::UnknownKid)?;
-    Ok(Opened { view: opened.view, key, message: msg, signature: *opened.sig })
+    let key = keyring.get(kid).ok_or(Code::UnknownKid)?;
+    Ok(Opened { view: opened.view, key, message: msg, signature: opened.sig })
+}
+
+/// The cheap part: size, form, key and claims.
+pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>) -> Judged<'a, 'k> {
+    let opened = open(passport, keyring, terms)?;
+    let accepted = opened.judge(terms)?;
+    let Opened { key, message, signature, .. } = opened;
+    Ok(Candidate { key, message, signature, accepted })
+}
+
+/// The dear part: the signatures of all that were not refused, together. `verdicts` is cleared and filled, one entry per
+/// passport, in order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`].
+pub fn settle<'j, 'a: 'j, 'k: 'j>(
+    judged: impl Iterator<Item = &'j Judged<'a, 'k>> + Clone,
+    verifier: &Verifier,
+    may_confirm: impl FnMut() -> bool,
+    verdicts: &mut Vec<Verdict>,
+) {
+    verdicts.clear();
+    let items: Vec<_> = judged
+        .clone()
+        .filter_map(|one| one.as_ref().ok())
+        .map(|Candidate { key, message, signature, .. }| Item { key, message, signature })
+        .collect();
+    let mut authentic = Vec::with_capacity(items.len());
+    verifier.verify_many(&items, &mut authentic, may_confirm);
+    let mut authentic = authentic.into_iter();
+    verdicts.extend(judged.map(|one| match one {
+        Err(code) => Verdict::Refused(*code),
+        // One answer per item that was asked about; a missing one would be no acceptance either.
+        Ok(candidate) if authentic.next() == Some(true) => Verdict::Accepted(candidate.accepted.clone()),
+        Ok(_) => Verdict::Refused(Code::VerifyFailed),
+    }));
 }
 
 /// One verdict per passport, in order, each as if it were alone. Costs one strict verification for each whose claims
 /// hold.
-pub fn check(passports: &[Passport<'_>], terms: &Terms<'_>) -> Vec<Verdict> {
-    let judged: Vec<_> = passports
-        .iter()
-        .map(|passport| {
-            let opened = open(passport, terms)?;
-            let accepted = opened.judge(terms)?;
-            Ok((opened, accepted))
-        })
-        .collect();
-    let items: Vec<_> =
-        judged.iter().filter_map(|one: &Result<_, Code>| one.as_ref().ok()).map(|(o, _)| o.item()).collect();
-    let mut authentic = Vec::with_capacity(items.len());
-    let now = terms.expect.now.unix();
-    terms.verifier.verify_many(&items, &mut authentic, || terms.confirmations.take(now));
-    let mut authentic = authentic.into_iter();
-    judged
-        .iter()
-        .map(|one| match one {
-            Err(code) => Verdict::Refused(*code),
-            // One answer per item that was asked about; a missing one would be no acceptance either.
-            Ok((_, accepted)) if authentic.next() == Some(true) => Verdict::Accepted(accepted.clone()),
-            Ok(_) => Verdict::Refused(Code::VerifyFailed),
-        })
-        .collect()
+pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Vec<Verdict> {
+    let Means { keyring, verifier, confirmations } = means;
+    let judged: Vec<_> = passports.iter().map(|passport| judge(passport, keyring, terms)).collect();
+    let mut verdicts = Vec::with_capacity(judged.len());
+    settle(judged.iter(), verifier, || confirmations.take(), &mut verdicts);
+    verdicts
 }
 
-/// What [`check`] would say, with the claims, which are shown only if the signature is authentic.
-pub fn introspect(passport: &Passport<'_>, terms: &Terms<'_>) -> Introspection {
+/// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.
+pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>) -> Introspection {
     let refused = |reason, claims| Introspection { active: false, reason: Some(reason), claims };
-    let opened = match open(passport, terms) {
+    let opened = match open(passport, keyring, terms) {
         Ok(opened) => opened,
         Err(code) => return refused(code, None),
     };
-    if !opened.key.verify(opened.message, &opened.signature) {
+    if !opened.key.verify(opened.message, opened.signature) {
         return refused(Code::VerifyFailed, None);
     }
     let claims = Some(opened.message.to_vec());

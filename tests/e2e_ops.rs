@@ -19,6 +19,8 @@ mod stream;
 mod support;
 #[path = "e2e/time.rs"]
 mod time;
+#[path = "e2e/together.rs"]
+mod together;
 #[path = "e2e/trouble.rs"]
 mod trouble;
 #[path = "e2e/verdicts.rs"]

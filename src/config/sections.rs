@@ -128,8 +128,8 @@ section! {
         max_batch: usize = 512, Int(1, 8192), Reload;
         /// Issue and IssueBatch requests under way at one time, each with all its passports; more are answered `busy`.
         issue_concurrency: usize = 256, Int(1, 4096), Reload;
-        /// Single verifications and introspections at one time; more are answered `busy`. They run in place, never more at once
-        /// than there are processors, so only a smaller bound is ever met.
+        /// Single verifications and introspections at one time, those that one connection sent together counting as one; more are
+        /// answered `busy`. They run in place, never more at once than there are processors, so only a smaller bound is ever met.
         verify_concurrency: usize = 1024, Int(1, 65_536), Reload;
         /// Batch verifications at one time; more are answered `busy`.
         verify_batch_concurrency: usize = 64, Int(1, 4096), Reload;

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tracing::{error, info};
 
 use super::{Author, Daemon};
-use crate::audit::{Event, Outcome};
+use crate::audit::{AuditError, Event, Outcome};
 use crate::config::{Engine, Verify};
 use crate::metrics::{Metrics, Net as NetLabel, Path};
-use crate::verify::{Difference, Net, Verifier, Way, Window};
+use crate::verify::{Difference, Net, Verifier, Way};
 
 /// Between looks at the counters, and attempts to put a difference on record.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -25,8 +25,7 @@ pub fn verifier(config: &Verify) -> io::Result<Verifier> {
         Engine::Portable => &[Way::Portable],
         Engine::Auto => &[Way::Ifma, Way::Portable],
     };
-    // What a single key would get: its tables are the widest that are used.
-    Verifier::start(wanted, Window::for_budget(1, table_bytes(config)).unwrap_or(Window::NARROWEST))
+    Verifier::start(wanted)
 }
 
 /// Memory for the tables of all keys, in bytes; the reference needs none.
@@ -39,25 +38,31 @@ pub(super) fn table_bytes(config: &Verify) -> usize {
 
 /// Counts what the nets under the fast ways have looked at, and puts on record what they caught.
 pub async fn watch_verifier(daemon: Arc<Daemon>) {
-    let mut differences = daemon.verifier.differences();
+    let mut news = daemon.verifier.news();
     let mut stopping = daemon.stopping();
-    // One from before the start, too.
-    differences.mark_changed();
-    let (mut told, mut counted) = (None, 0);
-    while !*stopping.borrow_and_update() {
+    let (mut unrecorded, mut counted) = (Vec::new(), 0);
+    loop {
+        // One more look after the end.
+        let last = *stopping.borrow_and_update();
         let rechecked = daemon.verifier.rechecked();
         daemon.metrics.verify_rechecked.inc_by(rechecked.saturating_sub(counted));
         counted = rechecked;
         daemon.metrics.set_path(path(daemon.verifier.way()));
-        let newest = differences.borrow_and_update().clone();
-        if newest != told
-            && let Some(difference) = &newest
-            && daemon.distrust(difference).await
-        {
-            told = newest;
+        for difference in daemon.verifier.take_differences() {
+            daemon.tell(&difference);
+            unrecorded.push(difference);
+        }
+        while let Some(difference) = unrecorded.first() {
+            if daemon.record_difference(difference).await.is_err() {
+                break;
+            }
+            unrecorded.remove(0);
+        }
+        if last {
+            return;
         }
         tokio::select! {
-            _ = differences.changed() => {}
+            _ = news.changed() => {}
             () = tokio::time::sleep(AGAIN) => {}
             _ = stopping.changed() => {}
         }
@@ -65,20 +70,20 @@ pub async fn watch_verifier(daemon: Arc<Daemon>) {
 }
 
 impl Daemon {
-    /// Whether it is on record now.
-    async fn distrust(&self, difference: &Difference) -> bool {
+    fn tell(&self, difference: &Difference) {
         let Difference { way, net, about } = difference;
         error!(
             name: "verify_differs", verify_path = way.name(), net = net.name(), %about,
             "the verification path {way} differs from verify_strict and is not used any more; keep the records, and test the \
              machine's memory and processor"
         );
+        self.metrics.verify_differences.at(label(*net)).inc();
+    }
+
+    async fn record_difference(&self, difference: &Difference) -> Result<(), AuditError> {
         let entry = Author::NOBODY.entry(Event::VerifyPathDistrusted, Outcome::Failed);
-        let recorded = self.audit.record(entry.reason(net.name()).detail(&difference.to_string())).await.is_ok();
-        if recorded {
-            self.metrics.verify_differences.at(label(*net)).inc();
-        }
-        recorded
+        let entry = entry.reason(difference.net.name()).detail(&difference.to_string());
+        self.audit.record(entry).await.map(drop)
     }
 }
 

@@ -201,6 +201,8 @@ impl Daemon {
         }
         let verifying = i64::try_from(self.keyring.load().len()).unwrap_or(i64::MAX);
         self.metrics.cache_items.at(Cache::VerifyingKeys).set(verifying);
+        let tables = i64::try_from(self.keyring.load().tables()).unwrap_or(i64::MAX);
+        self.metrics.cache_items.at(Cache::Tables).set(tables);
         self.metrics.cache_items.at(Cache::Jwks).set(1);
     }
 }

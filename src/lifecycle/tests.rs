@@ -178,8 +178,13 @@ async fn a_change_that_came_late_is_on_record_and_in_force() {
 async fn a_way_that_differs_is_put_on_record_counted_and_told() {
     let daemon = Arc::new(daemon_with(Verifier::failed(Way::Portable)));
     let watcher = tokio::spawn(watch_verifier(Arc::clone(&daemon)));
-    while daemon.metrics.verify_differences.at(crate::metrics::Net::SelfTest).get() == 0 {
+    let exported = || String::from_utf8(daemon.metrics.render().unwrap()).unwrap();
+    while !exported().contains("ledger_events_total{type=\"verify_path_distrusted\"} 1") {
         tokio::task::yield_now().await;
+    }
+    for (net, count) in [("self_test", 1), ("sample", 0), ("refusal", 0)] {
+        let line = format!("passport_verify_differences_total{{net=\"{net}\"}} {count}");
+        assert!(exported().contains(&line), "{line}");
     }
     assert_eq!(daemon.verifier.way(), Way::Dalek);
     let text = String::from_utf8(daemon.metrics.render().unwrap()).unwrap();

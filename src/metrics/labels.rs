@@ -118,6 +118,8 @@ labels! {
     Cache {
         /// Verifying keys that are ready for use.
         VerifyingKeys = "vk",
+        /// Tables of verifying keys, for the fast ways to verify.
+        Tables = "tables",
         /// Key sets that are ready to be sent.
         Jwks = "jwks",
     }

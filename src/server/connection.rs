@@ -214,18 +214,17 @@ impl<S: Speaker> Connection<S> {
         self.flush()
     }
 
-    /// Handles the frame that was found last. The peer may have to be left unread for a while after it.
+    /// Handles the frame that was found last, and those behind it that go with it. The peer may have to be left unread for a while after it.
     async fn handle(&mut self) -> Result<Option<Duration>, End> {
-        let body = self.input.frame();
         if !self.greeted {
             self.greeted = true;
-            if self.speaker.greet(body, &mut self.output).is_err() {
+            if self.speaker.greet(self.input.frame(), &mut self.output).is_err() {
                 self.flush_all().await?;
                 return Err(End::Refused);
             }
             return Ok(None);
         }
-        match self.speaker.turn(body, &mut self.output).await {
+        match self.speaker.turn(&mut self.input.bodies(), &mut self.output).await {
             Turned::Done => Ok(None),
             Turned::Pause(pause) => Ok(Some(pause)),
             Turned::Later(later) => {

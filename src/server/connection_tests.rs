@@ -34,7 +34,8 @@ impl Speaker for Scripted {
         Ok(())
     }
 
-    async fn turn(&self, _: &[u8], out: &mut Vec<u8>) -> Turned {
+    async fn turn<'b>(&self, bodies: &mut (impl Iterator<Item = &'b [u8]> + Send), out: &mut Vec<u8>) -> Turned {
+        bodies.next().unwrap();
         self.seen.lock().unwrap().push(self.others.load(Ordering::SeqCst));
         let begun = std::time::Instant::now();
         while begun.elapsed() < self.takes {

@@ -139,6 +139,13 @@ impl Input {
         self.buffer.get(self.frame.0..self.frame.1).unwrap_or_default()
     }
 
+    /// The body that [`Input::next`] found, and those of the complete frames behind it. What is taken is gone after this.
+    pub(super) fn bodies(&mut self) -> Bodies<'_> {
+        let (from, to) = self.frame;
+        let bytes = self.buffer.get(..self.end).unwrap_or_default();
+        Bodies { first: bytes.get(from..to), bytes, start: &mut self.start }
+    }
+
     /// Moves a frame that has begun to memory of exactly its size, if the budget has it. If not, it is skipped as soon as
     /// it is known whose request it is; the few bytes until then are beside the budget.
     fn make_room(&mut self, need: usize) -> Step {
@@ -178,6 +185,32 @@ impl Input {
 impl Drop for Input {
     fn drop(&mut self) {
         POOL.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// See [`Input::bodies`].
+#[derive(Debug)]
+pub(super) struct Bodies<'a> {
+    first: Option<&'a [u8]>,
+    bytes: &'a [u8],
+    start: &'a mut usize,
+}
+
+impl<'a> Iterator for Bodies<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        // What is no complete frame is left to `Input::next`, which knows what to do about it.
+        match split(self.bytes.get(*self.start..)?) {
+            Ok(Split::Frame { body, used }) => {
+                *self.start += used;
+                Some(body)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -266,6 +299,31 @@ mod tests {
         }
         drop(pool.borrow());
         assert_eq!(kept(), POOLED - 1, "what is kept is used again");
+    }
+
+    #[tokio::test]
+    async fn what_is_taken_together_is_what_would_be_found_one_by_one() {
+        let (mut input, shares) = input(1 << 20);
+        let stream: Vec<u8> = (1..=9).flat_map(ping).collect();
+        let (mut far, near) = UnixStream::pair().unwrap();
+        // The last one is not complete.
+        far.write_all(&stream[..stream.len() - 1]).await.unwrap();
+        near.ready(Interest::READABLE).await.unwrap();
+        assert!(input.read(&near).unwrap());
+        let mut found = Vec::new();
+        for take in [3, 1, 9] {
+            assert_eq!(input.next().unwrap(), Step::Frame);
+            found.push(input.bodies().take(take).map(peek_id).collect::<Vec<_>>());
+        }
+        assert_eq!(found, [vec![1, 2, 3], vec![4], vec![5, 6, 7, 8]]);
+        assert_eq!(input.next().unwrap(), Step::Wait);
+        far.write_all(&stream[stream.len() - 1..]).await.unwrap();
+        near.ready(Interest::READABLE).await.unwrap();
+        assert!(input.read(&near).unwrap());
+        assert_eq!(input.next().unwrap(), Step::Frame);
+        assert_eq!(input.bodies().map(peek_id).collect::<Vec<_>>(), [9]);
+        input.rest();
+        assert_eq!(shares.bytes(), 0);
     }
 
     #[tokio::test]

@@ -193,8 +193,9 @@ impl Speaker for Admin {
         self.client.greet(body, false, out)
     }
 
-    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Turned {
+    async fn turn<'b>(&self, bodies: &mut (impl Iterator<Item = &'b [u8]> + Send), out: &mut Vec<u8>) -> Turned {
         let started = Instant::now();
+        let Some(body) = bodies.next() else { return Turned::Done };
         let request: AdminRequest<'_> = match decode(body) {
             Ok(request) => request,
             Err(error) => {

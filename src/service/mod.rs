@@ -9,6 +9,7 @@ pub mod rate;
 mod services;
 pub mod shares;
 pub mod stints;
+mod together;
 mod verifying;
 
 use std::future::Future;
@@ -68,8 +69,13 @@ pub trait Speaker: Send + Sync + 'static {
     /// The refusal is in `out`; close after it.
     fn greet(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), Refused>;
 
-    /// Handles one complete body: the reply goes to `out`, or comes later.
-    fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> impl Future<Output = Turned> + Send;
+    /// Handles the next of `bodies`, and as many of those behind it as are better done together: replies go to `out`, or
+    /// come later. There is one at least.
+    fn turn<'b>(
+        &self,
+        bodies: &mut (impl Iterator<Item = &'b [u8]> + Send),
+        out: &mut Vec<u8>,
+    ) -> impl Future<Output = Turned> + Send;
 
     /// Appends a reply with a problem to `out`.
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>);

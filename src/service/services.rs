@@ -1,6 +1,7 @@
 //! The service socket.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use tracing::error;
@@ -8,15 +9,18 @@ use tracing::error;
 use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
 use super::shares::Place;
+use super::together::{Awaiting, Pile};
+use super::verifying::FIRST_SLICE;
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
 use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Daemon, Live};
 use crate::metrics::{Answer, Endpoint, Op, Socket};
 use crate::policy::{Denial, Operation, Peer, Rights};
+use crate::verify::Keyring;
 use crate::wire::{
-    Code, KeySet, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, decode, encode_frame,
-    peek_id,
+    Code, KeySet, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, WireError, decode,
+    encode_frame, peek_id,
 };
 
 /// What is under way on the service sockets, all connections together.
@@ -32,6 +36,8 @@ pub struct Gates {
 pub struct Service {
     pub(super) client: Client,
     pub(super) gates: Gates,
+    /// How many single verifications fit a stint, by the last time that there were so many.
+    pub(super) together: AtomicUsize,
 }
 
 /// One request's surroundings: configuration and rights of the moment in which it was taken up.
@@ -47,6 +53,22 @@ pub(super) struct Turn {
 }
 
 impl Turn {
+    /// Before a request is taken up.
+    fn new(rights: Arc<Rights>, live: Arc<Live>) -> Self {
+        let (started, now) = (Instant::now(), Moment::now());
+        Self { live, rights, corr_id: [0; 16], id: 0, op: Op::Unreadable, started, now }
+    }
+
+    fn take_up(&mut self, request: &Request<'_>) {
+        (self.id, self.corr_id, self.op) = (request.id, request.corr_id, Op::service(&request.op));
+    }
+
+    /// Signatures of one slice, at most.
+    pub(super) fn largest_slice(&self) -> usize {
+        let config = &self.live.loaded.config.verify;
+        config.target_batch.min(config.max_batch)
+    }
+
     pub(super) const fn asked(&self) -> Asked<'_> {
         Asked { op: self.op, corr_id: &self.corr_id }
     }
@@ -56,7 +78,7 @@ impl Service {
     /// For a peer that has its place.
     pub fn new(daemon: Arc<Daemon>, peer: Peer, place: Arc<Place>, gates: Gates) -> Self {
         daemon.metrics.connections.at(Socket::Service).inc();
-        Self { client: Client::new(daemon, peer, place), gates }
+        Self { client: Client::new(daemon, peer, place), gates, together: AtomicUsize::new(FIRST_SLICE) }
     }
 
     pub(super) fn daemon(&self) -> &Arc<Daemon> {
@@ -64,7 +86,13 @@ impl Service {
     }
 
     /// The whole of the service socket, from request to reply.
-    async fn answer(&self, turn: &Turn, op: ServiceOp<'_>) -> Result<Given, Problem> {
+    async fn answer<'b, 'k>(
+        &self,
+        turn: &Turn,
+        keyring: &'k Keyring,
+        pile: &mut Pile<'_, 'b, 'k>,
+        op: ServiceOp<'b>,
+    ) -> Result<Given<'b, 'k>, Problem> {
         match op {
             ServiceOp::WhoAmI => {
                 self.spend(&turn.live, &turn.rights, 1)?;
@@ -84,20 +112,21 @@ impl Service {
             }
             ServiceOp::Keys { if_etag } => {
                 self.allow(turn, Operation::Keys, 1)?;
-                Ok(Given::Now(self.keys(turn, if_etag)))
+                Ok(Given::Now(self.keys(turn, keyring, if_etag)))
             }
             ServiceOp::Verify { want, passport } => {
                 self.allow(turn, Operation::Verify, 1)?;
-                self.verify(turn, &want, &passport).map(Given::Now)
+                pile.enter(turn)?;
+                self.verify(turn, keyring, &want, passport).map(Given::Awaiting)
             }
             ServiceOp::VerifyBatch { want, items } => {
                 self.fits(turn, items.len())?;
                 self.allow(turn, Operation::Verify, items.len())?;
-                self.verify_batch(turn, &want, &items).await.map(Given::Now)
+                self.verify_batch(turn, keyring, &want, &items).await.map(Given::Now)
             }
             ServiceOp::Introspect { want, passport } => {
                 self.allow(turn, Operation::Introspect, 1)?;
-                self.introspect(turn, &want, &passport).map(Given::Now)
+                self.introspect(turn, keyring, &want, &passport).map(Given::Now)
             }
             ServiceOp::Issue(spec) => {
                 self.allow(turn, Operation::Issue, 1)?;
@@ -155,6 +184,20 @@ impl Service {
         Err(Problem::too_large("limits.max_batch", most))
     }
 
+    fn read<'b>(&self, body: &'b [u8]) -> Result<Request<'b>, WireError> {
+        self.daemon().metrics.body_size.observe(f64::from(u32::try_from(body.len()).unwrap_or(u32::MAX)));
+        decode(body)
+    }
+
+    /// What can't be read takes from the rate like any request.
+    fn unreadable(&self, turn: &Turn, body: &[u8], error: WireError, out: &mut Vec<u8>) -> Turned {
+        let spent = self.spend(&turn.live, &turn.rights, 1);
+        let problem = spent.err().unwrap_or_else(|| problems::of_wire(error));
+        let turned = after(&problem);
+        self.refuse(peek_id(body), problem, out);
+        turned
+    }
+
     /// Puts a refusal on record without waiting for it: nothing is released that would need it.
     pub(super) fn refused(&self, turn: &Turn, operation: Operation, denial: &Denial) {
         if !self.client.place.share().refusal_on_record() {
@@ -175,8 +218,7 @@ impl Service {
         });
     }
 
-    fn keys(&self, turn: &Turn, if_etag: Option<[u8; 32]>) -> ServiceOk {
-        let keyring = self.daemon().keyring.load();
+    fn keys(&self, turn: &Turn, keyring: &Keyring, if_etag: Option<[u8; 32]>) -> ServiceOk {
         let metrics = &self.daemon().metrics;
         let max_age_s = u32::try_from(turn.live.loaded.config.cache.jwks_ttl_s).unwrap_or(u32::MAX);
         if if_etag.as_ref() == Some(keyring.etag()) {
@@ -188,10 +230,11 @@ impl Service {
     }
 }
 
-/// An answer now, or work that will give one.
-pub(super) enum Given {
+/// An answer now, work that will give one, or one that lacks a signature's verdict.
+pub(super) enum Given<'b, 'k> {
     Now(ServiceOk),
     Later(Later),
+    Awaiting(Awaiting<'b, 'k>),
 }
 
 fn version(live: &Live) -> VersionInfo {
@@ -244,44 +287,45 @@ impl Speaker for Service {
         self.client.greet(body, self.daemon().draining(), out)
     }
 
-    async fn turn(&self, body: &[u8], out: &mut Vec<u8>) -> Turned {
+    async fn turn<'b>(&self, bodies: &mut (impl Iterator<Item = &'b [u8]> + Send), out: &mut Vec<u8>) -> Turned {
         let daemon = self.daemon();
-        daemon.metrics.body_size.observe(f64::from(u32::try_from(body.len()).unwrap_or(u32::MAX)));
-        let request: Request<'_> = match decode(body) {
-            Ok(request) => request,
-            Err(error) => {
-                let live = daemon.live.load();
-                let spent = self.spend(&live, &self.client.rights(&live), 1);
-                let problem = spent.err().unwrap_or_else(|| problems::of_wire(error));
-                let turned = after(&problem);
-                self.refuse(peek_id(body), problem, out);
-                return turned;
+        // One configuration, one set of keys and one time for all that is answered together.
+        let (live, keyring) = (daemon.live.load_full(), daemon.keyring.load_full());
+        let mut turn = Turn::new(self.client.rights(&live), live);
+        let mut pile = Pile::new(self, &keyring, &turn);
+        for body in bodies.by_ref() {
+            let request: Request<'_> = match self.read(body) {
+                Ok(request) => request,
+                Err(error) => {
+                    pile.settle(&mut turn, out);
+                    return self.unreadable(&turn, body, error, out);
+                }
+            };
+            if !matches!(request.op, ServiceOp::Verify { .. }) {
+                // Whatever it is may take longer.
+                pile.settle(&mut turn, out);
             }
-        };
-        let live = daemon.live.load_full();
-        let rights = self.client.rights(&live);
-        let op = Op::service(&request.op);
-        let turn = Turn {
-            live,
-            rights,
-            corr_id: request.corr_id,
-            id: request.id,
-            op,
-            started: Instant::now(),
-            now: Moment::now(),
-        };
-        match self.answer(&turn, request.op).await {
-            Ok(Given::Later(later)) => Turned::Later(later),
-            Ok(Given::Now(ok)) => {
-                reply(daemon, &self.client.peer, &turn, Ok(ok), out);
-                Turned::Done
+            turn.take_up(&request);
+            match self.answer(&turn, &keyring, &mut pile, request.op).await {
+                Ok(Given::Awaiting(one)) => pile.push(&turn, one),
+                Ok(Given::Later(later)) => return Turned::Later(later),
+                Ok(Given::Now(ok)) => {
+                    reply(daemon, &self.client.peer, &turn, Ok(ok), out);
+                    return Turned::Done;
+                }
+                Err(problem) => {
+                    let turned = after(&problem);
+                    reply(daemon, &self.client.peer, &turn, Err(problem), out);
+                    pile.settle(&mut turn, out);
+                    return turned;
+                }
             }
-            Err(problem) => {
-                let turned = after(&problem);
-                reply(daemon, &self.client.peer, &turn, Err(problem), out);
-                turned
+            if pile.is_full() {
+                break;
             }
         }
+        pile.settle(&mut turn, out);
+        Turned::Done
     }
 
     fn refuse_greeting(&self, out: &mut Vec<u8>) {

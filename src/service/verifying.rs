@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::services::{Service, Turn};
 use super::stints::STINT;
+use super::together::Awaiting;
 use super::{outcome, problems};
-use crate::check::{Terms, check, introspect};
+use crate::check::{Means, Terms, check, introspect, judge};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
@@ -14,10 +15,10 @@ use crate::verify::Keyring;
 use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict, Want};
 
 /// Items of a batch's first slice. What an item costs is known after it.
-const FIRST_SLICE: usize = 8;
+pub(super) const FIRST_SLICE: usize = 8;
 
 /// How many items are judged in one go after `slice` of them `took` so long: as many as fit a stint, at most `most`.
-fn next_slice(slice: usize, most: usize, took: Duration) -> usize {
+pub(super) fn next_slice(slice: usize, most: usize, took: Duration) -> usize {
     match took {
         _ if took * 2 <= STINT => (slice * 2).min(most),
         _ if took > STINT => (slice / 2).max(1),
@@ -26,20 +27,23 @@ fn next_slice(slice: usize, most: usize, took: Duration) -> usize {
 }
 
 impl Service {
-    pub(super) fn verify(&self, turn: &Turn, want: &Want<'_>, passport: &Passport<'_>) -> Result<ServiceOk, Problem> {
-        let bound = turn.live.loaded.config.limits.verify_concurrency;
-        let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
+    /// All but the signature, which is verified together with those that came with it.
+    pub(super) fn verify<'b, 'k>(
+        &self,
+        turn: &Turn,
+        keyring: &'k Keyring,
+        want: &Want<'_>,
+        passport: Passport<'b>,
+    ) -> Result<Awaiting<'b, 'k>, Problem> {
         let audience = self.audience(turn, want, Operation::Verify)?;
-        let keyring = self.daemon().keyring.load();
-        let passports = std::slice::from_ref(passport);
-        let verdicts = self.judge(turn, want, audience, &keyring, passports);
-        outcome::verified(&self.client.peer, turn.asked(), self.by(&keyring), passports, &verdicts);
-        verdicts.into_iter().next().map(ServiceOk::Verdict).ok_or_else(|| Problem::new(Code::Internal))
+        let judged = judge(&passport, keyring, &terms(turn, want, audience.as_slice()));
+        Ok(Awaiting { passport, judged })
     }
 
     pub(super) async fn verify_batch(
         &self,
         turn: &Turn,
+        keyring: &Keyring,
         want: &Want<'_>,
         items: &[Passport<'_>],
     ) -> Result<ServiceOk, Problem> {
@@ -47,9 +51,13 @@ impl Service {
         let bound = config.limits.verify_batch_concurrency;
         let _inside = self.enter(turn, &self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
         let audience = self.audience(turn, want, Operation::Verify)?;
-        // One set of keys for the whole batch, so that its items are judged alike.
-        let keyring = self.daemon().keyring.load_full();
-        let most = config.verify.target_batch.min(config.verify.max_batch);
+        let terms = terms(turn, want, audience.as_slice());
+        let means = Means {
+            keyring,
+            verifier: &self.daemon().verifier,
+            confirmations: &self.client.place.share().confirmations,
+        };
+        let most = turn.largest_slice();
         let (mut slice, mut rest) = (FIRST_SLICE.min(most), items);
         let mut verdicts = Vec::with_capacity(items.len());
         while !rest.is_empty() {
@@ -58,25 +66,25 @@ impl Service {
             }
             let begun = Instant::now();
             let (part, others) = rest.split_at(slice.min(rest.len()));
-            verdicts.extend(self.judge(turn, want, audience, &keyring, part));
+            verdicts.extend(check(part, means, &terms));
             (slice, rest) = (next_slice(slice, most, begun.elapsed()), others);
         }
-        outcome::verified(&self.client.peer, turn.asked(), self.by(&keyring), items, &verdicts);
+        self.count(&verdicts);
+        outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
         Ok(ServiceOk::Verdicts(verdicts))
     }
 
     pub(super) fn introspect(
         &self,
         turn: &Turn,
+        keyring: &Keyring,
         want: &Want<'_>,
         passport: &Passport<'_>,
     ) -> Result<ServiceOk, Problem> {
         let bound = turn.live.loaded.config.limits.verify_concurrency;
         let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
         let audience = self.audience(turn, want, Operation::Introspect)?;
-        let keyring = self.daemon().keyring.load();
-        let audiences: Vec<&str> = audience.into_iter().collect();
-        let introspection = introspect(passport, &self.terms(turn, want, &audiences, &keyring));
+        let introspection = introspect(passport, keyring, &terms(turn, want, audience.as_slice()));
         let outcome = if introspection.active { Outcome::Ok } else { Outcome::Refused };
         self.daemon().metrics.ops.at((Act::Introspect, outcome, Alg::Ed25519)).inc();
         Ok(ServiceOk::Introspection(introspection))
@@ -95,49 +103,11 @@ impl Service {
         })
     }
 
-    fn by<'a>(&self, keyring: &'a Keyring) -> outcome::By<'a> {
+    pub(super) fn by<'a>(&self, keyring: &'a Keyring) -> outcome::By<'a> {
         outcome::By { keyring, way: self.daemon().verifier.way() }
     }
 
-    fn terms<'a>(
-        &'a self,
-        turn: &'a Turn,
-        want: &'a Want<'_>,
-        audiences: &'a [&'a str],
-        keyring: &'a Keyring,
-    ) -> Terms<'a> {
-        let config = &turn.live.loaded.config;
-        Terms {
-            keyring,
-            verifier: &self.daemon().verifier,
-            confirmations: &self.client.place.share().confirmations,
-            expect: Expect {
-                issuer: &config.passport.issuer,
-                now: turn.now,
-                skew_s: u32::try_from(config.passport.clock_skew_s).unwrap_or(u32::MAX),
-                audiences,
-                require_aud: config.security.require_aud,
-                scopes: &want.scopes,
-            },
-            max_msg_bytes: config.limits.max_msg_bytes,
-        }
-    }
-
-    fn judge(
-        &self,
-        turn: &Turn,
-        want: &Want<'_>,
-        audience: Option<&str>,
-        keyring: &Keyring,
-        items: &[Passport<'_>],
-    ) -> Vec<Verdict> {
-        let audiences: Vec<&str> = audience.into_iter().collect();
-        let verdicts = check(items, &self.terms(turn, want, &audiences, keyring));
-        self.count(&verdicts);
-        verdicts
-    }
-
-    fn count(&self, verdicts: &[Verdict]) {
+    pub(super) fn count(&self, verdicts: &[Verdict]) {
         let metrics = &self.daemon().metrics;
         let mut accepted = 0;
         for verdict in verdicts {
@@ -156,6 +126,21 @@ impl Service {
         metrics.vk_hits.inc_by(accepted);
         metrics.ekey_verified.inc_by(accepted);
         metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
+    }
+}
+
+fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str]) -> Terms<'a> {
+    let config = &turn.live.loaded.config;
+    Terms {
+        expect: Expect {
+            issuer: &config.passport.issuer,
+            now: turn.now,
+            skew_s: u32::try_from(config.passport.clock_skew_s).unwrap_or(u32::MAX),
+            audiences,
+            require_aud: config.security.require_aud,
+            scopes: &want.scopes,
+        },
+        max_msg_bytes: config.limits.max_msg_bytes,
     }
 }
 

@@ -33,8 +33,8 @@ impl Keyring {
         Self::with_tables(keys, 0, None)
     }
 
-    /// The same with tables for the fast ways (0.4 to 2 ms each), as wide as fit into `table_bytes` together. What
-    /// `before` has prepared already is taken over.
+    /// The same with tables for the fast ways (0.4 to 2 ms each), as wide as fit into `table_bytes` together; if not even the
+    /// narrowest of all do, the keys that come first have one. What `before` has prepared already is taken over.
     ///
     /// # Errors
     /// As [`Keyring::new`].
@@ -43,10 +43,12 @@ impl Keyring {
         table_bytes: usize,
         before: Option<&Self>,
     ) -> Result<Self, KeyringError> {
-        let window = Window::for_budget(keys.clone().count(), table_bytes);
+        let widest = Window::for_budget(keys.clone().count(), table_bytes);
+        let narrow = table_bytes / Window::NARROWEST.table_bytes();
         let mut prepared = HashMap::new();
-        for (kid, public) in keys.clone() {
+        for (at, (kid, public)) in keys.clone().enumerate() {
             let kid = kid.to_string();
+            let window = widest.or_else(|| (at < narrow).then_some(Window::NARROWEST));
             let known = before.and_then(|before| before.get(&kid));
             let key = match known.filter(|key| key.as_bytes() == public && key.window() == window) {
                 Some(key) => key.clone(),
@@ -70,6 +72,11 @@ impl Keyring {
     /// How many keys verify.
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// How many of them have a table.
+    pub fn tables(&self) -> usize {
+        self.keys.values().filter(|key| key.window().is_some()).count()
     }
 
     /// Whether no key verifies.
@@ -120,6 +127,15 @@ mod tests {
         let kid = three[0].0.to_string();
         assert!(again.get(&kid).unwrap().shares_table_with(first.get(&kid).unwrap()));
         assert_eq!(again.jwks(), first.jwks());
+    }
+
+    #[test]
+    fn the_first_ones_have_tables_where_there_are_too_many() {
+        let five = keys(5);
+        let some = keyring(&five, 2 * Window::NARROWEST.table_bytes() + 1, None);
+        let with = |at: usize| some.get(&five[at].0.to_string()).unwrap().window();
+        assert_eq!([with(0), with(1), with(2)], [Some(Window::NARROWEST), Some(Window::NARROWEST), None]);
+        assert_eq!((some.tables(), some.len()), (2, 5));
     }
 
     #[test]

@@ -10,11 +10,18 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use strict25519::{Item, PreparedKey, Way, Window, verify_many_by};
+use strict25519::{Item, PreparedKey, Way, verify_many_by};
 use tokio::sync::watch;
 
 /// Between two looks at an acceptance. At 35 us each they take a third of a percent of a processor.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// Refusals of one batch that are confirmed: more would hold the thread for longer than a stint lasts.
+const CONFIRMED: usize = 4;
+
+/// Differences that are kept until they are on record. After the first no fast way is used, so there are as many as threads
+/// at most.
+const MAX_DIFFERENCES: usize = 16;
 
 /// What noticed that a way does not say what the reference says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,14 +82,16 @@ struct Inner {
     engine: Engine,
     samples: Samples,
     rechecked: AtomicU64,
-    differences: watch::Sender<Option<Difference>>,
+    /// Those that nobody has taken yet.
+    differences: Mutex<Vec<Difference>>,
+    news: watch::Sender<()>,
 }
 
 /// One acceptance at a time for the reference to look at.
 #[derive(Debug, Default)]
 struct Samples {
     wanted: AtomicBool,
-    /// Counts offers, so that which item of a batch is taken changes: a fault may be in one lane only.
+    /// Counts batches, so that which items are looked at changes: a fault may be in one lane only.
     turn: AtomicU64,
     sample: Mutex<Option<Sample>>,
     arrived: Condvar,
@@ -102,8 +111,8 @@ impl Verifier {
     ///
     /// # Errors
     /// The thread could not be started.
-    pub fn start(wanted: &[Way], window: Window) -> std::io::Result<Self> {
-        let verifier = Self::with_engine(wanted, window, verify_many_by, Way::self_test);
+    pub fn start(wanted: &[Way]) -> std::io::Result<Self> {
+        let verifier = Self::with_engine(wanted, verify_many_by, Way::self_test);
         if verifier.way() != Way::Dalek {
             let inner = Arc::clone(&verifier.inner);
             thread::Builder::new().name("verify-sample".to_owned()).spawn(move || inner.look_on())?;
@@ -113,39 +122,38 @@ impl Verifier {
 
     /// The reference alone.
     pub fn reference() -> Self {
-        Self::with_engine(&[], Window::WIDEST, verify_many_by, Way::self_test)
+        Self::with_engine(&[], verify_many_by, Way::self_test)
     }
 
     /// One whose wanted way failed its self-test.
     #[cfg(all(test, feature = "daemon"))]
     pub(crate) fn failed(way: Way) -> Self {
-        let fails = |way, _| Err(strict25519::SelfTestError { way, batch: 8 });
-        Self::with_engine(&[way], Window::WIDEST, verify_many_by, fails)
+        let fails = |way| Err(strict25519::SelfTestError { way, batch: 8 });
+        Self::with_engine(&[way], verify_many_by, fails)
     }
 
     fn with_engine(
         wanted: &[Way],
-        window: Window,
         engine: Engine,
-        self_test: fn(Way, Window) -> Result<(), strict25519::SelfTestError>,
+        self_test: fn(Way) -> Result<(), strict25519::SelfTestError>,
     ) -> Self {
-        let (differences, _) = watch::channel(None);
-        let mut chosen = Way::Dalek;
+        let (mut differences, mut chosen) = (Vec::new(), Way::Dalek);
         for way in wanted.iter().copied().filter(|way| way.is_available()) {
-            match self_test(way, window) {
+            match self_test(way) {
                 Ok(()) => {
                     chosen = way;
                     break;
                 }
                 Err(error) => {
                     let about = format!("a batch of {}", error.batch);
-                    differences.send_replace(Some(Difference { way, net: Net::SelfTest, about }));
+                    differences.push(Difference { way, net: Net::SelfTest, about });
                 }
             }
         }
         let way = AtomicU8::new(index(chosen));
-        let (samples, rechecked) = (Samples::default(), AtomicU64::new(0));
-        Self { inner: Arc::new(Inner { way, engine, samples, rechecked, differences }) }
+        let (samples, rechecked, news) = (Samples::default(), AtomicU64::new(0), watch::channel(()).0);
+        let differences = Mutex::new(differences);
+        Self { inner: Arc::new(Inner { way, engine, samples, rechecked, differences, news }) }
     }
 
     /// The way in force.
@@ -153,9 +161,14 @@ impl Verifier {
         self.inner.way()
     }
 
-    /// Shows the newest difference.
-    pub fn differences(&self) -> watch::Receiver<Option<Difference>> {
-        self.inner.differences.subscribe()
+    /// Changes when there is a difference.
+    pub fn news(&self) -> watch::Receiver<()> {
+        self.inner.news.subscribe()
+    }
+
+    /// The differences since the last call, the oldest first.
+    pub fn take_differences(&self) -> Vec<Difference> {
+        std::mem::take(&mut *self.inner.differences.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many verdicts the reference has looked at: samples and refusals.
@@ -163,8 +176,8 @@ impl Verifier {
         self.inner.rechecked.load(Ordering::Relaxed)
     }
 
-    /// Verifies each item as if it were alone; `verdicts` is cleared and filled, one entry per item, in order. A refusal by
-    /// a fast way is confirmed by the reference for as long as `may_confirm` says that there is budget for another one.
+    /// Verifies each item as if it were alone; `verdicts` is cleared and filled, one entry per item, in order. Some refusals
+    /// by a fast way are confirmed by the reference, as long as `may_confirm` says that there is budget for another one.
     pub fn verify_many(&self, items: &[Item<'_>], verdicts: &mut Vec<bool>, mut may_confirm: impl FnMut() -> bool) {
         let inner = &*self.inner;
         let way = inner.way();
@@ -172,20 +185,23 @@ impl Verifier {
         if way == Way::Dalek {
             return;
         }
-        for (item, _) in items.iter().zip(&*verdicts).filter(|(_, good)| !**good) {
-            if !may_confirm() {
-                break;
-            }
+        let turn = usize::try_from(inner.samples.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
+        // Without a table it was the reference that refused.
+        let refused = |(item, good): &(&Item<'_>, &bool)| !**good && item.key.window().is_some();
+        let count = items.iter().zip(&*verdicts).filter(refused).count();
+        let some = items.iter().zip(&*verdicts).filter(refused).cycle().skip(turn % count.max(1));
+        for (item, _) in some.take(count.min(CONFIRMED)).take_while(|_| may_confirm()) {
             inner.rechecked.fetch_add(1, Ordering::Relaxed);
             if item.key.verify(item.message, item.signature) {
                 inner.distrust(way, Net::Refusal, item);
-                // Nothing that this way said of the batch counts.
-                verify_many_by(Way::Dalek, items, verdicts);
-                return;
+                break;
             }
         }
-        if inner.samples.wanted.load(Ordering::Relaxed) {
-            inner.samples.offer(way, items, verdicts);
+        if inner.way() != way {
+            // Nothing that this way said counts, whoever found out.
+            verify_many_by(Way::Dalek, items, verdicts);
+        } else if inner.samples.wanted.load(Ordering::Relaxed) {
+            inner.samples.offer(way, items, verdicts, turn);
         }
     }
 }
@@ -201,7 +217,14 @@ impl Inner {
         let mut hash = blake3::Hasher::new();
         hash.update(item.key.as_bytes()).update(item.signature).update(item.message);
         let about = format!("BLAKE3 {}", hash.finalize().to_hex());
-        self.differences.send_replace(Some(Difference { way, net, about }));
+        let mut differences = self.differences.lock().unwrap_or_else(PoisonError::into_inner);
+        if differences.len() < MAX_DIFFERENCES {
+            differences.push(Difference { way, net, about });
+        }
+        drop(differences);
+        self.news.send_replace(());
+        // Nobody looks at samples any more.
+        self.samples.arrived.notify_all();
     }
 
     /// Until the way is the reference.
@@ -220,23 +243,29 @@ impl Inner {
             if let Some(sample) = slot.take() {
                 break sample;
             }
+            if self.way() == Way::Dalek {
+                return;
+            }
             slot = self.samples.arrived.wait(slot).unwrap_or_else(PoisonError::into_inner);
         };
         drop(slot);
         self.rechecked.fetch_add(1, Ordering::Relaxed);
         let Sample { way, key, message, signature } = &sample;
-        if !key.verify(message, signature) {
-            self.distrust(*way, Net::Sample, &Item { key, message, signature });
+        let item = Item { key, message, signature };
+        // The reference may use the same unit of the processor; the portable way does not.
+        let mut portable = Vec::new();
+        verify_many_by(Way::Portable, &[item], &mut portable);
+        if !key.verify(message, signature) || portable != [true] {
+            self.distrust(*way, Net::Sample, &item);
         }
     }
 }
 
 impl Samples {
-    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool]) {
-        let turn = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
-        let mut accepted = items.iter().zip(verdicts).filter(|(_, good)| **good).map(|(item, _)| item).cycle();
-        // Any stride that is odd visits every lane.
-        let Some(item) = accepted.nth(turn % items.len().max(1)) else { return };
+    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool], turn: usize) {
+        let accepted = |(item, good): &(&Item<'_>, &bool)| **good && item.key.window().is_some();
+        let count = items.iter().zip(verdicts).filter(accepted).count();
+        let Some((item, _)) = items.iter().zip(verdicts).filter(accepted).nth(turn % count.max(1)) else { return };
         // Whoever comes first while one is wanted.
         if !self.wanted.swap(false, Ordering::Relaxed) {
             return;

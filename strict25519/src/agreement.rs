@@ -202,8 +202,33 @@ fn torsion_and_edge_scalars() {
     assert!(accepted > 20 * rounds(), "{accepted}");
 }
 
+/// R of small order for which the equation holds: s = k·a, and a key with torsion that cancels. The list alone refuses it.
+#[test]
+fn r_of_small_order_is_refused_although_the_equation_holds() {
+    let mut dice = Dice(31);
+    let (mut keys, mut cases, mut seen) = (Vec::new(), Vec::new(), [false; 8]);
+    for number in 0_u32.. {
+        let (a, tau, at) = (dice.scalar(), EIGHT_TORSION[dice.below(8)], dice.below(8));
+        let (a_bytes, r) = (encode(EdwardsPoint::mul_base(&a) + tau), encode(EIGHT_TORSION[at]));
+        let message = number.to_le_bytes().to_vec();
+        let k = k_of(&r, &a_bytes, &message);
+        if encode(-(tau * k)) != r {
+            continue;
+        }
+        keys.push(PreparedKey::unchecked(&a_bytes).unwrap().with_table(Window::NARROWEST));
+        cases.push(Case { key: keys.len() - 1, message, signature: join(&r, &(k * a)) });
+        seen[at] = true;
+        if seen == [true; 8] {
+            break;
+        }
+    }
+    for chunk in [1, 3, 8, 64] {
+        assert_eq!(agree(&keys, &cases, chunk), 0);
+    }
+}
+
 /// The sums themselves, with k chosen freely, which a hash does not allow: a message cannot be found for it, so the
-/// portable sum is asked directly, and lanes in `lanes::comb`.
+/// portable sum is asked directly, and that of the lanes.
 #[test]
 fn sums_of_edge_scalars() {
     let point = ED25519_BASEPOINT_POINT * Scalar::from(987_654_321_u64) + EIGHT_TORSION[3];

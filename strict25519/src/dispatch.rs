@@ -7,7 +7,12 @@ use crate::Item;
 /// Whether the processor has what [`lanes`] needs.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_lanes() -> bool {
-    is_x86_feature_detected!("avx512ifma")
+    // What the compiler takes as implied by the others is asked for, too.
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+        && is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512ifma")
         && is_x86_feature_detected!("avx512vbmi2")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512bw")

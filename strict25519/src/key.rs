@@ -3,10 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use curve25519_dalek::{EdwardsPoint, Scalar};
 use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest as _, Sha512};
 
+use crate::field::words;
 use crate::table::{Table, Window};
-use crate::{KEY_LENGTH, SIGNATURE_LENGTH};
+use crate::{KEY_LENGTH, SIGNATURE_LENGTH, portable};
 
 /// Why a public key is not fit to verify with. Whoever handed in the key is at fault, never a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,11 +78,20 @@ impl PreparedKey {
         VerifyingKey::from_bytes(bytes).ok().map(|key| Self { key, table: None })
     }
 
-    /// The same key with a table of that width, which the fast ways need.
+    /// The same key with a table of that width, which the fast ways need. Should the table not hold what it must, the key
+    /// is without one, and verified with as the reference does it.
     #[must_use]
     pub fn with_table(self, window: Window) -> Self {
-        let table = Table::of_negative(self.key.as_bytes(), window).map(Arc::new);
-        Self { table, ..self }
+        let table = Table::of_negative(self.key.as_bytes(), window).filter(|table| self.agrees(table));
+        Self { table: table.map(Arc::new), ..self }
+    }
+
+    /// Whether one sum by the table, which takes a row of each window, is that of the reference.
+    fn agrees(&self, table: &Table) -> bool {
+        let hash = |tag: &[u8]| Sha512::new().chain_update(tag).chain_update(self.as_bytes()).finalize();
+        let [s, k] = [b"s", b"k"].map(|tag| Scalar::from_bytes_mod_order_wide(&hash(tag).into()));
+        let expected = EdwardsPoint::vartime_double_scalar_mul_basepoint(&k, &-self.key.to_edwards(), &s);
+        portable::sum(table, words(s.as_bytes()), words(k.as_bytes())) == expected.compress().to_bytes()
     }
 
     /// The width of its table, if it has one.

@@ -73,7 +73,6 @@ impl Table {
 }
 
 /// The encoding of sB + k(−A).
-#[cfg(test)]
 pub(crate) fn sum(key: &Table, s: [u64; 4], k: [u64; 4]) -> [u8; 32] {
     let sum = add_up(base(), key, s, k);
     sum.encode(sum.z.invert())

@@ -201,9 +201,7 @@ fn array_of<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
 #[test]
 fn every_way_passes_its_self_test_where_it_is_available() {
     for way in Way::ALL {
-        for window in Window::all() {
-            assert_eq!(way.self_test(window), Ok(()), "{way}");
-        }
+        assert_eq!(way.self_test(), Ok(()), "{way}");
     }
     assert!(Way::fastest().is_available() && Way::Dalek.is_available() && Way::Portable.is_available());
     assert_eq!(Way::ALL.map(Way::name), ["dalek", "portable", "ifma"]);

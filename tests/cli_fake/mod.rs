@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use passportd::check::{Terms, check, introspect};
+use passportd::check::{Means, Terms, check, introspect};
 use passportd::clock::Moment;
 use passportd::passport::{Cap, Claims, Expect, Kid};
 use passportd::verify::{Budget, Keyring, Verifier};
@@ -208,7 +208,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
         }
         ServiceOp::VerifyBatch { want, items } => ServiceOk::Verdicts(verdicts(state, &want, &items)?),
         ServiceOp::Introspect { want, passport } => {
-            ServiceOk::Introspection(with_terms(state, &want, |terms| introspect(&passport, terms)))
+            ServiceOk::Introspection(with_terms(state, &want, |terms| introspect(&passport, &state.keyring, terms)))
         }
         ServiceOp::Keys { if_etag } if if_etag.as_ref() == Some(state.keyring.etag()) => {
             ServiceOk::KeysNotModified { max_age_s: 60 }
@@ -259,14 +259,7 @@ fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) ->
     let audiences: Vec<_> = want.aud.into_iter().collect();
     let (issuer, now) = (ISSUER, state.now());
     let expect = Expect { issuer, now, skew_s: 0, audiences: &audiences, require_aud: true, scopes: &want.scopes };
-    let (verifier, confirmations) = (Verifier::reference(), Budget::default());
-    ask(&Terms {
-        keyring: &state.keyring,
-        verifier: &verifier,
-        confirmations: &confirmations,
-        expect,
-        max_msg_bytes: MAX_MSG,
-    })
+    ask(&Terms { expect, max_msg_bytes: MAX_MSG })
 }
 
 fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Vec<passportd::wire::Verdict>, Problem> {
@@ -278,7 +271,9 @@ fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Ve
         let accepted = passportd::wire::Verdict::Accepted(passportd::wire::Accepted { exp: i64::MAX });
         return Ok(vec![accepted; items.len()]);
     }
-    Ok(with_terms(state, want, |terms| check(items, terms)))
+    let (verifier, confirmations) = (Verifier::reference(), Budget::default());
+    let means = Means { keyring: &state.keyring, verifier: &verifier, confirmations: &confirmations };
+    Ok(with_terms(state, want, |terms| check(items, means, terms)))
 }
 
 fn admin(state: &State, body: &[u8]) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! Faulty ways, and what becomes of them.
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use strict25519::SelfTestError;
+use strict25519::{SelfTestError, Window};
 
 use super::*;
 
@@ -30,12 +30,12 @@ fn refuses_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
     }
 }
 
-fn passes(_: Way, _: Window) -> Result<(), SelfTestError> {
+fn passes(_: Way) -> Result<(), SelfTestError> {
     Ok(())
 }
 
 fn verifier(engine: Engine) -> Verifier {
-    Verifier::with_engine(&[Way::Portable], Window::NARROWEST, engine, passes)
+    Verifier::with_engine(&[Way::Portable], engine, passes)
 }
 
 /// Eight items, of which those in `bad` are not signed.
@@ -65,7 +65,7 @@ fn a_wrong_refusal_is_mended_noticed_and_the_last() {
     let verifier = verifier(refuses_the_third);
     assert_eq!(ask(&verifier, &[], 8), GOOD, "the reference's verdict is what counts");
     assert_eq!(verifier.way(), Way::Dalek);
-    let difference = verifier.differences().borrow().clone().unwrap();
+    let [difference] = &verifier.take_differences()[..] else { panic!("one difference") };
     assert_eq!((difference.way, difference.net), (Way::Portable, Net::Refusal));
     assert!(difference.to_string().contains("portable differs from verify_strict (refusal, BLAKE3 "), "{difference}");
     assert_eq!(ask(&verifier, &[], 0), GOOD);
@@ -85,7 +85,7 @@ fn right_refusals_are_confirmed_and_nothing_changes() {
     (expected[1], expected[6]) = (false, false);
     assert_eq!(ask(&verifier, &[1, 6], 8), expected);
     assert_eq!((verifier.way(), verifier.rechecked()), (Way::Portable, 2));
-    assert!(verifier.differences().borrow().is_none());
+    assert!(verifier.take_differences().is_empty());
 }
 
 /// The sampler looks at another item each time, so it comes by the one that is wrong.
@@ -104,7 +104,7 @@ fn a_wrong_acceptance_in_one_lane_is_noticed_by_the_samples() {
         ask(&verifier, &[3], 0);
     }
     assert_eq!(verifier.way(), Way::Dalek);
-    assert_eq!(verifier.differences().borrow().as_ref().map(|difference| difference.net), Some(Net::Sample));
+    assert_eq!(verifier.take_differences().first().map(|difference| difference.net), Some(Net::Sample));
     sampler.join().unwrap();
     assert!(!ask(&verifier, &[3], 0)[3], "from now on the reference");
 }
@@ -123,24 +123,77 @@ fn samples_of_a_good_way_change_nothing() {
 
 #[test]
 fn a_way_that_fails_its_self_test_is_not_used() {
-    fn only_portable(way: Way, _: Window) -> Result<(), SelfTestError> {
+    fn only_portable(way: Way) -> Result<(), SelfTestError> {
         if way == Way::Portable { Err(SelfTestError { way, batch: 8 }) } else { Ok(()) }
     }
-    let verifier = Verifier::with_engine(&[Way::Portable], Window::NARROWEST, verify_many_by, only_portable);
+    let verifier = Verifier::with_engine(&[Way::Portable], verify_many_by, only_portable);
     assert_eq!(verifier.way(), Way::Dalek);
-    let difference = verifier.differences().borrow().clone().unwrap();
-    assert_eq!(difference, Difference { way: Way::Portable, net: Net::SelfTest, about: "a batch of 8".to_owned() });
+    let differences = verifier.take_differences();
+    assert_eq!(differences, [Difference { way: Way::Portable, net: Net::SelfTest, about: "a batch of 8".to_owned() }]);
     assert_eq!(ask(&verifier, &[], 0), GOOD);
     // The next best is taken.
     let both = [Way::Portable, Way::Dalek];
-    assert_eq!(Verifier::with_engine(&both, Window::NARROWEST, verify_many_by, only_portable).way(), Way::Dalek);
+    assert_eq!(Verifier::with_engine(&both, verify_many_by, only_portable).way(), Way::Dalek);
 }
 
 #[test]
 fn what_is_wanted_and_there_is_used() {
-    let fastest = Verifier::start(&[Way::Ifma, Way::Portable], Window::NARROWEST).unwrap();
+    let fastest = Verifier::start(&[Way::Ifma, Way::Portable]).unwrap();
     assert_eq!(fastest.way(), Way::fastest());
     assert_eq!(ask(&fastest, &[2], 1), [true, true, false, true, true, true, true, true]);
     assert_eq!(Verifier::reference().way(), Way::Dalek);
     assert!(Way::ALL.iter().enumerate().all(|(at, way)| usize::from(index(*way)) == at));
+}
+
+/// The thread that looks at samples is there, and one that looks at nothing ends.
+#[test]
+fn a_started_verifier_looks_at_samples_by_itself() {
+    let verifier = Verifier::start(&[Way::Portable]).unwrap();
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while verifier.rechecked() == 0 {
+        assert!(std::time::Instant::now() < end, "nobody looks");
+        assert_eq!(ask(&verifier, &[], 0), GOOD);
+    }
+    assert_eq!(verifier.way(), Way::Portable);
+}
+
+/// A way that errs in both directions: once one error is seen, none of its verdicts on the batch counts.
+#[test]
+fn nothing_that_a_distrusted_way_said_of_the_batch_counts() {
+    fn errs_twice(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+        verify_many_by(way, items, verdicts);
+        if way == Way::Portable && verdicts.len() == 8 {
+            (verdicts[1], verdicts[3]) = (true, false);
+        }
+    }
+    let verifier = verifier(errs_twice);
+    let mut expected = GOOD;
+    expected[1] = false;
+    assert_eq!(ask(&verifier, &[1], 8), expected);
+    assert_eq!(verifier.way(), Way::Dalek);
+}
+
+/// A batch of forgeries costs no more than so many looks of the reference.
+#[test]
+fn of_a_batch_only_some_refusals_are_confirmed_and_not_always_the_same() {
+    let verifier = verifier(verify_many_by);
+    let all: Vec<usize> = (0..8).collect();
+    for round in 1..=3 {
+        assert_eq!(ask(&verifier, &all, 100), [false; 8]);
+        assert_eq!(verifier.rechecked(), round * u64::try_from(CONFIRMED).unwrap());
+    }
+}
+
+#[test]
+fn so_many_differences_are_kept_until_somebody_takes_them() {
+    let verifier = verifier(verify_many_by);
+    let (signer, key) = key();
+    let signature = signer.sign(b"x").to_bytes();
+    let item = Item { key: &key, message: b"x", signature: &signature };
+    for count in 1..=MAX_DIFFERENCES + 1 {
+        verifier.inner.distrust(Way::Portable, Net::Sample, &item);
+        assert_eq!(verifier.inner.differences.lock().unwrap().len(), count.min(MAX_DIFFERENCES));
+    }
+    assert_eq!(verifier.take_differences().len(), MAX_DIFFERENCES);
+    assert!(verifier.take_differences().is_empty());
 }

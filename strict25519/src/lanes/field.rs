@@ -17,7 +17,8 @@ const LIMB: u64 = (1 << 51) - 1;
 /// The limbs of the prime.
 const P: [u64; 5] = [LIMB - 18, LIMB, LIMB, LIMB, LIMB];
 
-/// Every limb is below 2^51 + 2^18, so below 2^52: fit to be multiplied.
+/// Every limb is below 2^52: fit to be multiplied. What a carry leaves is below 2^51 + 2^18; only
+/// [`Carried::negate_canonical`] leaves more.
 #[derive(Clone, Copy)]
 pub(super) struct Carried(pub(super) [V; 5]);
 
@@ -57,8 +58,8 @@ impl Carried {
         Self([splat(number), zero, zero, zero, zero])
     }
 
-    /// The product. With both operands below 2^51 + 2^18 no limb of it reaches 2^59: at most five low halves below 2^52 and
-    /// ten high ones below 2^50.1 come together, the upper five limbs counting 19 times.
+    /// The product. No limb of it reaches 2^60, even with one operand's limbs at 2^52 − 1: at most five low halves below 2^52
+    /// and ten high ones below 2^51 come together, the upper five limbs counting 19 times.
     #[inline]
     #[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512bw,avx512vl")]
     pub(super) fn times(self, other: Self) -> Raw {
@@ -286,6 +287,21 @@ mod tests {
                 assert_lanes("times", limbs_of(product.0), (1 << 59) - 1, |lane| value(a[lane]).times(value(b[lane])));
                 let carried = Carried(vectors(a)).by(Carried(vectors(b)));
                 assert_lanes("by", limbs_of(carried.0), CARRIED, |lane| value(a[lane]).times(value(b[lane])));
+            }
+        }
+        in_lanes(body);
+    }
+
+    /// What [`Carried::negate_canonical`] leaves is multiplied, too.
+    #[test]
+    fn products_stay_within_raw_with_one_operand_at_52_bits() {
+        #[target_feature(enable = "avx512ifma,avx512vbmi2,avx512dq,avx512bw,avx512vl")]
+        fn body() {
+            let all = extremes(CARRIED);
+            let negated = extremes((1 << 52) - 1);
+            for (a, b) in all.iter().step_by(5).flat_map(|a| negated.iter().step_by(3).map(move |b| (*a, *b))) {
+                let product = Carried(vectors(a)).times(Carried(vectors(b)));
+                assert_lanes("times", limbs_of(product.0), RAW, |lane| value(a[lane]).times(value(b[lane])));
             }
         }
         in_lanes(body);
