@@ -46,6 +46,11 @@ const AT_LEAST: f64 = 50.0;
 /// Bars for each kind of flood: what a peer at given rates is answered, how long that takes, and what a peer gets that
 /// asks as fast as it is answered.
 pub(super) fn bars(house: &House) -> Vec<Bar> {
+    beside(house, &FLOODS, "fair")
+}
+
+/// The bars of some kinds of flood, whose names begin with `prefix`.
+pub(super) fn beside(house: &House, kinds: &[&str], prefix: &str) -> Vec<Bar> {
     if !nix::unistd::geteuid().is_root() {
         println!("fair_*: not measured, since only root can be two users");
         return vec![Bar { name: "fair", value: 0.0, unit: "", bar: "as root", pass: false }];
@@ -58,7 +63,7 @@ pub(super) fn bars(house: &House) -> Vec<Bar> {
         "{:16} {:>12} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}",
         "flood", "of which", "answered", "verify p99", "alone", "issue p99", "alone", "unpaced/s", "alone"
     );
-    for kind in FLOODS {
+    for kind in kinds {
         let (mut throughput, mut slower, mut unpaced) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (alone, beside) = (Figures::of(house, None), Figures::of(house, Some(kind)));
@@ -77,7 +82,7 @@ pub(super) fn bars(house: &House) -> Vec<Bar> {
             slower.push((beside.verify_p99 / alone.verify_p99).max(beside.issue_p99 / alone.issue_p99));
             unpaced.push(beside.unpaced / alone.unpaced);
         }
-        let name = |what: &str| -> &'static str { Box::leak(format!("fair_{kind}_{what}").into_boxed_str()) };
+        let name = |what: &str| -> &'static str { Box::leak(format!("{prefix}_{kind}_{what}").into_boxed_str()) };
         let bar = |name, value, bar, pass| Bar { name, value, unit: "ratio", bar, pass };
         let [throughput, slower, unpaced] = [throughput, slower, unpaced].map(median);
         bars.push(bar(name("throughput"), throughput, ">= 0.8", throughput >= 0.8));

@@ -16,6 +16,7 @@
 mod support;
 
 mod fair;
+mod fast;
 mod idle;
 
 use std::process::{Command, ExitCode};
@@ -68,12 +69,13 @@ fn main() -> ExitCode {
     let other = format!("\n[[peer]]\nname = \"other\"\nuid = {}\nallow = [\"verify\", \"keys\"]\n", fair::OTHER);
     let options = Options::default().policy(&(POLICY.to_owned() + &other + "verify_as = [\"demo\"]\n"));
     let options = options.set("hsm.sessions", i64::try_from(SESSIONS).unwrap());
-    let mut house = House::start(options);
+    let mut house = House::start(options.clone());
     let mut bars = vec![issue(&house, &hsm), verify(&house)];
     bars.extend(working_day(&house));
     bars.push(footprint(&house));
     bars.extend(fair::bars(&house));
     bars.push(idle::ten_thousand());
+    bars.extend(fast::bars(options.clone()));
     bars.push(start(&mut house));
     report(&bars);
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
