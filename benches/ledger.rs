@@ -38,7 +38,8 @@ async fn produce(audit: &Audit, producers: u64) -> Duration {
 }
 
 fn ledger(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_time().build().expect("a runtime");
     let dir = tempfile::tempdir().expect("a directory");
     let pace = Pace::default();
     let config =
