@@ -8,7 +8,8 @@
 use std::hint::black_box;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ const ROUNDS: usize = 9;
 /// Signatures of one figure, and of one of the reference.
 const SIGNATURES: usize = 4096;
 const REFERENCE: u32 = 256;
+/// Length of a figure of threads: far longer than the kernel takes to give each a processor of its own.
+const TOGETHER: Duration = Duration::from_millis(500);
 
 /// The program of the bench `reference`.
 struct Reference {
@@ -128,17 +131,32 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// How much faster two threads are than one, each with batches of 64.
+/// How many verdicts more two threads give than one, each with batches of 64.
 fn two_threads(way: Way, signed: &Signed) -> f64 {
     let ratios = (0..ROUNDS).map(|_| {
-        let alone = signed.time(way, 64);
-        let both = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..2).map(|_| scope.spawn(|| signed.time(way, 64))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).fold(0.0, f64::max)
-        });
-        2.0 * alone / both
+        let alone = verdicts_a_second(way, signed, 1);
+        verdicts_a_second(way, signed, 2) / alone
     });
     median(ratios.collect())
+}
+
+/// Of so many threads together. They are warm when they begin, and all of them work until the end.
+fn verdicts_a_second(way: Way, signed: &Signed, threads: usize) -> f64 {
+    let warm = Barrier::new(threads);
+    let work = || {
+        signed.time(way, 64);
+        warm.wait();
+        let (begun, mut verdicts) = (Instant::now(), 0_u32);
+        while begun.elapsed() < TOGETHER {
+            signed.time(way, 64);
+            verdicts += u32::try_from(SIGNATURES).unwrap();
+        }
+        f64::from(verdicts) / begun.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    })
 }
 
 fn bar(name: &str, value: f64, least: f64) -> Value {
