@@ -1,8 +1,9 @@
-//! Signatures: every way against `verify_strict`.
+//! Signatures: every way against `verify_strict`, and the nets of the daemon, none of which may find anything.
 
 use std::sync::OnceLock;
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use passportd::verify::Verifier;
 use strict25519::{Item, PreparedKey, Way, Window, verify_many_by};
 
 use super::script::Script;
@@ -37,6 +38,16 @@ fn stock() -> &'static Stock {
                 .collect()
         };
         Stock { keys: signers.iter().zip(windows).map(prepare).collect(), signed: signers.iter().map(sign).collect() }
+    })
+}
+
+/// The ways of `engine = "auto"`, with all their nets; samples are looked at in a thread of its own.
+fn verifier() -> &'static Verifier {
+    static VERIFIER: OnceLock<Verifier> = OnceLock::new();
+    VERIFIER.get_or_init(|| {
+        let verifier = Verifier::start(&[Way::Ifma, Way::Portable]).unwrap();
+        assert_ne!(verifier.way(), Way::Dalek, "a self-test failed: {:?}", verifier.take_differences());
+        verifier
     })
 }
 
@@ -75,6 +86,10 @@ pub fn verdicts(data: &[u8]) {
         verify_many_by(way, items.get(..1).unwrap_or_default(), &mut verdicts);
         assert_eq!(verdicts.first(), expected.first(), "{way}, alone");
     }
+    verifier().verify_many(&items, &mut verdicts, || true);
+    assert_eq!(verdicts, expected, "as the daemon verifies");
+    let differences = verifier().take_differences();
+    assert!(differences.is_empty(), "{differences:?}");
 }
 
 fn fill(to: &mut [u8], from: &[u8]) {
