@@ -86,15 +86,16 @@ fn verifying(criterion: &mut Criterion) {
     let stock = Stock::new(4096);
     let (verifier, confirmations) = (Verifier::reference(), Budget::default());
     let terms = terms();
-    let means = Means { keyring: &stock.keyring, verifier: &verifier, confirmations: &confirmations };
+    let keyring = &stock.keyring;
+    let means = Means { keyring, verifier: &verifier, confirmations: &confirmations, remembered: None };
     let accepted = |verdicts: &[Verdict]| verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_)));
     let single = stock.passports(1);
-    assert!(accepted(&check(&single, means, &terms)), "what is timed must be acceptances");
+    assert!(accepted(&check(&single, means, &terms).verdicts), "what is timed must be acceptances");
     criterion.bench_function("verify_single", |bencher| bencher.iter(|| check(black_box(&single), means, &terms)));
     let mut group = criterion.benchmark_group("verify_batch");
     for items in BATCHES {
         let batch = stock.passports(items);
-        assert!(accepted(&check(&batch, means, &terms)));
+        assert!(accepted(&check(&batch, means, &terms).verdicts));
         group.throughput(Throughput::Elements(u64::try_from(items).unwrap()));
         group.bench_with_input(BenchmarkId::from_parameter(items), &batch, |bencher, batch| {
             bencher.iter(|| check(black_box(batch), means, &terms));

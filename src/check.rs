@@ -3,8 +3,10 @@
 //! The cheap comes before the dear: size, form, key, claims, and only then the signature. A batch is the same code with
 //! more items, so that it can't answer differently.
 
+use std::time::Instant;
+
 use crate::passport::{Envelope, Expect, View};
-use crate::verify::{Budget, Item, Keyring, PreparedKey, Verifier};
+use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
 
 /// What passports are held against.
@@ -25,6 +27,20 @@ pub struct Means<'a> {
     pub verifier: &'a Verifier,
     /// How many refusals may be confirmed for this peer.
     pub confirmations: &'a Budget,
+    /// What was found authentic a moment ago, and the present.
+    pub remembered: Remembered<'a>,
+}
+
+/// None, if nothing is remembered.
+pub type Remembered<'a> = Option<(&'a Verdicts, Instant)>;
+
+/// What became of several passports.
+#[derive(Debug)]
+pub struct Checked {
+    /// One per passport, in order.
+    pub verdicts: Vec<Verdict>,
+    /// How many signatures were remembered as authentic.
+    pub hits: usize,
 }
 
 /// A passport whose form and key are known good; nothing is said of its claims and its signature yet.
@@ -77,13 +93,15 @@ pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Term
 }
 
 /// The dear part: the signatures of all that were not refused, together. `verdicts` is cleared and filled, one entry per
-/// passport, in order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`].
+/// passport, in order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`]. Returns how many
+/// signatures were remembered.
 pub fn settle<'j, 'a: 'j, 'k: 'j>(
     judged: impl Iterator<Item = &'j Judged<'a, 'k>> + Clone,
     verifier: &Verifier,
+    remembered: Remembered<'_>,
     may_confirm: impl FnMut() -> bool,
     verdicts: &mut Vec<Verdict>,
-) {
+) -> usize {
     verdicts.clear();
     let items: Vec<_> = judged
         .clone()
@@ -91,7 +109,13 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
         .map(|Candidate { key, message, signature, .. }| Item { key, message, signature })
         .collect();
     let mut authentic = Vec::with_capacity(items.len());
-    verifier.verify_many(&items, &mut authentic, may_confirm);
+    let hits = match remembered {
+        Some((known, now)) => known.verify_many(verifier, now, &items, &mut authentic, may_confirm),
+        None => {
+            verifier.verify_many(&items, &mut authentic, may_confirm);
+            0
+        }
+    };
     let mut authentic = authentic.into_iter();
     verdicts.extend(judged.map(|one| match one {
         Err(code) => Verdict::Refused(*code),
@@ -99,16 +123,17 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
         Ok(candidate) if authentic.next() == Some(true) => Verdict::Accepted(candidate.accepted.clone()),
         Ok(_) => Verdict::Refused(Code::VerifyFailed),
     }));
+    hits
 }
 
 /// One verdict per passport, in order, each as if it were alone. Costs one strict verification for each whose claims
-/// hold.
-pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Vec<Verdict> {
-    let Means { keyring, verifier, confirmations } = means;
+/// hold and whose signature is not remembered.
+pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Checked {
+    let Means { keyring, verifier, confirmations, remembered } = means;
     let judged: Vec<_> = passports.iter().map(|passport| judge(passport, keyring, terms)).collect();
     let mut verdicts = Vec::with_capacity(judged.len());
-    settle(judged.iter(), verifier, || confirmations.take(), &mut verdicts);
-    verdicts
+    let hits = settle(judged.iter(), verifier, remembered, || confirmations.take(), &mut verdicts);
+    Checked { verdicts, hits }
 }
 
 /// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.

@@ -214,7 +214,7 @@ fn alerts_are_over_what_is_exported() {
 fn rules_use_what_is_exported() {
     let metrics = exported();
     for (record, expression) in rules() {
-        assert_eq!(assert_exported(&metrics, &expression), 1, "{record}: {expression}");
+        assert!(assert_exported(&metrics, &expression) >= 1, "{record}: {expression}");
     }
 }
 

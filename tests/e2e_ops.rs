@@ -13,6 +13,8 @@ mod defaults;
 mod every_code;
 #[path = "e2e/ops.rs"]
 mod ops;
+#[path = "e2e/remembered.rs"]
+mod remembered;
 #[path = "e2e/stream.rs"]
 mod stream;
 #[expect(dead_code, reason = "shared by several tests")]

@@ -71,8 +71,9 @@ pub(super) fn front(
     let services = runtimes::of_services().map_err(BootError::Runtime)?;
     let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
     let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
+    let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
     let live = Live { loaded, policy, generation: 1 };
-    let parts = Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager };
+    let parts = Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager };
     let daemon = Arc::new(Daemon::new(parts)?);
     let ended = serve(&daemon, opened, &services, most);
     // A reload that reads from a file system that does not answer would hold us up.

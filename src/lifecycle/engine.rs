@@ -9,8 +9,8 @@ use tracing::{error, info};
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::config::{Engine, Verify};
-use crate::metrics::{Metrics, Net as NetLabel, Path};
-use crate::verify::{Difference, Net, Verifier, Way};
+use crate::metrics::{Cache, Metrics, Net as NetLabel, Path};
+use crate::verify::{Difference, Net, Verdicts, Verifier, Way};
 
 /// Between looks at the counters, and attempts to put a difference on record.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -26,6 +26,15 @@ pub fn verifier(config: &Verify) -> io::Result<Verifier> {
         Engine::Auto => &[Way::Ifma, Way::Portable],
     };
     Verifier::start(wanted)
+}
+
+/// Room for the verdicts that the configuration wants remembered.
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn verdicts(config: &Verify, metrics: &Metrics) -> io::Result<Verdicts> {
+    let (hits, misses) = (metrics.verify_hits.clone(), metrics.verify_misses.clone());
+    Verdicts::new(config.cache_items, hits, misses)
 }
 
 /// Memory for the tables of all keys, in bytes; the reference needs none.
@@ -48,6 +57,8 @@ pub async fn watch_verifier(daemon: Arc<Daemon>) {
         daemon.metrics.verify_rechecked.inc_by(rechecked.saturating_sub(counted));
         counted = rechecked;
         daemon.metrics.set_path(path(daemon.verifier.way()));
+        let known = i64::try_from(daemon.verdicts.len()).unwrap_or(i64::MAX);
+        daemon.metrics.cache_items.at(Cache::Verdicts).set(known);
         for difference in daemon.verifier.take_differences() {
             daemon.tell(&difference);
             unrecorded.push(difference);

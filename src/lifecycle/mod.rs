@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
-pub use engine::{verifier, watch_verifier};
+pub use engine::{verdicts, verifier, watch_verifier};
 pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
@@ -31,7 +31,7 @@ use crate::policy::{Overflow, Policy, Template};
 use crate::sandbox::Applied;
 use crate::signer::Signer;
 use crate::state::Store;
-use crate::verify::{Keyring, KeyringError, Verifier};
+use crate::verify::{Keyring, KeyringError, Verdicts, Verifier};
 use signer::Doubts;
 
 /// Configuration and policy of one moment. A reload makes a new one.
@@ -54,6 +54,8 @@ pub struct Daemon {
     pub keyring: ArcSwap<Keyring>,
     /// How signatures are verified.
     pub verifier: Verifier,
+    /// What it has accepted a moment ago.
+    pub verdicts: Verdicts,
     /// Key table and state.
     pub store: Store,
     /// The ledger.
@@ -123,6 +125,8 @@ pub struct Parts {
     pub overflow: Overflow,
     /// How signatures are verified.
     pub verifier: Verifier,
+    /// What it has accepted a moment ago.
+    pub verdicts: Verdicts,
     /// Key table and state.
     pub store: Store,
     /// The ledger.
@@ -143,7 +147,8 @@ impl Daemon {
     /// # Errors
     /// [`KeyringError`] when a key of the store is not fit to verify with.
     pub fn new(parts: Parts) -> Result<Self, KeyringError> {
-        let Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager } = parts;
+        let Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager } =
+            parts;
         metrics.set_policy(&live.policy.hash());
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         engine::announce(&metrics, &verifier);
@@ -155,6 +160,7 @@ impl Daemon {
             live: ArcSwap::from_pointee(live),
             keyring: ArcSwap::from_pointee(keyring),
             verifier,
+            verdicts,
             store,
             audit,
             signer,

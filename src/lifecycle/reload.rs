@@ -147,6 +147,7 @@ impl Daemon {
         self.audit.record_many(records).await?;
         self.metrics.set_policy(&live.policy.hash());
         self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
+        self.verdicts.set_most(live.loaded.config.verify.cache_items);
         self.live.store(Arc::new(live));
         Ok(reloaded)
     }

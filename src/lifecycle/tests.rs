@@ -63,7 +63,9 @@ fn daemon_with(verifier: Verifier) -> Daemon {
     let live = Live { loaded, policy, generation: 1 };
     let store = Store::memory(Moment::now()).unwrap();
     let manager = Manager::none();
-    Daemon::new(Parts { live, sources, overflow, verifier, store, audit, signer, metrics, applied, manager }).unwrap()
+    let verdicts = verdicts(&live.loaded.config.verify, &metrics).unwrap();
+    Daemon::new(Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager })
+        .unwrap()
 }
 
 #[tokio::test]

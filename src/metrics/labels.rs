@@ -120,6 +120,8 @@ labels! {
         VerifyingKeys = "vk",
         /// Tables of verifying keys, for the fast ways to verify.
         Tables = "tables",
+        /// Signatures that were found authentic a moment ago.
+        Verdicts = "verdicts",
         /// Key sets that are ready to be sent.
         Jwks = "jwks",
     }

@@ -74,6 +74,10 @@ pub struct Metrics {
     pub body_size: Histogram,
     /// `passport_cache_items{kind}`
     pub cache_items: Family<Cache, IntGauge>,
+    /// `passport_verify_cache_hits_total`: a signature was remembered as authentic.
+    pub verify_hits: IntCounter,
+    /// `passport_verify_cache_misses_total`: it was not, and there is a cache.
+    pub verify_misses: IntCounter,
     /// `passport_vk_cache_hits_total`: a passport's kid was known.
     pub vk_hits: IntCounter,
     /// `passport_vk_cache_misses_total`: it was not.
@@ -141,6 +145,14 @@ impl Metrics {
             batch_len: make.histogram("passport_batch_len", "Items of a batch request.", &BATCH_BUCKETS)?,
             body_size: make.histogram("passport_body_size_bytes", "Bodies of request frames.", &SIZE_BUCKETS)?,
             cache_items: make.gauges(("passport_cache_items", "Entries kept in memory.", ["kind"]))?,
+            verify_hits: make.counter(
+                "passport_verify_cache_hits_total",
+                "Signatures that were known as authentic from a moment ago.",
+            )?,
+            verify_misses: make.counter(
+                "passport_verify_cache_misses_total",
+                "Signatures that were not, where verdicts are remembered.",
+            )?,
             vk_hits: make.counter("passport_vk_cache_hits_total", "Verifications whose key was known.")?,
             vk_misses: make.counter("passport_vk_cache_misses_total", "Verifications whose key was not known.")?,
             jwks_hits: make.counter("passport_jwks_cache_hits_total", "Keys requests answered not_modified.")?,

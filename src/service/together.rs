@@ -70,7 +70,8 @@ impl<'s, 'b, 'k> Pile<'s, 'b, 'k> {
         let (daemon, client) = (service.daemon(), &service.client);
         let budget = &client.place.share().confirmations;
         let mut verdicts = Vec::with_capacity(awaiting.len());
-        settle(awaiting.iter().map(|(_, _, one)| &one.judged), &daemon.verifier, || budget.take(), &mut verdicts);
+        let (judged, remembered) = (awaiting.iter().map(|(_, _, one)| &one.judged), service.remembered());
+        let hits = settle(judged, &daemon.verifier, remembered, || budget.take(), &mut verdicts);
         service.count(&verdicts);
         let mut verdicts = verdicts.into_iter();
         for (id, corr_id, one) in awaiting.drain(..) {
@@ -85,7 +86,7 @@ impl<'s, 'b, 'k> Pile<'s, 'b, 'k> {
         }
         let (full, took) = (*signatures >= *most, begun.elapsed());
         if full || took > STINT {
-            let next = next_slice((*signatures).max(1), turn.largest_slice(), took);
+            let next = next_slice((*signatures).max(1), hits, turn.largest_slice(), took);
             service.together.store(next, Ordering::Relaxed);
         }
         (*inside, *signatures) = (None, 0);

@@ -7,7 +7,7 @@ use super::services::{Service, Turn};
 use super::stints::STINT;
 use super::together::Awaiting;
 use super::{outcome, problems};
-use crate::check::{Means, Terms, check, introspect, judge};
+use crate::check::{Means, Remembered, Terms, check, introspect, judge};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
@@ -17,10 +17,11 @@ use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict, Want};
 /// Items of a batch's first slice. What an item costs is known after it.
 pub(super) const FIRST_SLICE: usize = 8;
 
-/// How many items are judged in one go after `slice` of them `took` so long: as many as fit a stint, at most `most`.
-pub(super) fn next_slice(slice: usize, most: usize, took: Duration) -> usize {
+/// How many items are judged in one go after `slice` of them `took` so long: as many as fit a stint, at most `most`. Those
+/// that were remembered say nothing of what as many others would take, so there are no more after them.
+pub(super) fn next_slice(slice: usize, hits: usize, most: usize, took: Duration) -> usize {
     match took {
-        _ if took * 2 <= STINT => (slice * 2).min(most),
+        _ if took * 2 <= STINT && hits == 0 => (slice * 2).min(most),
         _ if took > STINT => (slice / 2).max(1),
         _ => slice,
     }
@@ -56,6 +57,7 @@ impl Service {
             keyring,
             verifier: &self.daemon().verifier,
             confirmations: &self.client.place.share().confirmations,
+            remembered: None,
         };
         let most = turn.largest_slice();
         let (mut slice, mut rest) = (FIRST_SLICE.min(most), items);
@@ -66,8 +68,9 @@ impl Service {
             }
             let begun = Instant::now();
             let (part, others) = rest.split_at(slice.min(rest.len()));
-            verdicts.extend(check(part, means, &terms));
-            (slice, rest) = (next_slice(slice, most, begun.elapsed()), others);
+            let checked = check(part, Means { remembered: self.remembered(), ..means }, &terms);
+            verdicts.extend(checked.verdicts);
+            (slice, rest) = (next_slice(slice, checked.hits, most, begun.elapsed()), others);
         }
         self.count(&verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
@@ -101,6 +104,12 @@ impl Service {
             self.refused(turn, operation, &denial);
             problems::of_denial(&denial)
         })
+    }
+
+    /// Asked anew for each stint: between them time passes.
+    pub(super) fn remembered(&self) -> Remembered<'_> {
+        let known = &self.daemon().verdicts;
+        known.is_on().then(|| (known, Instant::now()))
     }
 
     pub(super) fn by<'a>(&self, keyring: &'a Keyring) -> outcome::By<'a> {
@@ -150,11 +159,20 @@ mod tests {
 
     #[test]
     fn slices_grow_as_far_as_they_fit_a_stint() {
-        let step = |slice, took| next_slice(slice, 64, took);
+        let step = |slice, took| next_slice(slice, 0, 64, took);
         assert_eq!(step(8, STINT / 4), 16);
         assert_eq!(step(48, STINT / 4), 64, "the configured bound holds");
         assert_eq!(step(8, STINT), 8);
         assert_eq!(step(8, STINT * 3), 4);
         assert_eq!(step(1, STINT * 3), 1);
+    }
+
+    /// Else whoever repeats one passport could have a slice of new ones after it that lasts as long as it likes.
+    #[test]
+    fn slices_do_not_grow_by_what_is_remembered() {
+        for hits in [1, 8] {
+            assert_eq!(next_slice(8, hits, 64, STINT / 4), 8);
+            assert_eq!(next_slice(8, hits, 64, STINT * 3), 4);
+        }
     }
 }

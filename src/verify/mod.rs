@@ -2,9 +2,13 @@
 
 mod budget;
 mod keyring;
+#[cfg(feature = "daemon")]
+mod verdicts;
 mod verifier;
 
 pub use budget::Budget;
 pub use keyring::{Keyring, KeyringError};
 pub use strict25519::{Item, PreparedKey, Way, Window};
+#[cfg(feature = "daemon")]
+pub use verdicts::Verdicts;
 pub use verifier::{Difference, Net, Verifier};

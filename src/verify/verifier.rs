@@ -132,6 +132,24 @@ impl Verifier {
         Self::with_engine(&[way], verify_many_by, fails)
     }
 
+    /// One whose way accepts whatever is not empty, and refuses what is.
+    #[cfg(all(test, feature = "daemon"))]
+    pub(super) fn gullible() -> Self {
+        fn faulty(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+            verify_many_by(way, items, verdicts);
+            if way == Way::Portable {
+                verdicts.iter_mut().zip(items).for_each(|(verdict, item)| *verdict = !item.message.is_empty());
+            }
+        }
+        Self::with_engine(&[Way::Portable], faulty, |_| Ok(()))
+    }
+
+    /// As if a net had caught something.
+    #[cfg(all(test, feature = "daemon"))]
+    pub(super) fn distrusted(&self, net: Net, about: &Item<'_>) {
+        self.inner.distrust(self.way(), net, about);
+    }
+
     fn with_engine(
         wanted: &[Way],
         engine: Engine,
