@@ -100,7 +100,7 @@ section! {
         /// Memory for the tables of the verifying keys, which the engines "auto" and "portable" have: 377 KiB for each key
         /// are the fastest; more keys than fit get narrower ones, down to 54 KiB, or none.
         table_bytes: u64 = 16 * MIB, Int(0, GIB), Restart;
-        /// Signatures that are remembered for 2 s as authentic, each in some 100 bytes; 0 for none. It pays where the same
+        /// Signatures that are remembered for 2 s as authentic, each in 90 bytes; 0 for none. It pays where the same
         /// passports come again and again and the engine is not "auto" on a processor with AVX-512 IFMA.
         cache_items: usize = 0, Int(0, 1_048_576), Reload;
         /// Items that a slice of the engine aims at.
