@@ -152,3 +152,7 @@ pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>)
         Err(code) => refused(code, claims),
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

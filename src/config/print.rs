@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::load::{Loaded, Origin};
 use super::section::{Applies, Field};
-use super::{Config, Passport};
+use super::{Config, Passport, Verify};
 
 /// One line of `passportctl config print`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl Config {
     pub fn with_live_settings(&self, new: &Self) -> Self {
         Self {
             passport: Passport { issuer: self.passport.issuer.clone(), ..new.passport.clone() },
+            verify: Verify { cache_items: new.verify.cache_items, ..self.verify.clone() },
             cache: new.cache.clone(),
             limits: new.limits.clone(),
             policy: new.policy.clone(),
