@@ -154,5 +154,4 @@ pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>)
 }
 
 #[cfg(test)]
-#[path = "check_tests.rs"]
 mod tests;
