@@ -1,6 +1,6 @@
 //! Whether it pays to remember verdicts: what the signature step costs for messages of 300 bytes, one by one and in piles of
-//! 64, without a cache, by a hit and by a miss. Whatever else the machine does disturbs all alike: they take turns, and the
-//! median of their turns is what counts.
+//! 64, without a cache, by a hit and by a miss. They take turns, so that whatever else the machine does disturbs all alike,
+//! and a turn is short; of each, the time that one turn in twenty keeps is what counts.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints")]
 
@@ -11,7 +11,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use passportd::metrics::Counter;
 use passportd::verify::{Item, PreparedKey, Verdicts, Verifier, Way, Window};
 
-const ROUNDS: usize = 401;
+const ROUNDS: usize = 201;
 /// In one turn.
 const SIGNATURES: usize = 64;
 /// Far more than the cache holds, so that each comes back when it is forgotten.
@@ -58,6 +58,8 @@ impl Subject {
             .collect();
         self.at = (begin + SIGNATURES) % pool.len();
         let mut verdicts = Vec::with_capacity(pile);
+        // So that each finds its tables where they would be under load.
+        self.verifier.verify_many(&items, &mut verdicts, || true);
         let (mut hits, begun) = (0, Instant::now());
         for part in items.chunks(pile) {
             match &self.known {
@@ -82,10 +84,10 @@ impl Subject {
     }
 
     /// Nanoseconds for one signature.
-    fn median(&mut self) -> f64 {
+    fn undisturbed(&mut self) -> f64 {
         self.turns.sort_unstable();
-        let median = self.turns.get(self.turns.len() / 2).unwrap();
-        median.as_secs_f64() * 1e9 / f64::from(u32::try_from(SIGNATURES).unwrap())
+        let turn = self.turns.get(self.turns.len() / 20).unwrap();
+        turn.as_secs_f64() * 1e9 / f64::from(u32::try_from(SIGNATURES).unwrap())
     }
 }
 
@@ -99,7 +101,7 @@ fn main() {
         (message, signature)
     };
     let pool: Vec<Signed> = (0..POOL).map(sign).collect();
-    println!("| at a time | | ns for a signature | of no cache |\n|---|---|---|---|");
+    println!("| at a time | | ns a signature | of no cache |\n|---|---|---|---|");
     for pile in [1, SIGNATURES] {
         let ways = Way::ALL.into_iter().filter(|way| way.is_available());
         let kinds = [None, Some(true), Some(false)];
@@ -109,9 +111,9 @@ fn main() {
         }
         let mut without = 0.0;
         for subject in &mut subjects {
-            let median = subject.median();
-            without = if subject.known.is_none() { median } else { without };
-            println!("| {pile} | {} | {median:.0} | {:.2} |", subject.name, median / without);
+            let nanos = subject.undisturbed();
+            without = if subject.known.is_none() { nanos } else { without };
+            println!("| {pile} | {} | {nanos:.0} | {:.2} |", subject.name, nanos / without);
         }
     }
 }
