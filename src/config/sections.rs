@@ -95,8 +95,8 @@ section! {
 section! {
     /// `[verify]`: the verification engine.
     Verify {
-        /// Implementation that verifies.
-        engine: Engine = Engine::Dalek, Choice { words: ENGINES, later: &[] }, Restart;
+        /// Implementation that verifies: the fastest of this processor, the portable one, or `verify_strict` itself.
+        engine: Engine = Engine::Auto, Choice { words: ENGINES, later: &[] }, Restart;
         /// Memory for the tables of the verifying keys, which the engines "auto" and "portable" have: 377 KiB for each key
         /// are the fastest; more keys than fit get narrower ones, down to 54 KiB, or none.
         table_bytes: u64 = 16 * MIB, Int(0, GIB), Restart;
