@@ -13,6 +13,7 @@ use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
 use crate::verify::Keyring;
+use crate::wire::link::LinkRefusal;
 use crate::wire::{IssueSpec, Issued};
 
 /// The epoch of every tenant until epochs can be bumped.
@@ -41,11 +42,13 @@ pub enum IssueError {
     /// The signer gave none.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// The signer's signature does not verify: the HSM, or the signer, is faulty or hostile.
+    /// The HSM's signature does not verify: the HSM, or the signer, is faulty or hostile.
     #[error("the signature of {kid} does not verify; it is not released")]
     BadSignature {
         /// The key's id.
         kid: String,
+        /// Who noticed.
+        noticed: Noticed,
     },
     /// An operator paused issuing while this was under way.
     #[error("issuing was paused")]
@@ -56,6 +59,15 @@ pub enum IssueError {
     /// Another item of the same batch could not be recorded, and the records of a batch stand or fall together.
     #[error("the audit records of the batch can't be written")]
     Batch,
+}
+
+/// Who noticed that a signature does not verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noticed {
+    /// The signer, which destroyed it.
+    BySigner,
+    /// Only the front: the signer let it pass.
+    ByFront,
 }
 
 /// Whose request it is.
@@ -182,24 +194,30 @@ pub struct Signed {
 }
 
 /// Has each payload signed by `until`, all under way at once as far as there is room, and checks every signature against the key
-/// that is known here: the signer checked it too, but the signer may be the one that is broken.
+/// that is known here: the signer checked it too, but the signer may be the one that is broken. `lost` is told of each that was
+/// prepared and not signed, with what would have been its record.
 pub async fn sign(
     prepared: Vec<Result<Prepared, IssueError>>,
     signer: &Signer,
     keyring: &Keyring,
     until: Instant,
+    lost: impl Fn(&IssueError, Entry),
 ) -> Vec<Result<Signed, IssueError>> {
+    let lose = |error: IssueError, entry: Entry| {
+        lost(&error, entry);
+        error
+    };
     let mut waiting = Vec::with_capacity(prepared.len());
     // Once there is no place or no signer, the rest is not asked for: each would wait as long.
     let mut given_up = None;
     for one in prepared {
         waiting.push(match (one, given_up) {
-            (Ok(_), Some(error)) => Err(IssueError::Signer(error)),
+            (Ok(Prepared { entry, .. }), Some(error)) => Err(lose(IssueError::Signer(error), entry)),
             (Ok(Prepared { kid, payload, entry }), None) => match signer.sign(payload.clone(), until).await {
                 Ok(signing) => Ok((kid, payload, entry, signing)),
                 Err(error) => {
                     given_up = Some(error);
-                    Err(error.into())
+                    Err(lose(error.into(), entry))
                 }
             },
             (Err(error), _) => Err(error),
@@ -212,8 +230,11 @@ pub async fn sign(
                 Ok(sig) if keyring.get(&kid).is_some_and(|key| key.verify(&msg, &sig)) => {
                     Ok(Signed { issued: Issued::Envelope { kid, msg, sig }, entry })
                 }
-                Ok(_) => Err(IssueError::BadSignature { kid }),
-                Err(error) => Err(error.into()),
+                Ok(_) => Err(lose(IssueError::BadSignature { kid, noticed: Noticed::ByFront }, entry)),
+                Err(SignerError::Refused(LinkRefusal::BadSignature)) => {
+                    Err(lose(IssueError::BadSignature { kid, noticed: Noticed::BySigner }, entry))
+                }
+                Err(error) => Err(lose(error.into(), entry)),
             },
             Err(error) => Err(error),
         });

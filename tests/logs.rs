@@ -86,6 +86,26 @@ fn every_event_of_the_sources_is_in_the_table_and_the_other_way_round() {
     assert!(never.is_empty(), "in the table, and said nowhere: {never:?}");
 }
 
+/// An event that nothing records would stand in documents, filters and metrics, and never come.
+#[test]
+fn every_audit_record_of_the_list_is_made_by_the_sources() {
+    let declared: BTreeSet<_> = audit::Event::ALL.iter().map(|event| format!("{event:?}")).collect();
+    let mut made = BTreeSet::new();
+    for path in rust_files(&root().join("src")).iter().filter(|path| !path.ends_with("audit/event.rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        made.extend(audit_events(text.split("\n#[cfg(test)]\nmod tests {").next().unwrap()));
+    }
+    assert_eq!(made, declared, "made by the sources, and declared in src/audit/event.rs");
+}
+
+/// The `Event::Name`s of a source.
+fn audit_events(text: &str) -> Vec<String> {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
+    let named =
+        words.filter_map(|word| word.strip_prefix("Event::").or_else(|| Some(word.rsplit_once("::Event::")?.1)));
+    named.filter(|name| *name != "ALL").map(str::to_owned).collect()
+}
+
 /// The sources of the daemon. `passportctl` logs nothing, and tests are no part of it.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let mut out = Vec::new();

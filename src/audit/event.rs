@@ -7,27 +7,25 @@ pub enum Event {
     DaemonStarted,
     /// The front has begun to stop; no new work is taken.
     DaemonStopping,
-    /// A probe signature of each serving key verified.
+    /// Each key that signs passports gave a probe signature that verifies, for the first time since the start.
     SelfTestPassed,
-    /// A probe signature did not verify or could not be had.
+    /// A probe signature does not verify, or the signer destroyed one that did not.
     SelfTestFailed,
     /// A passport was signed.
     PassportIssued,
     /// A passport was asked for and not given.
     IssueRefused,
-    /// Another operation was asked for and not allowed.
+    /// Another operation was asked for and not allowed; or it was allowed, and could not be done for the reason given.
     RequestRefused,
     /// A connection was refused: no policy names the peer, or it has its share already.
     PeerRefused,
-    /// A key that a ceremony made was entered into the key table.
-    KeyRecorded,
     /// A key was staged: published, not yet signing.
     KeyStaged,
     /// A key became the one that signs for its tenant and purpose.
     KeyActivated,
     /// A key stopped signing; it still verifies.
     KeyRetired,
-    /// A key signed a challenge to prove that it is in the HSM.
+    /// An admin was given a statement of what runs, under which configuration and policy, with which keys.
     Attested,
     /// A new policy is in force.
     PolicyReloaded,
@@ -50,7 +48,7 @@ pub enum Event {
     SignerLost,
     /// The signer answers again.
     SignerRecovered,
-    /// The HSM returned a signature that does not verify; it was not released.
+    /// The HSM returned a signature of a passport that does not verify; it was not released.
     SignatureRejected,
     /// The ledger's writing was interrupted; the record says where and why.
     LedgerBreak,
@@ -101,7 +99,6 @@ impl Event {
         Self::IssueRefused,
         Self::RequestRefused,
         Self::PeerRefused,
-        Self::KeyRecorded,
         Self::KeyStaged,
         Self::KeyActivated,
         Self::KeyRetired,
@@ -132,7 +129,6 @@ impl Event {
             Self::IssueRefused => "issue_refused",
             Self::RequestRefused => "request_refused",
             Self::PeerRefused => "peer_refused",
-            Self::KeyRecorded => "key_recorded",
             Self::KeyStaged => "key_staged",
             Self::KeyActivated => "key_activated",
             Self::KeyRetired => "key_retired",
@@ -164,7 +160,6 @@ impl Event {
             Self::IssueRefused => "8a043fb20a18c611725dc157f1f81f5b",
             Self::RequestRefused => "7449518706b3c3f28b35f5331b164897",
             Self::PeerRefused => "5891518c36d2e35766518ea2f376957e",
-            Self::KeyRecorded => "db1dc222b0d9b16851e3881cc708e4bb",
             Self::KeyStaged => "06dafc67e81f003e67ddcf65b1187c13",
             Self::KeyActivated => "c3c12e7a8de7231091f0c965a34e2498",
             Self::KeyRetired => "662035187e4f1dd3b24a7502c588b112",
@@ -196,7 +191,6 @@ impl Event {
             }
             Self::DaemonStarted
             | Self::DaemonStopping
-            | Self::KeyRecorded
             | Self::KeyStaged
             | Self::KeyActivated
             | Self::KeyRetired

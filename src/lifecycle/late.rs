@@ -59,8 +59,11 @@ impl Daemon {
             return Ok(());
         }
         let records = late.iter().map(|key| {
-            let told =
-                format!("record {} announced it; it was reported as failed, and came all the same", key.audit_seq);
+            let told = format!(
+                "now {}; record {} announced it; it was reported as failed, and came all the same",
+                key.state.name(),
+                key.audit_seq
+            );
             Author::NOBODY.entry(event(key.state), Outcome::Ok).kid(&key.kid).reason("late").detail(&told)
         });
         // One group: a key table is no larger than one.
@@ -82,8 +85,7 @@ const fn event(state: KeyState) -> Event {
     match state {
         KeyState::Staged => Event::KeyStaged,
         KeyState::Active => Event::KeyActivated,
-        KeyState::Retired => Event::KeyRetired,
-        // Nothing here makes a key either yet; the entry names the key in any case.
-        KeyState::Compromised | KeyState::Destroyed => Event::KeyRecorded,
+        // Nothing makes a key one of the latter yet. None of them signs, and the entry names the state.
+        KeyState::Retired | KeyState::Compromised | KeyState::Destroyed => Event::KeyRetired,
     }
 }

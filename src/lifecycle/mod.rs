@@ -6,6 +6,7 @@ mod health;
 mod keys;
 mod late;
 mod manager;
+mod rejected;
 mod reload;
 mod signer;
 mod status;
@@ -85,6 +86,8 @@ pub struct Daemon {
     doubts: Doubts,
     /// Of each key, the audit record of its newest change that was reported as done.
     told: late::Told,
+    /// Signatures that do not verify.
+    rejected: rejected::Rejected,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
     /// So do pausing and draining, which wait for nothing but the ledger: in an emergency, not for a signer or a
@@ -177,6 +180,7 @@ impl Daemon {
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
             doubts: Doubts::default(),
             told,
+            rejected: rejected::Rejected::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),
         };

@@ -15,7 +15,7 @@ use crate::audit::{Event, Outcome};
 use crate::metrics::Dependency;
 use crate::signer::{LinkStatus, SignerError};
 use crate::state::{KeyState, Role};
-use crate::wire::link::LinkWelcome;
+use crate::wire::link::{LinkRefusal, LinkWelcome};
 
 /// Between looks when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -35,13 +35,16 @@ pub(super) struct Seen {
     pub(super) welcome: Option<LinkWelcome>,
     /// Why it can't be used; none when every key that signs passports gave a signature.
     pub(super) trouble: Option<String>,
+    /// Whether that is a probe signature that does not verify.
+    pub(super) bad_probe: bool,
     /// Whether some key signs passports at all.
     pub(super) any_key: bool,
 }
 
 impl Seen {
     pub(super) fn nothing() -> Self {
-        Self { welcome: None, trouble: Some("the signer has not been reached yet".to_owned()), any_key: false }
+        let trouble = Some("the signer has not been reached yet".to_owned());
+        Self { welcome: None, trouble, bad_probe: false, any_key: false }
     }
 }
 
@@ -93,16 +96,20 @@ impl Doubts {
 async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
     let welcome = match link {
         LinkStatus::Down(why) => {
-            return Seen { welcome: None, trouble: Some(why), any_key: any_key(daemon) };
+            return Seen { welcome: None, trouble: Some(why), bad_probe: false, any_key: any_key(daemon) };
         }
         LinkStatus::Up(welcome) => Some(welcome),
     };
-    let trouble = match examine(daemon).await {
-        Ok(()) => None,
-        Err(Trouble::Unknown) => daemon.hsm.load().trouble.clone(),
-        Err(Trouble::Known(why)) => Some(why),
+    let (trouble, bad_probe) = match examine(daemon).await {
+        Ok(()) => (None, false),
+        Err(Trouble::Unknown) => {
+            let before = daemon.hsm.load();
+            (before.trouble.clone(), before.bad_probe)
+        }
+        Err(Trouble::Known(why)) => (Some(why), false),
+        Err(Trouble::BadProbe(why)) => (Some(why), true),
     };
-    Seen { welcome, trouble, any_key: any_key(daemon) }
+    Seen { welcome, trouble, bad_probe, any_key: any_key(daemon) }
 }
 
 fn any_key(daemon: &Daemon) -> bool {
@@ -115,6 +122,8 @@ enum Trouble {
     Unknown,
     /// For the operator.
     Known(String),
+    /// The same, of a probe signature that does not verify.
+    BadProbe(String),
 }
 
 impl From<SignerError> for Trouble {
@@ -147,9 +156,15 @@ async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
                  list"
             ).into());
         }
-        let probe = daemon.signer.probe(kid).await?;
-        if !proves(&probe, &found.public) {
-            return Err(format!("the probe signature of {kid} does not verify").into());
+        match daemon.signer.probe(kid).await {
+            Ok(probe) if proves(&probe, &found.public) => {}
+            Ok(_) => return Err(Trouble::BadProbe(format!("the probe signature of {kid} does not verify"))),
+            Err(SignerError::Refused(LinkRefusal::BadSignature)) => {
+                return Err(Trouble::BadProbe(format!(
+                    "the probe signature of {kid} does not verify; the signer destroyed it"
+                )));
+            }
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())
@@ -200,6 +215,7 @@ impl Told {
 async fn settle(daemon: &Daemon, seen: Seen, news: Option<News>) {
     daemon.metrics.dependency_up.at(Dependency::Kms).set(i64::from(seen.trouble.is_none()));
     let why = seen.trouble.clone().unwrap_or_default();
+    let events = events(news, &seen);
     daemon.hsm.store(Arc::new(seen));
     daemon.tell_manager();
     match news {
@@ -207,15 +223,29 @@ async fn settle(daemon: &Daemon, seen: Seen, news: Option<News>) {
         Some(News::Lost | News::OtherReason) => warn!(name: "hsm_down", reason = %why, "the HSM does not sign"),
         None => {}
     }
-    let (event, outcome) = match news {
-        Some(News::Recovered) => (Event::SignerRecovered, Outcome::Ok),
-        Some(News::Lost) => (Event::SignerLost, Outcome::Failed),
-        Some(News::Up | News::OtherReason) | None => return,
-    };
-    let entry = Author::NOBODY.entry(event, outcome).detail(&why);
-    if let Err(error) = daemon.audit.record(entry).await {
+    if events.is_empty() {
+        return;
+    }
+    let entries = events.iter().map(|(event, outcome)| Author::NOBODY.entry(*event, *outcome).detail(&why));
+    if let Err(error) = daemon.audit.record_many(entries.collect()).await {
         warn!(name: "hsm_change_not_recorded", %error, "the signer's change is not on record");
     }
+}
+
+/// What the ledger is told of it.
+fn events(news: Option<News>, seen: &Seen) -> Vec<(Event, Outcome)> {
+    let mut events = Vec::new();
+    match news {
+        // Without a key nothing has been proven.
+        Some(News::Up) if seen.any_key => events.push((Event::SelfTestPassed, Outcome::Ok)),
+        Some(News::Recovered) => events.push((Event::SignerRecovered, Outcome::Ok)),
+        Some(News::Lost) => events.push((Event::SignerLost, Outcome::Failed)),
+        Some(News::Up | News::OtherReason) | None => {}
+    }
+    if news.is_some() && seen.bad_probe {
+        events.push((Event::SelfTestFailed, Outcome::Failed));
+    }
+    events
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Daemon;
+use super::{Author, Daemon};
+use crate::audit::{AuditError, Event, Outcome};
 use crate::clock::Moment;
 use crate::config::Origin;
 use crate::metrics::Socket;
@@ -70,8 +71,17 @@ impl Daemon {
         })
     }
 
-    /// A plain statement, for `Attest`: what runs, under which configuration and policy, with which keys.
-    pub fn attest(&self) -> Value {
+    /// A plain statement, for `Attest`: what runs, under which configuration and policy, with which keys. That it was given is
+    /// on record first; the statement's `audit_head` is that record, or a later one.
+    ///
+    /// # Errors
+    /// [`AuditError`]: it can't be put on record.
+    pub async fn attest(&self, author: &Author) -> Result<Value, AuditError> {
+        self.audit.record(author.entry(Event::Attested, Outcome::Ok)).await?;
+        Ok(self.statement())
+    }
+
+    fn statement(&self) -> Value {
         let live = self.live.load_full();
         let (seq, hash) = self.audit.head();
         json!({

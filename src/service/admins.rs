@@ -7,9 +7,8 @@ use tracing::error;
 
 use super::shares::Place;
 use super::{Client, Done, Refused, Speaker, Turned, outcome, problems};
-use crate::audit::{AuditError, Entry, Event, Outcome};
-use crate::clock::Moment;
-use crate::lifecycle::{Author, Daemon, Reloaded};
+use crate::audit::{AuditError, Outcome};
+use crate::lifecycle::{Author, Daemon, KeyChangeError, Reloaded};
 use crate::metrics::{Answer, Endpoint, Op, Socket};
 use crate::policy::{Operation, Peer, Rights};
 use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, decode, encode_frame, peek_id};
@@ -50,16 +49,19 @@ impl Client {
             }
             Asked::Attest => {
                 self.permit(rights, Operation::Attest, &author)?;
-                Ok(AdminOk::Attest(daemon.attest().to_string()))
+                let statement = daemon.attest(&author).await.map_err(|error| unrecorded(&error))?;
+                Ok(AdminOk::Attest(statement.to_string()))
             }
             Asked::Stage(kid) => {
                 self.permit(rights, Operation::Stage, &author)?;
-                let staged = daemon.stage(&kid, &author).await.map_err(|error| problems::of_key_change(&error))?;
+                let staged = daemon.stage(&kid, &author).await;
+                let staged = staged.map_err(|error| self.unchanged(Operation::Stage, &kid, corr_id, &error))?;
                 Ok(AdminOk::Staged { kid: staged.kid, public: staged.public })
             }
             Asked::Activate(kid) => {
                 self.permit(rights, Operation::Activate, &author)?;
-                let active = daemon.activate(&kid, &author).await.map_err(|error| problems::of_key_change(&error))?;
+                let active = daemon.activate(&kid, &author).await;
+                let active = active.map_err(|error| self.unchanged(Operation::Activate, &kid, corr_id, &error))?;
                 Ok(AdminOk::Activated { kid: active.kid, retired: active.retired })
             }
             Asked::PauseIssue(reason) => {
@@ -98,21 +100,25 @@ impl Client {
     /// Whether policy lets this admin do it; a refusal goes on record.
     fn permit(&self, rights: &Rights, operation: Operation, author: &Author) -> Result<(), Problem> {
         let Err(denial) = rights.decide(operation).into_result() else { return Ok(()) };
-        if self.place.share().refusal_on_record() {
-            let entry = Entry::new(Event::RequestRefused, Outcome::Refused, Moment::now())
-                .corr_id(author.corr_id)
-                .peer(self.on_record())
-                .action(&operation.to_string())
-                .reason(denial.code.code())
-                .detail(&denial.rule);
-            let audit = self.daemon.audit.clone();
-            tokio::spawn(async move {
-                if let Err(error) = audit.record(entry).await {
-                    error!(name: "refusal_not_recorded", %error, "a refusal is not on record");
-                }
-            });
-        }
+        self.denied(author.corr_id, operation, &denial, |entry| entry);
         Err(problems::of_denial(&denial))
+    }
+}
+
+impl Client {
+    /// Why a key did not change; that goes on record. What ledger or state did not take is there already, or can't be.
+    fn unchanged(&self, operation: Operation, kid: &str, corr_id: [u8; 16], error: &KeyChangeError) -> Problem {
+        use KeyChangeError::{Audit, Key, Name, NotThere, State};
+        let problem = problems::of_key_change(error);
+        let outcome = match error {
+            Audit(_) | State(_) => return problem,
+            NotThere { .. } | Name { .. } | Key(_) => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        self.not_done(corr_id, operation, outcome, |entry| {
+            entry.kid(kid).reason(problem.code.name()).detail(&error.to_string())
+        });
+        problem
     }
 }
 

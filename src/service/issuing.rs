@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::refusals::Refusals;
 use super::services::{Service, Turn, reply};
 use super::shares::Lease;
 use super::{Done, Later};
 use super::{outcome, problems};
+use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
 use crate::lifecycle::Daemon;
-use crate::metrics::{Act, Alg, Blocked, Counter, Endpoint, Outcome};
+use crate::metrics::{self, Act, Alg, Blocked, Counter, Endpoint};
 use crate::policy::{Bounds, Operation, Peer};
 use crate::service::gate::Inside;
 use crate::signer::SignerError;
@@ -24,6 +26,7 @@ const REQUEST_TIMEOUTS: u32 = 2;
 /// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
 struct Batch {
     prepared: Vec<Result<Prepared, IssueError>>,
+    refusals: Refusals,
     /// Where each passport is counted if it is issued.
     counters: Vec<Counter>,
     started: Instant,
@@ -74,9 +77,10 @@ impl Service {
         };
         let active = |tenant: &str, purpose: &str| self.daemon().active(tenant, purpose);
         let prepared: Vec<_> = specs.iter().map(|spec| prepare(spec, &origin, &ground, active)).collect();
-        for error in prepared.iter().filter_map(|one| one.as_ref().err()) {
-            if let IssueError::Denied(denial) = error {
-                self.refused(turn, Operation::Issue, denial);
+        for (spec, one) in specs.iter().zip(&prepared) {
+            if let Err(IssueError::Denied(denial)) = one {
+                let asked = |entry: Entry| entry.subject(spec.sub).template(spec.template);
+                self.client.denied(turn.corr_id, Operation::Issue, denial, asked);
             }
         }
         let size: usize = prepared.iter().map(|one| one.as_ref().map_or(0, Prepared::size) + ISSUED_OVERHEAD).sum();
@@ -88,7 +92,8 @@ impl Service {
         // Only what policy let through is issued, so these are names of its templates.
         let counters = specs.iter().map(|spec| self.daemon().metrics.ekey_issues.at(spec.template)).collect();
         let (started, until) = (turn.started, turn.started + patience);
-        Ok(Batch { prepared, counters, started, _inside: inside, until, lease: Some(lease) })
+        let refusals = self.client.refusals();
+        Ok(Batch { prepared, refusals, counters, started, _inside: inside, until, lease: Some(lease) })
     }
 
     fn may_issue(&self, now: Moment) -> Result<(), Problem> {
@@ -113,7 +118,9 @@ impl Service {
 async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>, Option<Lease>) {
     let started = Instant::now();
     let keyring = daemon.keyring.load_full();
-    let mut signed = sign(batch.prepared, &daemon.signer, &keyring, batch.until).await;
+    let refusals = batch.refusals;
+    let lost = |error: &IssueError, entry| not_signed(daemon, &refusals, error, entry);
+    let mut signed = sign(batch.prepared, &daemon.signer, &keyring, batch.until, lost).await;
     if signed.iter().any(Result::is_ok) {
         daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
     }
@@ -138,30 +145,41 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
     (results.collect(), batch.lease)
 }
 
+/// What the signer's bounds refuse goes on record, and so does a signature that does not verify.
+fn not_signed(daemon: &Daemon, refusals: &Refusals, error: &IssueError, entry: Entry) {
+    match error {
+        IssueError::BadSignature { noticed, .. } => daemon.signature_rejected(entry, *noticed),
+        IssueError::Signer(error) if problems::by_bounds(*error) => refusals.put(|| {
+            let entry = entry.revised(Event::IssueRefused, Outcome::Refused, Moment::now());
+            entry.action(&Operation::Issue.to_string()).reason(Code::OpDenied.name()).detail(&error.to_string())
+        }),
+        _ => {}
+    }
+}
+
 fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
-    let metrics = &daemon.metrics;
     let outcome = match one {
         Ok(_) => {
             issued.inc();
-            Outcome::Ok
+            metrics::Outcome::Ok
         }
         Err(
             IssueError::Denied(_)
             | IssueError::Claims(_)
             | IssueError::Context
             | IssueError::Signer(SignerError::Refused(LinkRefusal::TooLong)),
-        ) => Outcome::Refused,
+        ) => metrics::Outcome::Refused,
         Err(error) => {
             if matches!(error, IssueError::Signer(SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited))) {
-                metrics.busy.at(Endpoint::Signer).inc();
+                daemon.metrics.busy.at(Endpoint::Signer).inc();
             }
             if matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
                 daemon.doubt_signer();
             }
-            Outcome::Error
+            metrics::Outcome::Error
         }
     };
-    metrics.ops.at((Act::Issue, outcome, Alg::Ed25519)).inc();
+    daemon.metrics.ops.at((Act::Issue, outcome, Alg::Ed25519)).inc();
 }
 
 fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {

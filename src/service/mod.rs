@@ -6,6 +6,7 @@ mod issuing;
 mod outcome;
 mod problems;
 pub mod rate;
+mod refusals;
 mod services;
 pub mod shares;
 pub mod stints;

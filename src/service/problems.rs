@@ -3,7 +3,7 @@
 use tracing::error;
 
 use super::rate::OverRate;
-use crate::issue::IssueError;
+use crate::issue::{IssueError, Noticed};
 use crate::lifecycle::{KeyChangeError, ReloadError};
 use crate::passport::ClaimsError;
 use crate::policy::{Denial, DenyCode};
@@ -56,12 +56,22 @@ pub(super) fn of_issue(error: &IssueError) -> Problem {
         IssueError::Paused => Problem::new(Code::Paused),
         IssueError::NoKey { .. } => Problem::new(Code::NotReady),
         IssueError::Signer(error) => of_signer(*error),
-        IssueError::BadSignature { .. } => {
-            error!(name: "signature_refused", %error, "a signature was refused");
+        IssueError::BadSignature { noticed, .. } => {
+            // What the signer destroyed is in its own log.
+            if *noticed == Noticed::ByFront {
+                error!(name: "signature_refused", %error, "a signature was refused");
+            }
             Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
         }
         IssueError::Audit(_) | IssueError::Batch => Problem::new(Code::AuditUnavailable).after_ms(HSM_RETRY_MS),
     }
+}
+
+/// Whether the signer's own bounds refused what policy grants: a decision, and so one for the ledger.
+pub(super) const fn by_bounds(error: SignerError) -> bool {
+    use LinkRefusal::{BadSignature, RateLimited, TooLong, UnknownKid};
+    matches!(error, SignerError::Refused(refusal)
+        if !matches!(refusal, RateLimited | BadSignature | UnknownKid | TooLong))
 }
 
 /// Why the signer gave no signature.
@@ -114,4 +124,38 @@ pub(super) fn of_reload(error: &ReloadError) -> Problem {
         ReloadError::Slow | ReloadError::Turn => Code::NotReady,
     };
     Problem::saying(code, format!("not reloaded, what was in force stays so: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_by_the_signers_bounds_is_op_denied_and_nothing_else_is() {
+        use LinkRefusal::*;
+        let refusals = [
+            Malformed,
+            NotCanonical,
+            UnknownKid,
+            ForeignIssuer,
+            TenantDenied,
+            PurposeDenied,
+            LifetimeDenied,
+            ClockDenied,
+            RateLimited,
+            Busy,
+            Timeout,
+            HsmUnavailable,
+            BadSignature,
+            Internal,
+            TooLong,
+        ];
+        // The link turns these into errors of their own.
+        let own = |refusal: &LinkRefusal| matches!(refusal, Busy | Timeout | HsmUnavailable);
+        let refused = refusals.into_iter().filter(|refusal| !own(refusal)).map(SignerError::Refused);
+        let others = [SignerError::Unavailable, SignerError::Timeout, SignerError::Busy, SignerError::WrongAnswer];
+        for error in refused.chain(others) {
+            assert_eq!(by_bounds(error), of_signer(error).code == Code::OpDenied, "{error:?}");
+        }
+    }
 }

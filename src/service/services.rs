@@ -12,11 +12,10 @@ use super::shares::Place;
 use super::together::{Awaiting, Pile};
 use super::verifying::FIRST_SLICE;
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
-use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::lifecycle::{Daemon, Live};
 use crate::metrics::{Answer, Endpoint, Op, Socket};
-use crate::policy::{Denial, Operation, Peer, Rights};
+use crate::policy::{Operation, Peer, Rights};
 use crate::verify::Keyring;
 use crate::wire::{
     Code, KeySet, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, WireError, decode,
@@ -146,7 +145,7 @@ impl Service {
         let items = items.max(1);
         self.spend(&turn.live, &turn.rights, items)?;
         turn.rights.decide(operation).into_result().map_err(|denial| {
-            self.refused(turn, operation, &denial);
+            self.client.denied(turn.corr_id, operation, &denial, |entry| entry);
             problems::of_denial(&denial)
         })?;
         if operation == Operation::Issue
@@ -196,26 +195,6 @@ impl Service {
         let turned = after(&problem);
         self.refuse(peek_id(body), problem, out);
         turned
-    }
-
-    /// Puts a refusal on record without waiting for it: nothing is released that would need it.
-    pub(super) fn refused(&self, turn: &Turn, operation: Operation, denial: &Denial) {
-        if !self.client.place.share().refusal_on_record() {
-            return;
-        }
-        let event = if operation == Operation::Issue { Event::IssueRefused } else { Event::RequestRefused };
-        let entry = Entry::new(event, Outcome::Refused, Moment::now())
-            .corr_id(turn.corr_id)
-            .peer(self.client.on_record())
-            .action(&operation.to_string())
-            .reason(denial.code.code())
-            .detail(&denial.rule);
-        let audit = self.daemon().audit.clone();
-        tokio::spawn(async move {
-            if let Err(error) = audit.record(entry).await {
-                error!(name: "refusal_not_recorded", %error, "a refusal is not on record");
-            }
-        });
     }
 
     fn keys(&self, turn: &Turn, keyring: &Keyring, if_etag: Option<[u8; 32]>) -> ServiceOk {

@@ -101,7 +101,7 @@ impl Service {
             _ => turn.rights.decide_verify(want.aud, require_aud),
         };
         decision.into_result().map_err(|denial| {
-            self.refused(turn, operation, &denial);
+            self.client.denied(turn.corr_id, operation, &denial, |entry| entry);
             problems::of_denial(&denial)
         })
     }

@@ -1,11 +1,14 @@
 //! The problems that a healthy daemon answers with, in detail. What needs a daemon in trouble is in `trouble`; that no code
 //! is left out, in `every_code`.
 
+use std::time::Duration;
+
 use passportd::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp, Verdict, Want};
 
+use crate::support::house::FIRST_KEY;
 use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::raw::{Raw, request};
-use crate::support::{House, Options};
+use crate::support::{House, Options, Roles, eventually, ledger};
 
 /// What a rule for this user may leave out.
 fn rule(more: &str) -> String {
@@ -89,7 +92,7 @@ fn a_reply_that_no_frame_holds_is_too_large_and_the_connection_lives_on() {
 }
 
 fn ledger_count(house: &House) -> usize {
-    crate::support::ledger::issued(&house.ledger()).len()
+    ledger::issued(&house.ledger()).len()
 }
 
 #[test]
@@ -112,6 +115,51 @@ fn malformed_wishes_say_what_is_wrong() {
     assert_eq!(unknown.code, Code::OpDenied, "{unknown:?}");
 }
 
+/// The one record of an event that comes without being waited for.
+fn on_record(house: &House, event: &str) -> serde_json::Value {
+    let mut found = eventually("a record", Duration::from_secs(5), || {
+        let mut all = ledger::records(&house.ledger());
+        all.retain(|one| one["event"] == event);
+        (!all.is_empty()).then_some(all)
+    });
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn a_key_change_that_is_refused_is_on_record() {
+    const KID: &str = "ed25519/t1/auth/v99";
+    for (op, action, reason) in [
+        (AdminOp::Stage { kid: KID }, "stage", "unknown_kid"),
+        (AdminOp::Activate { kid: KID }, "activate", "op_denied"),
+    ] {
+        let house = House::start(Options::default());
+        let problem = admin(&house, op);
+        let record = on_record(&house, "request_refused");
+        for (member, value) in [
+            ("outcome", "refused"),
+            ("action", action),
+            ("reason", reason),
+            ("kid", KID),
+            ("listener", "admin"),
+            ("detail", &problem.message),
+        ] {
+            assert_eq!(record[member], value, "{member} of {record}");
+        }
+        assert_eq!(record["uid"], nix::unistd::geteuid().as_raw());
+    }
+}
+
+#[test]
+fn a_key_change_that_the_signer_fails_is_on_record_as_failed() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    house.kill("signer");
+    let problem = admin(&house, AdminOp::Stage { kid: "ed25519/t1/auth/v2" });
+    assert_eq!(problem.code, Code::HsmUnavailable);
+    let record = on_record(&house, "request_refused");
+    assert_eq!((&record["outcome"], &record["reason"]), (&"failed".into(), &"hsm_unavailable".into()), "{record}");
+}
+
 #[test]
 fn what_policy_does_not_give_is_refused_by_what_is_missing_and_goes_on_record() {
     let house = House::start(Options::default().policy(&rule("allow = [\"issue\", \"verify\", \"reload\"]\n")));
@@ -128,12 +176,14 @@ fn what_policy_does_not_give_is_refused_by_what_is_missing_and_goes_on_record() 
     assert_eq!((problem.code, problem.retryable), (Code::BadAud, false));
     assert!(!problem.message.contains("policy.d"), "the rule is for the operator: {}", problem.message);
 
-    let refusals = crate::support::eventually("six refusals on record", std::time::Duration::from_secs(5), || {
-        let all = crate::support::ledger::records(&house.ledger());
+    let refusals = eventually("six refusals on record", Duration::from_secs(5), || {
+        let all = ledger::records(&house.ledger());
         let refused: Vec<_> = all.into_iter().filter(|one| one["outcome"] == "refused").collect();
         (refused.len() == 6).then_some(refused)
     });
     assert!(refusals.iter().all(|one| one["uid"] == nix::unistd::geteuid().as_raw()));
+    let asked: Vec<_> = refusals.iter().filter(|one| one["event"] == "issue_refused").collect();
+    assert!(matches!(asked[..], [one] if one["sub"] == passport && one["template"] == "demo"), "{asked:?}");
     let keys = refusals.iter().find(|one| one["action"] == "keys").unwrap()["detail"].as_str().unwrap();
     assert!(keys.contains("allows `keys`") && keys.contains("10-test.toml"), "it names rule and file: {keys}");
     house.assert_on_record([]);
@@ -180,7 +230,7 @@ fn rates_are_kept_over_connections_and_say_when_to_come_back() {
     let oversize = ServiceOp::IssueBatch(vec![demo("x"); 513]);
     let limited = (0..1000).map(|_| raw.ask(oversize.clone()).unwrap_err().code).find(|code| *code != Code::TooLarge);
     assert_eq!(limited, Some(Code::RateLimited), "nor is a batch that is too large");
-    std::thread::sleep(std::time::Duration::from_millis(1000));
+    std::thread::sleep(Duration::from_millis(1000));
     raw.issue(demo("later")).unwrap();
 }
 
@@ -189,13 +239,13 @@ fn rates_are_kept_over_connections_and_say_when_to_come_back() {
 fn the_rate_of_the_configuration_holds_where_no_rule_names_one() {
     let house = House::start(Options::default().set("limits.rps", 5).policy(&rule(ALL)));
     let six: Vec<u8> = (1..=6).flat_map(|id| request(id, ServiceOp::Ping)).collect();
-    let answers = crate::support::eventually("six in the time of one", std::time::Duration::from_secs(60), || {
+    let answers = eventually("six in the time of one", Duration::from_secs(60), || {
         let (mut raw, begun) = (house.raw(), std::time::Instant::now());
         raw.send(&six).unwrap();
         let answers: Vec<_> = (0..6).map(|_| raw.reply().result).collect();
         // On a machine that stood still one may have grown back; then it is tried with a whole second's worth again.
-        let in_time = begun.elapsed() < std::time::Duration::from_millis(200);
-        (!in_time).then(|| std::thread::sleep(std::time::Duration::from_secs(1)));
+        let in_time = begun.elapsed() < Duration::from_millis(200);
+        (!in_time).then(|| std::thread::sleep(Duration::from_secs(1)));
         in_time.then_some(answers)
     });
     assert_eq!(answers[..5], vec![Ok(ServiceOk::Pong); 5]);
@@ -265,7 +315,7 @@ fn who_has_all_its_connections_is_turned_away_busy() {
     assert_eq!(house.metric("busy_rejections_total{endpoint=\"connect\"}"), 1.0);
     house.admin_raw().admin(AdminOp::WhoAmI).unwrap();
     assert_eq!(held.pop().unwrap().ask(ServiceOp::Ping), Ok(ServiceOk::Pong));
-    crate::support::eventually("its place is free again", std::time::Duration::from_secs(5), || {
+    eventually("its place is free again", Duration::from_secs(5), || {
         matches!(Raw::connect(&house.socket()).unwrap().greet(), Ok(Greeting::Welcome(_))).then_some(())
     });
 }
@@ -292,6 +342,18 @@ fn the_signers_own_bounds_hold_whatever_the_front_asks_for() {
         House::start(Options::default().bounds("[[tenant]]\nname = \"t1\"\npurposes = [\"auth\"]\nmax_ttl_s = 60\n"));
     let problem = issue(&house, IssueSpec { ttl_s: Some(61), ..demo("x") });
     assert_eq!((problem.code, problem.retryable), (Code::OpDenied, false));
+    let refused = on_record(&house, "issue_refused");
+    for (member, value) in [
+        ("outcome", "refused"),
+        ("action", "issue"),
+        ("reason", "op_denied"),
+        ("sub", "x"),
+        ("template", "demo"),
+        ("kid", FIRST_KEY),
+        ("detail", "the signer refused: LifetimeDenied"),
+    ] {
+        assert_eq!(refused[member], value, "{member} of {refused}");
+    }
     let good = house.raw().issue(IssueSpec { ttl_s: Some(60), ..demo("x") }).unwrap();
     let text = String::from_utf8(good.msg).unwrap();
     let ask = |payload: &str| match house.ask_signer(LinkOp::Sign { payload: payload.as_bytes() }) {

@@ -183,6 +183,7 @@ fn status_and_attest_have_their_fields() {
     assert_eq!(said["jwks_etag"], blake3::Hash::from_bytes(etag).to_hex().as_str());
     let head = ledger::records(&house.ledger()).pop().unwrap();
     assert_eq!((&said["audit_head"]["seq"], &said["audit_head"]["hash"]), (&head["seq"], &head["hash"]));
+    assert_eq!(head["event"], "attested", "who was given the statement is on record before it is given");
 }
 
 #[tokio::test]
