@@ -347,6 +347,7 @@ fn benches_count_and_compare() {
     assert_eq!((&mixed["issue_per_second"], &mixed["verify_per_second"]), (&json!(50.0), &json!(200.0)), "{mixed}");
     assert!((0.0..=100.0).contains(&mixed["cpu_idle_percent"].as_f64().unwrap()), "{mixed}");
     fake.run(&["bench", "mixed", "--batch", "2"]).says(2, "leave --batch at 1");
+    fake.run(&["bench", "echo", "--batch", "2"]).says(2, "leave --batch at 1");
     assert!(bench(&["verify", "--compare"])["ratio"].as_f64().unwrap() > 0.0);
     fake.run(&["bench", "issue", "--batch", "65"]).says(2, "limits.max_batch is 64");
     let denied = fake.run(&["bench", "issue", "--template", "nope", "--seconds", "0.1", "--output", "json"]);

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, VerifyingKey};
 use serde_json::json;
 
 use super::drive::{Place, Tally, drive, frame_size};
-use super::echo::{Echo, Sizes};
+use super::echo::{Echo, Sizes, verdict_size};
 use super::report::{self, Numbers, Outcome, Usage, micros};
 use super::{plan, usage, verifying, within_limits};
 use crate::cli::args::Bench;
@@ -30,7 +30,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
     within_limits(&client, bench).await?;
     let work = Rc::new(verifying(&client, bench).await?);
     let strict = Strict::new(&client, work.passports.first()).await?;
-    let echo = Echo::start(Sizes { request: frame_size(&*work)?, ..Sizes::USUAL })?;
+    let echo = Echo::start(Sizes { request: frame_size(&*work)?, reply: verdict_size()? })?;
     let (daemon, idle) = (Place::Path(context.socket()?), echo.place());
     let admin = context.admin().await.ok();
     let before = usage(admin.as_ref()).await;

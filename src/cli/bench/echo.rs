@@ -16,8 +16,9 @@ use tokio::sync::mpsc as channel;
 use super::drive::Place;
 use super::work::{Answer, Work};
 use crate::cli::error::CliError;
-use crate::wire::HEADER;
+use crate::client::ClientError;
 use crate::wire::frame::{Split, split};
+use crate::wire::{Accepted, HEADER, Reply, ServiceOk, Verdict, encode_frame};
 
 /// Connections that wait to be served.
 const QUEUE: usize = 64;
@@ -35,7 +36,20 @@ pub(super) struct Sizes {
 
 impl Sizes {
     /// Those of a single verify of a usual passport.
-    pub(super) const USUAL: Self = Self { request: 450, reply: 20 };
+    pub(super) fn usual() -> Result<Self, CliError> {
+        Ok(Self { request: 450, reply: verdict_size()? })
+    }
+}
+
+/// When a passport of these years expires: it says how many bytes its verdict takes.
+const EXP: i64 = 1_800_000_000;
+
+/// The frame of a reply that accepts one passport.
+pub(super) fn verdict_size() -> Result<usize, CliError> {
+    let result = Ok(ServiceOk::Verdict(Verdict::Accepted(Accepted { exp: EXP })));
+    let mut frame = Vec::new();
+    encode_frame(&Reply { id: 1, result }, &mut frame).map_err(ClientError::Wire)?;
+    Ok(frame.len())
 }
 
 /// The running server; ends when dropped.
@@ -169,11 +183,15 @@ mod tests {
 
     #[test]
     fn frames_have_the_sizes_that_were_asked_for() {
-        let echoes = Echoes { sizes: Sizes::USUAL };
+        let sizes = Sizes::usual().unwrap();
+        let echoes = Echoes { sizes };
         assert_eq!(frame_size(&echoes).unwrap(), 450);
         let mut out = Vec::new();
-        reply(&7_u64.to_be_bytes(), Sizes::USUAL, &mut out);
-        assert_eq!(out.len(), 20);
+        reply(&7_u64.to_be_bytes(), sizes, &mut out);
+        let accepted = Ok(ServiceOk::Verdict(Verdict::Accepted(Accepted { exp: 1_900_000_000 })));
+        let mut real = Vec::new();
+        encode_frame(&Reply { id: 7, result: accepted }, &mut real).unwrap();
+        assert_eq!(out.len(), real.len(), "as many bytes as a real verdict has");
         assert_eq!(echoes.answer(&out[HEADER..]).unwrap().id, 7);
     }
 

@@ -35,6 +35,9 @@ pub(super) async fn run(context: &mut Context<'_>, bench: Bench) -> Result<Exit,
         }
         return compare::run(context, &bench).await;
     }
+    if bench.what == BenchWhat::Echo && bench.load.batch != 1 {
+        return Err(CliError::Usage("`bench echo` echoes one passport a request; leave --batch at 1".to_owned()));
+    }
     let progress = context.out.progress("measuring", Extent::Time(bench.load.seconds));
     let outcome = match bench.what {
         BenchWhat::Issue => issue(context, &bench).await?,
@@ -73,7 +76,7 @@ async fn verify(context: &mut Context<'_>, bench: &Bench) -> Result<Outcome, Cli
 
 /// A load of echoes with the frame sizes of a single verify.
 async fn echo(bench: &Bench) -> Result<Outcome, CliError> {
-    let echo = Echo::start(echo::Sizes::USUAL)?;
+    let echo = Echo::start(echo::Sizes::usual()?)?;
     let tally = drive(&echo.place(), Rc::new(echo.work()), plan(bench, bench.load.seconds)).await?;
     Ok(Outcome { tally, usage: None })
 }

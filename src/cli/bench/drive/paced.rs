@@ -144,14 +144,14 @@ mod tests {
     use crate::cli::bench::echo::{Echo, Sizes};
 
     fn run(place: &Place, pace: Pace) -> Tally {
-        let echo = Echo::start(Sizes::USUAL).unwrap();
+        let echo = Echo::start(Sizes::usual().unwrap()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(LocalSet::new().run_until(paced(place, Rc::new(echo.work()), pace))).unwrap()
     }
 
     #[test]
     fn as_many_are_asked_as_the_rate_says() {
-        let echo = Echo::start(Sizes::USUAL).unwrap();
+        let echo = Echo::start(Sizes::usual().unwrap()).unwrap();
         let pace = Pace { per_second: 1000, connections: 3, seconds: Duration::from_millis(300) };
         let tally = run(&echo.place(), pace);
         assert_eq!((tally.good, tally.bad), (300, 0), "{:?}", tally.why);
@@ -167,7 +167,7 @@ mod tests {
         let place = Place::Pair(Box::new(move || Ok(ours.take().unwrap())));
         let server = thread::spawn(move || {
             thread::sleep(stood);
-            let mut request = vec![0; Sizes::USUAL.request];
+            let mut request = vec![0; Sizes::usual().unwrap().request];
             while theirs.read_exact(&mut request).is_ok() {
                 let reply = [&12_u32.to_be_bytes()[..], &request[4..12], &[0; 4]].concat();
                 theirs.write_all(&reply).unwrap();
