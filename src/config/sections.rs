@@ -182,7 +182,7 @@ section! {
         ceremony_socket: PathBuf = "/run/passportd-signer/ceremony.sock".into(), SocketPath, Restart;
         /// The signer's own bounds: tenants, purposes, lifetimes, rates.
         bounds: PathBuf = "/etc/passportd/signer.toml".into(), AbsPath, Restart;
-        /// The signer's counters and its note of a refused PIN.
+        /// `keys.json`, which names the keys of the HSM, and `backups/`, the copies that ceremonies make.
         state_dir: PathBuf = "/var/lib/passportd-hsm".into(), AbsPath, Restart;
         /// Directory of a file-based token (SoftHSM): read-only for the signer, copied by ceremonies.
         store: Option<PathBuf> = None, Maybe(AbsPath), Restart;
