@@ -110,12 +110,12 @@ fn giant_batches_name_the_limit_and_only_an_oversize_frame_closes() {
     let verdicts = raw.verify_batch(for_demo(), &all[..512]).unwrap();
     assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))) && verdicts.len() == 512);
     assert!(matches!(raw.verify_batch(for_demo(), &[]), Ok(verdicts) if verdicts.is_empty()));
-    // 512 answers of 4 KiB would be two frames.
+    // The request fits a frame; with its claims around each `ctx`, the answer would not.
     let ctx = format!("{{\"fill\":\"{}\"}}", "x".repeat(3_400));
     let specs = vec![passportd::wire::IssueSpec { ctx: Some(&ctx), ..demo("alice") }; 300];
-    let fits_in = request(1, ServiceOp::IssueBatch(specs.clone())).len();
-    let problem = if fits_in < MAX_FRAME { raw.ask(ServiceOp::IssueBatch(specs)).err() } else { None };
-    assert!(problem.is_none_or(|problem| problem.code == Code::TooLarge), "an answer that fits no frame");
+    assert!(request(1, ServiceOp::IssueBatch(specs.clone())).len() < MAX_FRAME);
+    let problem = raw.ask(ServiceOp::IssueBatch(specs)).expect_err("an answer that fits no frame");
+    assert!(problem.code == Code::TooLarge && problem.message.contains("max_frame"), "{problem:?}");
     let mut oversize = vec![0; MAX_FRAME + 2];
     oversize[..4].copy_from_slice(&u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes());
     oversize[4] = WIRE_VERSION;

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
 
 use crate::fake::{Fake, ceremony};
@@ -21,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal of 80 columns, and all that was written to it so far.
 struct Terminal {
+    keyboard: File,
     shown: Arc<(Mutex<String>, Condvar)>,
     reader: JoinHandle<()>,
 }
@@ -36,6 +37,7 @@ impl Terminal {
         tcsetwinsize(&theirs, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let shown = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let written = Arc::clone(&shown);
+        let keyboard = File::from(master.try_clone().unwrap());
         let reader = std::thread::spawn(move || {
             let (mut master, mut chunk) = (File::from(master), [0; 4096]);
             // EIO, once the last writer is gone.
@@ -44,7 +46,7 @@ impl Terminal {
                 written.1.notify_all();
             }
         });
-        (Self { shown, reader }, theirs)
+        (Self { keyboard, shown, reader }, theirs)
     }
 
     /// Waits until this is on the screen.
@@ -53,6 +55,19 @@ impl Terminal {
         let guard = shown.lock().unwrap();
         let (guard, late) = changed.wait_timeout_while(guard, PATIENCE, |shown| !shown.contains(words)).unwrap();
         assert!(!late.timed_out(), "{words:?} never came: {guard:?}");
+    }
+
+    /// Waits until it no longer shows what is typed: that comes a moment after the prompt. Both ends have the same settings.
+    fn stops_echoing(&self) {
+        let begun = Instant::now();
+        while tcgetattr(&self.keyboard).unwrap().local_modes.contains(LocalModes::ECHO) {
+            assert!(begun.elapsed() < PATIENCE, "what is typed is shown: {:?}", self.shown);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn types(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
 
     /// Everything, after the last writer has gone.
@@ -212,7 +227,7 @@ fn nothing_is_announced_before_the_daemon_is_asked() {
     drop(command);
     // Longer than what is announced.
     std::thread::sleep(Duration::from_millis(1500));
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), passport.as_bytes()).unwrap();
+    child.stdin.take().unwrap().write_all(passport.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), terminal.all().as_str()), (Some(0), ""));
 }
@@ -252,6 +267,44 @@ fn a_ceremony_is_announced_once_the_pin_is_known() {
             });
         }
     });
+}
+
+/// It is asked of the terminal, whatever stdin and stdout are.
+#[test]
+fn a_pin_that_is_typed_arrives_and_is_not_shown() {
+    const PIN: &str = "4711-typed";
+    let fake = Fake::start();
+    let report = json!({"done": {"keys": [], "orphans": [], "findings": [], "backup": null, "module": "m",
+                                 "token": "t", "warnings": []}});
+    let held = ceremony(&fake.path("c.sock"), report.to_string());
+    let (mut terminal, theirs) = Terminal::open();
+    let tool = fake.tool(&["hsm", "list", "--output", "json"]);
+    // A session of its own, which has this terminal, then standard input from elsewhere.
+    let mut command = Command::new("setsid");
+    command.args(["--ctty", "--wait", "sh", "-c", "exec \"$0\" \"$@\" < /dev/null"]);
+    command.arg(tool.get_program()).args(tool.get_args()).env_clear();
+    command.envs(tool.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(dir) = tool.get_current_dir() {
+        command.current_dir(dir);
+    }
+    let child = command
+        .env("TERM", "xterm")
+        .env("PATH", "/usr/bin:/bin")
+        .stdin(theirs.try_clone().unwrap())
+        .stdout(Stdio::piped())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    drop(command);
+    terminal.shows("User PIN of the HSM: ");
+    terminal.stops_echoing();
+    terminal.types(&format!("{PIN}\n"));
+    let (_, pin) = held.join().unwrap();
+    assert_eq!(pin, PIN, "what was typed, without the end of the line");
+    let output = child.wait_with_output().unwrap();
+    let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
+    assert_eq!(output.status.code(), Some(0), "{shown:?}");
+    assert!(!shown.contains(PIN) && !answer.contains(PIN), "{shown:?} {answer:?}");
 }
 
 #[test]
