@@ -213,9 +213,10 @@ fn a_half_closed_connection_gets_its_answers() {
 
 #[test]
 fn beyond_its_share_a_user_is_refused_at_once_and_another_gets_in() {
-    let house = House::start(
-        Options::default().policy(POLICY).set("server.max_connections", 16).set("server.max_connections_per_uid", 8),
-    );
+    // Peers that no rule names would share one share.
+    let policy = format!("{POLICY}\n[[peer]]\nname = \"others\"\ngid = {OTHER}\nallow = [\"verify\"]\n");
+    let options = Options::default().policy(&policy).set("server.max_connections", 16);
+    let house = House::start(options.set("server.max_connections_per_uid", 8));
     let mine: Vec<Raw> = (0..8).map(|_| house.raw()).collect();
     let begun = Instant::now();
     let mut ninth = Raw::connect(&house.socket()).unwrap();
@@ -235,9 +236,9 @@ fn beyond_its_share_a_user_is_refused_at_once_and_another_gets_in() {
         // One other user can't take what is left: the last places are for those who have none yet.
         let all: Vec<_> =
             (0..8).map(|_| Raw::over(people::connect_as(&house.socket(), OTHER, OTHER, &[])).unwrap()).collect();
-        let welcomed =
-            all.into_iter().filter_map(|mut raw| matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(raw));
-        assert_eq!(welcomed.collect::<Vec<_>>().len(), 6, "two of 16 are kept");
+        let welcome = |mut raw: Raw| matches!(raw.greet(), Ok(Greeting::Welcome(_))).then_some(raw);
+        let held: Vec<_> = all.into_iter().filter_map(welcome).collect();
+        assert_eq!(held.len(), 6, "two of 16 are kept");
         assert!(house.raw_as(OTHER + 9, OTHER, &[]).ask(ServiceOp::WhoAmI).is_ok());
     }
     assert!(house.admin_raw().admin(AdminOp::WhoAmI).is_ok(), "admins have places of their own");
