@@ -66,14 +66,15 @@ pub(crate) fn prefetch(row: &crate::point::Row) {
     unsafe { _mm_prefetch::<_MM_HINT_T0>(end.cast()) };
 }
 
-/// Runs a test that is compiled for lanes, where the processor has them.
+/// Runs a test that is compiled for lanes, where the processor has them; says that it did not where not.
 #[cfg(all(test, target_arch = "x86_64"))]
 pub(crate) fn in_lanes(test: unsafe fn()) {
-    if has_lanes() {
-        // SAFETY: the processor was just found to have every feature that tests of lanes are compiled for; they ask for
-        // nothing else.
+    let run = || {
+        // SAFETY: only called where the processor was just found to have every feature that tests of lanes are compiled
+        // for; they ask for nothing else.
         unsafe { test() };
-    }
+    };
+    crate::testing::lanes_or_say(has_lanes(), run, crate::testing::skipped_lanes);
 }
 
 /// The encoding of sB + k(−A), added up in lanes in every spread, if the processor has them.
