@@ -81,7 +81,7 @@ pub async fn watch_verifier(daemon: Arc<Daemon>) {
 }
 
 impl Daemon {
-    fn tell(&self, difference: &Difference) {
+    pub(super) fn tell(&self, difference: &Difference) {
         let Difference { way, net, about } = difference;
         error!(
             name: "verify_differs", verify_path = way.name(), net = net.name(), %about,

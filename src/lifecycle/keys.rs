@@ -80,11 +80,12 @@ pub struct Activated {
     pub retired: Option<String>,
 }
 
-/// The keys of `table` that verify passports, with tables as far as `table_bytes` goes.
+/// The keys of `table` that verify passports, with tables as far as `table_bytes` goes: first for those that sign.
 pub(super) fn keyring(table: &KeyTable, table_bytes: usize, before: Option<&Keyring>) -> Result<Keyring, KeyringError> {
     let keys: Vec<(Kid, [u8; 32])> =
         table.published().filter_map(|record| Some((record.kid.parse::<Kid>().ok()?, record.public?))).collect();
-    Keyring::with_tables(keys.iter().map(|(kid, public)| (kid, public)), table_bytes, before)
+    let signs = |kid: &Kid| table.get(&kid.to_string()).is_some_and(|record| record.state == KeyState::Active);
+    Keyring::with_tables(keys.iter().map(|(kid, public)| (kid, public)), signs, table_bytes, before)
 }
 
 /// Whether the signer's proof holds for this public key.

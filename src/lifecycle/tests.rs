@@ -13,8 +13,8 @@ use crate::log::{Pace, SegmentConfig};
 use crate::metrics::Words;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
-use crate::state::{Change, KeyState, NewKey, Role};
-use crate::verify::Way;
+use crate::state::{Change, KeyState, KeyTable, NewKey, Role};
+use crate::verify::{Difference, Net, Way, Window};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -23,7 +23,7 @@ pub(crate) fn daemon() -> Daemon {
     daemon_with(Verifier::reference())
 }
 
-fn daemon_with(verifier: Verifier) -> Daemon {
+pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
     let text = "[passport]\nissuer = \"test\"\n[hsm]\nuri = \"pkcs11:token=main\"\nmodule = \"/usr/lib/libp11.so\"\n";
     let sources = Sources::new(None, [("PASSPORT_CONFIG".into(), text.into())]);
     let loaded = Config::load(&sources).unwrap();
@@ -177,6 +177,20 @@ async fn a_change_that_came_late_is_on_record_and_in_force() {
 }
 
 #[tokio::test]
+async fn each_net_counts_for_itself() {
+    let daemon = daemon();
+    for (net, times) in Net::ALL.into_iter().zip(1..) {
+        let difference = Difference { way: Way::Portable, net, about: "a test".to_owned() };
+        (0..times).for_each(|_| daemon.tell(&difference));
+    }
+    let exported = String::from_utf8(daemon.metrics.render().unwrap()).unwrap();
+    for (net, count) in [("self_test", 1), ("sample", 2), ("refusal", 3)] {
+        let line = format!("passport_verify_differences_total{{net=\"{net}\"}} {count}\n");
+        assert!(exported.contains(&line), "{line}{exported}");
+    }
+}
+
+#[tokio::test]
 async fn a_way_that_differs_is_put_on_record_counted_and_told() {
     let daemon = Arc::new(daemon_with(Verifier::failed(Way::Portable)));
     let watcher = tokio::spawn(watch_verifier(Arc::clone(&daemon)));
@@ -196,4 +210,18 @@ async fn a_way_that_differs_is_put_on_record_counted_and_told() {
     );
     assert!(text.contains("ledger_events_total{type=\"verify_path_distrusted\"} 1"), "{text}");
     watcher.abort();
+}
+
+#[test]
+fn where_memory_is_short_the_key_that_signs_has_its_table_first() {
+    let mut table = KeyTable::default();
+    for version in 1..=3 {
+        table = table.apply(&table.stage(key(version), 1).unwrap()).unwrap();
+    }
+    table = table.apply(&table.activate(&key(2).kid, 2).unwrap()).unwrap();
+    for (room, with) in [(1, vec![2]), (2, vec![1, 2]), (3, vec![1, 2, 3])] {
+        let keyring = keys::keyring(&table, room * Window::NARROWEST.table_bytes(), None).unwrap();
+        let has = |version: &u32| keyring.get(&key(*version).kid).unwrap().window().is_some();
+        assert_eq!((1..=3).filter(has).collect::<Vec<_>>(), with, "room for {room}");
+    }
 }

@@ -30,25 +30,30 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError`] names the first key that is not fit to verify with.
     pub fn new<'a>(keys: impl Iterator<Item = (&'a Kid, &'a [u8; 32])> + Clone) -> Result<Self, KeyringError> {
-        Self::with_tables(keys, 0, None)
+        Self::with_tables(keys, |_| false, 0, None)
     }
 
     /// The same with tables for the fast ways (0.4 to 2 ms each), as wide as fit into `table_bytes` together; if not even the
-    /// narrowest of all do, the keys that come first have one. What `before` has prepared already is taken over.
+    /// narrowest of all do, those that sign have one first, and then those that come first. What `before` has prepared
+    /// already is taken over.
     ///
     /// # Errors
     /// As [`Keyring::new`].
     pub fn with_tables<'a>(
         keys: impl Iterator<Item = (&'a Kid, &'a [u8; 32])> + Clone,
+        signs: impl Fn(&Kid) -> bool,
         table_bytes: usize,
         before: Option<&Self>,
     ) -> Result<Self, KeyringError> {
         let widest = Window::for_budget(keys.clone().count(), table_bytes);
         let narrow = table_bytes / Window::NARROWEST.table_bytes();
         let mut prepared = HashMap::new();
-        for (at, (kid, public)) in keys.clone().enumerate() {
+        let (mut first, mut others) = (0.., keys.clone().filter(|(kid, _)| signs(kid)).count()..);
+        for (kid, public) in keys.clone() {
+            let place = if signs(kid) { first.next() } else { others.next() };
             let kid = kid.to_string();
-            let window = widest.or_else(|| (at < narrow).then_some(Window::NARROWEST));
+            let has_room = place.is_some_and(|place| place < narrow);
+            let window = widest.or_else(|| has_room.then_some(Window::NARROWEST));
             let known = before.and_then(|before| before.get(&kid));
             let key = match known.filter(|key| key.as_bytes() == public && key.window() == window) {
                 Some(key) => key.clone(),
@@ -107,7 +112,7 @@ mod tests {
     }
 
     fn keyring(keys: &[(Kid, [u8; 32])], bytes: usize, before: Option<&Keyring>) -> Keyring {
-        Keyring::with_tables(keys.iter().map(|(kid, key)| (kid, key)), bytes, before).unwrap()
+        Keyring::with_tables(keys.iter().map(|(kid, key)| (kid, key)), |_| false, bytes, before).unwrap()
     }
 
     #[test]
@@ -136,6 +141,20 @@ mod tests {
         let with = |at: usize| some.get(&five[at].0.to_string()).unwrap().window();
         assert_eq!([with(0), with(1), with(2)], [Some(Window::NARROWEST), Some(Window::NARROWEST), None]);
         assert_eq!((some.tables(), some.len()), (2, 5));
+    }
+
+    /// New passports come from the keys that sign, so these are asked about most.
+    #[test]
+    fn the_keys_that_sign_have_tables_before_the_others() {
+        let five = keys(5);
+        for (room, with) in [(1, vec![1]), (2, vec![1, 4]), (3, vec![0, 1, 4]), (4, vec![0, 1, 2, 4])] {
+            let bytes = room * Window::NARROWEST.table_bytes();
+            let signs = |kid: &Kid| *kid == five[1].0 || *kid == five[4].0;
+            let some = Keyring::with_tables(five.iter().map(|(kid, key)| (kid, key)), signs, bytes, None).unwrap();
+            let has = |at: &usize| some.get(&five[*at].0.to_string()).unwrap().window().is_some();
+            assert_eq!((0..5).filter(has).collect::<Vec<_>>(), with, "room for {room}");
+            assert_eq!(some.jwks(), keyring(&five, bytes, None).jwks(), "what is published keeps its order");
+        }
     }
 
     #[test]
