@@ -3,6 +3,7 @@
 //! The cheap comes before the dear: size, form, key, claims, and only then the signature. A batch is the same code with
 //! more items, so that it can't answer differently.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use crate::passport::{Envelope, Expect, View};
@@ -63,6 +64,19 @@ pub struct Candidate<'a, 'k> {
 /// All that can be said of a passport without its signature.
 pub type Judged<'a, 'k> = Result<Candidate<'a, 'k>, Code>;
 
+thread_local! {
+    // What the last batch of this thread was in, empty: a batch of the same size needs no memory of its own.
+    static JUDGED: Cell<Vec<Judged<'static, 'static>>> = const { Cell::new(Vec::new()) };
+    static ITEMS: Cell<Vec<Item<'static>>> = const { Cell::new(Vec::new()) };
+    static AUTHENTIC: Cell<Vec<bool>> = const { Cell::new(Vec::new()) };
+}
+
+/// The memory of `used`, empty, for values that live differently. Collecting from a vector's own iterator keeps its memory
+/// where the types are of one size; that it does is asserted in `server::allocations`.
+pub fn recycled<T, U>(used: Vec<T>) -> Vec<U> {
+    used.into_iter().filter_map(|_| None).collect()
+}
+
 impl Opened<'_, '_> {
     fn judge(&self, terms: &Terms<'_>) -> Result<Accepted, Code> {
         self.view.judge(&terms.expect)?;
@@ -92,9 +106,9 @@ pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Term
     Ok(Candidate { key, message, signature, accepted })
 }
 
-/// The dear part: the signatures of all that were not refused, together. `verdicts` is cleared and filled, one entry per
-/// passport, in order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`]. Returns how many
-/// signatures were remembered.
+/// The dear part: the signatures of all that were not refused, together. `verdicts` gets one entry more per passport, in
+/// order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`]. Returns how many signatures were
+/// remembered.
 pub fn settle<'j, 'a: 'j, 'k: 'j>(
     judged: impl Iterator<Item = &'j Judged<'a, 'k>> + Clone,
     verifier: &Verifier,
@@ -102,13 +116,10 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
     may_confirm: impl FnMut() -> bool,
     verdicts: &mut Vec<Verdict>,
 ) -> usize {
-    verdicts.clear();
-    let items: Vec<_> = judged
-        .clone()
-        .filter_map(|one| one.as_ref().ok())
-        .map(|Candidate { key, message, signature, .. }| Item { key, message, signature })
-        .collect();
-    let mut authentic = Vec::with_capacity(items.len());
+    let mut items: Vec<Item<'j>> = recycled(ITEMS.take());
+    let asked = judged.clone().filter_map(|one| one.as_ref().ok());
+    items.extend(asked.map(|Candidate { key, message, signature, .. }| Item { key, message, signature }));
+    let mut authentic = AUTHENTIC.take();
     let hits = match remembered {
         Some((known, now)) => known.verify_many(verifier, now, &items, &mut authentic, may_confirm),
         None => {
@@ -116,24 +127,40 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
             0
         }
     };
-    let mut authentic = authentic.into_iter();
+    let mut answers = authentic.iter();
     verdicts.extend(judged.map(|one| match one {
         Err(code) => Verdict::Refused(*code),
         // One answer per item that was asked about; a missing one would be no acceptance either.
-        Ok(candidate) if authentic.next() == Some(true) => Verdict::Accepted(candidate.accepted.clone()),
+        Ok(candidate) if answers.next() == Some(&true) => Verdict::Accepted(candidate.accepted.clone()),
         Ok(_) => Verdict::Refused(Code::VerifyFailed),
     }));
+    ITEMS.set(recycled(items));
+    AUTHENTIC.set(authentic);
     hits
 }
 
 /// One verdict per passport, in order, each as if it were alone. Costs one strict verification for each whose claims
 /// hold and whose signature is not remembered.
 pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Checked {
-    let Means { keyring, verifier, confirmations, remembered } = means;
-    let judged: Vec<_> = passports.iter().map(|passport| judge(passport, keyring, terms)).collect();
-    let mut verdicts = Vec::with_capacity(judged.len());
-    let hits = settle(judged.iter(), verifier, remembered, || confirmations.take(), &mut verdicts);
+    let mut verdicts = Vec::with_capacity(passports.len());
+    let hits = check_more(passports, means, terms, &mut verdicts);
     Checked { verdicts, hits }
+}
+
+/// [`check`] for a part of a batch, whose other verdicts are in `verdicts` already. Returns how many signatures of this
+/// part were remembered.
+pub fn check_more(
+    passports: &[Passport<'_>],
+    means: Means<'_>,
+    terms: &Terms<'_>,
+    verdicts: &mut Vec<Verdict>,
+) -> usize {
+    let Means { keyring, verifier, confirmations, remembered } = means;
+    let mut judged = recycled(JUDGED.take());
+    judged.extend(passports.iter().map(|passport| judge(passport, keyring, terms)));
+    let hits = settle(judged.iter(), verifier, remembered, || confirmations.take(), verdicts);
+    JUDGED.set(recycled(judged));
+    hits
 }
 
 /// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.

@@ -9,7 +9,7 @@ use tracing::error;
 use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
 use super::shares::Place;
-use super::together::{Awaiting, Pile};
+use super::together::{Awaiting, Pile, keep_verdicts};
 use super::verifying::FIRST_SLICE;
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
 use crate::clock::Moment;
@@ -238,6 +238,9 @@ pub(super) fn reply(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<Se
         }
     };
     daemon.metrics.answered(turn.op, answer, turn.started.elapsed());
+    if let Ok(ServiceOk::Verdicts(verdicts)) = reply.result {
+        keep_verdicts(verdicts);
+    }
 }
 
 /// The shortest pause of a peer that is over its rate. A uid may have hundreds of connections, each of which is refused

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::services::{Service, Turn};
 use super::stints::STINT;
-use super::together::Awaiting;
+use super::together::{Awaiting, spare_verdicts};
 use super::{outcome, problems};
-use crate::check::{Means, Remembered, Terms, check, introspect, judge};
+use crate::check::{Means, Remembered, Terms, check_more, introspect, judge};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
@@ -61,16 +61,16 @@ impl Service {
         };
         let most = turn.largest_slice();
         let (mut slice, mut rest) = (FIRST_SLICE.min(most), items);
-        let mut verdicts = Vec::with_capacity(items.len());
+        let mut verdicts = spare_verdicts();
+        verdicts.reserve(items.len());
         while !rest.is_empty() {
             if !verdicts.is_empty() {
                 tokio::task::yield_now().await;
             }
             let begun = Instant::now();
             let (part, others) = rest.split_at(slice.min(rest.len()));
-            let checked = check(part, Means { remembered: self.remembered(), ..means }, &terms);
-            verdicts.extend(checked.verdicts);
-            (slice, rest) = (next_slice(slice, checked.hits, most, begun.elapsed()), others);
+            let hits = check_more(part, Means { remembered: self.remembered(), ..means }, &terms, &mut verdicts);
+            (slice, rest) = (next_slice(slice, hits, most, begun.elapsed()), others);
         }
         self.count(&verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
