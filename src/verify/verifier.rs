@@ -125,9 +125,16 @@ impl Verifier {
         Self::with_engine(&[], verify_many_by, Way::self_test)
     }
 
+    /// One that nobody watches.
+    #[cfg(all(test, feature = "daemon"))]
+    pub(crate) fn unwatched(way: Way) -> Self {
+        Self::with_engine(&[way], verify_many_by, |_| Ok(()))
+    }
+
     /// One whose wanted way failed its self-test.
     #[cfg(all(test, feature = "daemon"))]
     pub(crate) fn failed(way: Way) -> Self {
+        tests::errs_on_purpose();
         let fails = |way| Err(strict25519::SelfTestError { way, batch: 8 });
         Self::with_engine(&[way], verify_many_by, fails)
     }

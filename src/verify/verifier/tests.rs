@@ -11,8 +11,23 @@ fn key() -> (SigningKey, PreparedKey) {
     (signer, key)
 }
 
+#[path = "../../../tests/support/fault.rs"]
+mod fault;
+
+/// Marks the function that calls it, so that it is found where it must not be.
+pub(in crate::verify) fn errs_on_purpose() {
+    std::hint::black_box(fault::FAULT);
+}
+
+/// `tests/programs.rs` looks for the mark in what is shipped, where it would not see it if it were never there.
+#[test]
+fn what_errs_on_purpose_is_found_in_this_program() {
+    assert!(fault::has_fault(&std::fs::read(std::env::current_exe().unwrap()).unwrap()));
+}
+
 /// As good as the reference, but for a lane that is always accepted, or refused.
 fn accepts_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+    errs_on_purpose();
     verify_many_by(way, items, verdicts);
     if way == Way::Portable
         && let Some(verdict) = verdicts.get_mut(3)
@@ -22,6 +37,7 @@ fn accepts_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
 }
 
 fn refuses_the_third(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+    errs_on_purpose();
     verify_many_by(way, items, verdicts);
     if way == Way::Portable
         && let Some(verdict) = verdicts.get_mut(3)
@@ -124,6 +140,7 @@ fn samples_of_a_good_way_change_nothing() {
 #[test]
 fn a_way_that_fails_its_self_test_is_not_used() {
     fn only_portable(way: Way) -> Result<(), SelfTestError> {
+        errs_on_purpose();
         if way == Way::Portable { Err(SelfTestError { way, batch: 8 }) } else { Ok(()) }
     }
     let verifier = Verifier::with_engine(&[Way::Portable], verify_many_by, only_portable);
@@ -161,6 +178,7 @@ fn a_started_verifier_looks_at_samples_by_itself() {
 #[test]
 fn nothing_that_a_distrusted_way_said_of_the_batch_counts() {
     fn errs_twice(way: Way, items: &[Item<'_>], verdicts: &mut Vec<bool>) {
+        errs_on_purpose();
         verify_many_by(way, items, verdicts);
         if way == Way::Portable && verdicts.len() == 8 {
             (verdicts[1], verdicts[3]) = (true, false);
