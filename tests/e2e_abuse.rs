@@ -8,6 +8,8 @@ mod budget;
 mod bytes;
 #[path = "abuse/flood.rs"]
 mod flood;
+#[path = "abuse/forged.rs"]
+mod forged;
 #[path = "abuse/many.rs"]
 mod many;
 #[path = "abuse/proc.rs"]
