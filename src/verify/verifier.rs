@@ -8,13 +8,16 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strict25519::{Item, PreparedKey, Way, verify_many_by};
 use tokio::sync::watch;
 
 /// Between two looks at an acceptance. At 35 us each they take a third of a percent of a processor.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// For how long a sample of another key than the last one is preferred.
+const OTHERS_FIRST: Duration = Duration::from_millis(10);
 
 /// Refusals of one batch that are confirmed: more would hold the thread for longer than a stint lasts.
 const CONFIRMED: usize = 4;
@@ -93,6 +96,8 @@ struct Samples {
     wanted: AtomicBool,
     /// Counts batches, so that which items are looked at changes: a fault may be in one lane only.
     turn: AtomicU64,
+    /// Since when one is wanted, and the key of the one before.
+    before: Mutex<(Option<Instant>, Option<[u8; 32]>)>,
     sample: Mutex<Option<Sample>>,
     arrived: Condvar,
 }
@@ -226,7 +231,7 @@ impl Verifier {
             // Nothing that this way said counts, whoever found out.
             verify_many_by(Way::Dalek, items, verdicts);
         } else if inner.samples.wanted.load(Ordering::Relaxed) {
-            inner.samples.offer(way, items, verdicts, turn);
+            inner.samples.offer(way, items, verdicts, turn, Instant::now());
         }
     }
 }
@@ -262,7 +267,7 @@ impl Inner {
 
     /// Waits for an acceptance and looks at it.
     fn look(&self) {
-        self.samples.wanted.store(true, Ordering::Relaxed);
+        self.samples.want(Instant::now());
         let mut slot = self.samples.sample.lock().unwrap_or_else(PoisonError::into_inner);
         let sample = loop {
             if let Some(sample) = slot.take() {
@@ -287,14 +292,31 @@ impl Inner {
 }
 
 impl Samples {
-    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool], turn: usize) {
+    fn want(&self, now: Instant) {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(now);
+        self.wanted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes one of what was accepted. A processor that is broken is so for everybody, but a table only for its own key: so
+    /// nobody who floods with the passports of one key keeps those of other keys from being looked at.
+    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool], turn: usize, now: Instant) {
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, last) = *before;
         let accepted = |(item, good): &(&Item<'_>, &bool)| **good && item.key.window().is_some();
-        let count = items.iter().zip(verdicts).filter(accepted).count();
-        let Some((item, _)) = items.iter().zip(verdicts).filter(accepted).nth(turn % count.max(1)) else { return };
-        // Whoever comes first while one is wanted.
+        let another = |(item, _): &(&Item<'_>, &bool)| last.is_none_or(|last| *item.key.as_bytes() != last);
+        let all = || items.iter().zip(verdicts).filter(accepted);
+        let (count, others) = (all().count(), all().filter(another).count());
+        let waited = since.is_none_or(|since| now.saturating_duration_since(since) >= OTHERS_FIRST);
+        let picked = match others {
+            0 if waited => all().nth(turn % count.max(1)),
+            _ => all().filter(another).nth(turn % others.max(1)),
+        };
+        let Some((item, _)) = picked else { return };
         if !self.wanted.swap(false, Ordering::Relaxed) {
             return;
         }
+        before.1 = Some(*item.key.as_bytes());
+        drop(before);
         let Item { key, message, signature } = *item;
         let sample = Sample { way, key: key.clone(), message: message.to_vec(), signature: *signature };
         *self.sample.lock().unwrap_or_else(PoisonError::into_inner) = Some(sample);

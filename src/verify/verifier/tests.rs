@@ -166,9 +166,9 @@ fn what_is_wanted_and_there_is_used() {
 #[test]
 fn a_started_verifier_looks_at_samples_by_itself() {
     let verifier = Verifier::start(&[Way::Portable]).unwrap();
-    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     while verifier.rechecked() == 0 {
-        assert!(std::time::Instant::now() < end, "nobody looks");
+        assert!(Instant::now() < end, "nobody looks");
         assert_eq!(ask(&verifier, &[], 0), GOOD);
     }
     assert_eq!(verifier.way(), Way::Portable);
@@ -214,4 +214,33 @@ fn so_many_differences_are_kept_until_somebody_takes_them() {
     }
     assert_eq!(verifier.take_differences().len(), MAX_DIFFERENCES);
     assert!(verifier.take_differences().is_empty());
+}
+
+/// Whoever floods with passports of one key does not keep the tables of others from being looked at.
+#[test]
+fn a_sample_of_another_key_comes_first_for_a_while() {
+    let key = |seed| {
+        let public = SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes();
+        PreparedKey::new(&public).unwrap().with_table(Window::NARROWEST)
+    };
+    let (flooder, polite) = (key(5), key(6));
+    let (samples, start) = (Samples::default(), Instant::now());
+    let taken = |keys: &[&PreparedKey], at: Duration| {
+        let items: Vec<_> = keys.iter().map(|key| Item { key, message: b"x", signature: &[0; 64] }).collect();
+        samples.offer(Way::Portable, &items, &vec![true; items.len()], 1, start + at);
+        samples.sample.lock().unwrap().take().map(|sample| sample.key)
+    };
+    let (soon, later) = (OTHERS_FIRST - Duration::from_nanos(1), OTHERS_FIRST);
+    assert_eq!(taken(&[&flooder], soon), None, "nobody wants one");
+    samples.want(start);
+    assert_eq!(taken(&[&flooder], Duration::ZERO), Some(flooder.clone()), "the first of all");
+    samples.want(start);
+    assert_eq!(taken(&[&flooder, &flooder], soon), None, "it had the last one");
+    assert_eq!(taken(&[&flooder, &polite, &flooder], soon), Some(polite.clone()), "wherever it is in the batch");
+    samples.want(start);
+    assert_eq!(taken(&[&polite], soon), None);
+    assert_eq!(taken(&[&flooder], soon), Some(flooder.clone()));
+    samples.want(start);
+    assert_eq!(taken(&[&flooder], later), Some(flooder.clone()), "nobody else came");
+    assert_eq!(taken(&[&polite], later), None, "one at a time");
 }
