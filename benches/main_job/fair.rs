@@ -1,15 +1,19 @@
 //! One uid floods, another works: what the one who works still gets, against what it gets alone.
 //!
 //! The flood comes from a process of another uid on the same processors, so a part of what it takes is its own time, and
-//! not the daemon's to give.
+//! not the daemon's to give. A flood of connections is nothing but that: each costs the kernel more than it costs the
+//! daemon. What is left beside it is held against a control, the same flood of a socket of this program's own, behind which
+//! each connection is accepted and dropped.
 
 use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use passportd::passport::OwnedEnvelope;
 use passportd::wire::Request;
@@ -17,102 +21,172 @@ use passportd::wire::{ServiceOp, encode_frame};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::bars::{Bar, group, median};
+use super::ctl;
 use super::support::House;
 use super::support::passports::{demo, for_demo, on_wire};
 use super::support::raw::hello;
-use super::{Bar, ctl, median};
 
 /// Tells this program to flood, and how.
 pub(super) const FLOOD: &str = "PASSPORTD_BENCH_FLOOD";
 const SOCKET: &str = "PASSPORTD_BENCH_SOCKET";
 const PASSPORT: &str = "PASSPORTD_BENCH_PASSPORT";
+const UID: &str = "PASSPORTD_BENCH_UID";
 /// The file in which the flood of connections says how many it has made; no counter of the daemon's does.
 const CONNECTED: &str = "connected";
 
-/// Who floods; a rule lets it verify.
-pub(super) const OTHER: u32 = 41_002;
+/// Who floods at the rate that a uid has by default, so that most of it is refused.
+const LIMITED: u32 = 41_002;
+/// Who floods without a rate that matters, so that what bounds it are its stints.
+const FAST: u32 = 41_003;
 
-const FLOODS: [&str; 5] = ["frames", "connections", "bad_signatures", "giant_batches", "never_reading"];
+/// One kind of flood.
+struct Kind {
+    name: &'static str,
+    /// What it does a second at least, to be one: requests that the daemon counted, or connections.
+    at_least: f64,
+}
+
+const fn kind(name: &'static str, at_least: f64) -> Kind {
+    Kind { name, at_least }
+}
+
+/// The peer at given rates asks for some 1,000 things a second: a flood of small requests is ten times that at least, unless
+/// the rate of who floods is what keeps it small.
+const LIMITED_FLOODS: [Kind; 5] = [
+    kind("frames", 5_000.0),
+    kind("connections", 10_000.0),
+    kind("bad_signatures", 2_000.0),
+    kind("giant_batches", 5.0),
+    kind("never_reading", 50.0),
+];
+const FAST_FLOODS: [Kind; 3] =
+    [kind("frames", 10_000.0), kind("bad_signatures", 10_000.0), kind("giant_batches", 20.0)];
 
 /// Rounds of each flood; a bar's value is the median of their ratios.
 const ROUNDS: usize = 3;
+const FAST_ROUNDS: usize = 2;
 /// Length of the figures at given rates, and of those of a peer that asks as fast as it is answered.
 const PACED: &str = "5";
 const CLOSED: &str = "2";
 
-/// What a flood does at least, in the time of one round, to be one: requests that the daemon counted, or connections.
-const AT_LEAST: f64 = 50.0;
+/// The rules of those who flood.
+pub(super) fn rules() -> String {
+    let rule = |name, uid, rate: &str| {
+        format!(
+            "\n[[peer]]\nname = {name:?}\nuid = {uid}\n{rate}allow = [\"verify\", \"keys\"]\nverify_as = [\"demo\"]\n"
+        )
+    };
+    rule("limited", LIMITED, "") + &rule("fast", FAST, "rps = 10000000\n")
+}
 
 /// Bars for each kind of flood: what a peer at given rates is answered, how long that takes, and what a peer gets that
 /// asks as fast as it is answered.
 pub(super) fn bars(house: &House) -> Vec<Bar> {
-    beside(house, &FLOODS, "fair")
+    let mut bars = beside(house, &LIMITED_FLOODS, "fair", LIMITED, ROUNDS);
+    bars.extend(beside(house, &FAST_FLOODS, "fair_fast", FAST, FAST_ROUNDS));
+    bars
 }
 
-/// The bars of some kinds of flood, whose names begin with `prefix`.
-pub(super) fn beside(house: &House, kinds: &[&str], prefix: &str) -> Vec<Bar> {
+/// The bars of the flood that costs the daemon most, where verification is fast.
+pub(super) fn with_engine_auto(house: &House) -> Vec<Bar> {
+    let floods = [kind("bad_signatures", 2_000.0)];
+    beside(house, &floods, "fair_auto", LIMITED, ROUNDS)
+}
+
+/// The bars of some kinds of flood by `uid`, whose names begin with `prefix`.
+fn beside(house: &House, kinds: &[Kind], prefix: &str, uid: u32, rounds: usize) -> Vec<Bar> {
     if !nix::unistd::geteuid().is_root() {
-        println!("fair_*: not measured, since only root can be two users");
-        return vec![Bar { name: "fair", value: 0.0, unit: "", bar: "as root", pass: false }];
+        println!("{prefix}_*: not measured, since only root can be two users");
+        return vec![Bar::new(prefix, f64::NAN, "", "as root", false)];
     }
-    let mut bars = Vec::new();
     println!(
-        "a peer at 1,000 verifications and 50 issues a second, and then as fast as it can, beside a flood of another uid:"
+        "a peer at 1,000 verifications and 50 issues a second, and then as fast as it can, beside a flood of uid {uid}:"
     );
     println!(
-        "{:16} {:>12} {:>10} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12}",
-        "flood", "of which", "answered", "verify p99", "alone", "issue p99", "alone", "unpaced/s", "alone"
+        "{:16} {:>10} {:>9} {:>12} {:>12} {:>10} {:>12}",
+        "flood", "of which/s", "answered", "verify p99", "issue p99", "unpaced/s", "unpaced p99"
     );
-    for kind in kinds {
-        let (mut throughput, mut slower, mut unpaced) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let (alone, beside) = (Figures::of(house, None), Figures::of(house, Some(kind)));
-            println!(
-                "{kind:16} {:12.0} {:9.1}% {:9.0} us {:9.0} us {:9.0} us {:9.0} us {:12.0} {:12.0}",
-                beside.flooded,
-                100.0 * beside.answered / alone.answered,
-                beside.verify_p99,
-                alone.verify_p99,
-                beside.issue_p99,
-                alone.issue_p99,
-                beside.unpaced,
-                alone.unpaced,
-            );
-            throughput.push(beside.answered / alone.answered);
-            slower.push((beside.verify_p99 / alone.verify_p99).max(beside.issue_p99 / alone.issue_p99));
-            unpaced.push(beside.unpaced / alone.unpaced);
-        }
-        let name = |what: &str| -> &'static str { Box::leak(format!("{prefix}_{kind}_{what}").into_boxed_str()) };
-        let bar = |name, value, bar, pass| Bar { name, value, unit: "ratio", bar, pass };
-        let [throughput, slower, unpaced] = [throughput, slower, unpaced].map(median);
-        bars.push(bar(name("throughput"), throughput, ">= 0.8", throughput >= 0.8));
-        bars.push(bar(name("p99"), slower, "<= 5", slower <= 5.0));
-        // Were the daemon not fair, eight connections that flood would leave the two of the peer a fifth.
-        bars.push(bar(name("unpaced"), unpaced, ">= 0.33", unpaced >= 0.33));
+    let bars = |kind: &Kind| of_kind(house, kind, &format!("{prefix}_{}", kind.name), uid, rounds);
+    kinds.iter().flat_map(|kind| group(&format!("{prefix}_{}", kind.name), || bars(kind))).collect()
+}
+
+fn of_kind(house: &House, kind: &Kind, name: &str, uid: u32, rounds: usize) -> Vec<Bar> {
+    let (mut throughput, mut slower, mut unpaced) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let flood = |socket: &Path| Figures::of(house, Some((kind, uid, socket)));
+        let alone = Figures::of(house, None);
+        alone.print("alone");
+        let control = (kind.name == "connections").then(|| {
+            let elsewhere = Elsewhere::new(house);
+            let control = flood(&elsewhere.socket);
+            control.print("elsewhere");
+            control.unpaced
+        });
+        let beside = flood(&house.socket());
+        beside.print(kind.name);
+        throughput.push(beside.answered / alone.answered);
+        slower.push((beside.verify_p99 / alone.verify_p99).max(beside.issue_p99 / alone.issue_p99));
+        unpaced.push(beside.unpaced / control.unwrap_or(alone.unpaced));
     }
-    bars
+    let [throughput, slower, unpaced] = [throughput, slower, unpaced].map(median);
+    // Were the daemon not fair, eight connections that flood would leave the two of the peer a fifth. Beside connections the
+    // time of who floods is in the control already.
+    let (least, wanted) = if kind.name == "connections" { (0.6, ">= 0.6") } else { (0.33, ">= 0.33") };
+    vec![
+        Bar::new(format!("{name}_throughput"), throughput, "ratio", ">= 0.8", throughput >= 0.8),
+        Bar::new(format!("{name}_p99"), slower, "ratio", "<= 5", slower <= 5.0),
+        Bar::new(format!("{name}_unpaced"), unpaced, "ratio", wanted, unpaced >= least),
+    ]
+}
+
+/// A socket behind which each connection is accepted and dropped: the least that anybody can do for one.
+struct Elsewhere {
+    socket: PathBuf,
+    end: Arc<AtomicBool>,
+}
+
+impl Elsewhere {
+    fn new(house: &House) -> Self {
+        let (socket, end) = (house.dir().join("elsewhere.sock"), Arc::new(AtomicBool::new(false)));
+        let listener = UnixListener::bind(&socket).unwrap();
+        std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o666)).unwrap();
+        let ended = Arc::clone(&end);
+        thread::spawn(move || while !ended.load(Ordering::Relaxed) && listener.accept().is_ok() {});
+        Self { socket, end }
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        // One more, so that it looks.
+        drop(UnixStream::connect(&self.socket));
+        drop(std::fs::remove_file(&self.socket));
+    }
 }
 
 struct Figures {
     answered: f64,
     verify_p99: f64,
     issue_p99: f64,
-    /// Verifications a second of a peer that asks again as soon as it is answered.
+    /// Verifications a second of a peer that asks again as soon as it is answered, and what that takes.
     unpaced: f64,
-    /// What the flood did meanwhile.
+    unpaced_p99: f64,
+    /// What the flood did meanwhile, a second.
     flooded: f64,
 }
 
 impl Figures {
     /// The peer is connected when the flood begins, as services are.
-    fn of(house: &House, flood: Option<&str>) -> Self {
+    fn of(house: &House, flood: Option<(&Kind, u32, &Path)>) -> Self {
         let rates = ["--issues-per-second", "50", "--verifies-per-second", "1000"];
         let paced = [&["bench", "mixed", "--connections", "2", "--seconds", PACED], &rates[..]].concat();
         let closed = ["bench", "verify", "--connections", "2", "--in-flight", "4", "--seconds", CLOSED];
         thread::scope(|scope| {
             let peer = scope.spawn(|| (ctl(house, &paced), ctl(house, &closed)));
             thread::sleep(Duration::from_millis(500));
-            let flood = flood.map(|kind| Flood::start(house, kind));
+            let flood = flood.map(|(kind, uid, socket)| Flood::start(house, kind, uid, socket));
             let (ours, unpaced) = peer.join().unwrap();
             let number = |name: &str| ours[name].as_f64().unwrap();
             Self {
@@ -120,46 +194,59 @@ impl Figures {
                 verify_p99: number("verify_p99_us"),
                 issue_p99: number("issue_p99_us"),
                 unpaced: unpaced["per_second"].as_f64().unwrap(),
+                unpaced_p99: unpaced["p99_us"].as_f64().unwrap(),
                 flooded: flood.map_or(0.0, |flood| flood.end(house)),
             }
         })
+    }
+
+    fn print(&self, beside: &str) {
+        let Self { answered, verify_p99, issue_p99, unpaced, unpaced_p99, flooded } = self;
+        println!(
+            "{beside:16} {flooded:10.0} {answered:7.1}/s {verify_p99:9.0} us {issue_p99:9.0} us {unpaced:10.0} \
+             {unpaced_p99:9.0} us"
+        );
     }
 }
 
 /// The flooding process; it ends with this value.
 struct Flood {
-    kind: String,
+    name: &'static str,
+    at_least: f64,
     child: Child,
     dir: PathBuf,
+    begun: Instant,
     /// What the daemon had counted of its kind before.
     before: f64,
 }
 
 impl Flood {
-    fn start(house: &House, kind: &str) -> Self {
+    fn start(house: &House, kind: &Kind, uid: u32, socket: &Path) -> Self {
+        let &Kind { name, at_least } = kind;
         let mut passport = house.raw().issue(demo("flood")).unwrap();
         passport.sig[40] ^= 1;
         let dir = house.dir().join("flood");
         std::fs::create_dir(&dir).unwrap();
         // Who floods leaves its count here.
-        std::os::unix::fs::chown(&dir, Some(OTHER), None).unwrap();
+        std::os::unix::fs::chown(&dir, Some(uid), None).unwrap();
         let file = dir.join("passport.json");
         std::fs::write(&file, passport.to_json()).unwrap();
-        let before = counted(house, kind);
+        let before = counted(house, name);
         let mut command = Command::new(std::env::current_exe().unwrap());
-        let child = command.env(FLOOD, kind).env(SOCKET, house.socket()).env(PASSPORT, &file).spawn().unwrap();
-        Self { kind: kind.to_owned(), child, dir, before }
+        command.env(FLOOD, name).env(SOCKET, socket).env(PASSPORT, &file).env(UID, uid.to_string());
+        Self { name, at_least, child: command.spawn().unwrap(), dir, begun: Instant::now(), before }
     }
 
-    /// What it did. A flood that did not happen would make every bar look good.
+    /// What it did a second. A flood that did not happen would make every bar look good.
     fn end(mut self, house: &House) -> f64 {
         let ended = self.child.try_wait().unwrap();
-        assert_eq!(ended, None, "the flood {} ended before the peer did", self.kind);
+        assert_eq!(ended, None, "the flood {} ended before the peer did", self.name);
         let connections = std::fs::read_to_string(self.dir.join(CONNECTED)).unwrap_or_default();
         let connections: f64 = connections.parse().unwrap_or(0.0);
-        let did = if self.kind == "connections" { connections } else { counted(house, &self.kind) - self.before };
-        assert!(did >= AT_LEAST, "the flood {} did {did}, which is none", self.kind);
-        did
+        let did = if self.name == "connections" { connections } else { counted(house, self.name) - self.before };
+        let rate = did / self.begun.elapsed().as_secs_f64();
+        assert!(rate >= self.at_least, "the flood {} did {rate:.0} a second, which is none", self.name);
+        rate
     }
 }
 
@@ -194,7 +281,8 @@ pub(super) fn flood(kind: &str) {
     let (passport, count) = (std::fs::read(&file).unwrap(), file.with_file_name(CONNECTED));
     let passport = OwnedEnvelope::from_json(&passport).unwrap();
     set_thread_groups(&[]).unwrap();
-    let (gid, uid) = (Gid::from_raw(OTHER), Uid::from_raw(OTHER));
+    let uid: u32 = std::env::var(UID).unwrap().parse().unwrap();
+    let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
     set_thread_res_gid(gid, gid, gid).unwrap();
     set_thread_res_uid(uid, uid, uid).unwrap();
     let frame = |op| {

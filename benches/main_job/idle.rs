@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use passportd::wire::{Greeting, ServiceOp};
 use serde_json::Value;
 
+use super::bars::Bar;
+use super::ctl;
 use super::support::raw::Raw;
 use super::support::{House, Options, eventually};
-use super::{Bar, ctl};
 
 const CONNECTIONS: usize = 10_000;
 const PINGS: usize = 2_000;
@@ -16,7 +17,7 @@ const PINGS: usize = 2_000;
 pub(super) fn ten_thousand() -> Bar {
     let bar = |opened: usize| {
         let value = f64::from(u32::try_from(opened).unwrap());
-        Bar { name: "idle_connections", value, unit: "", bar: "= 10,000", pass: opened == CONNECTIONS }
+        Bar::new("idle_connections", value, "", "= 10,000", opened == CONNECTIONS)
     };
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let wanted = u64::try_from(CONNECTIONS).unwrap() + 200;
