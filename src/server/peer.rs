@@ -7,20 +7,25 @@ use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::policy::Peer;
 
-/// The peer of a connected Unix socket that came through `listener`.
+/// The peer of a connected Unix socket that came through `listener`, as far as one call says: without its groups.
 ///
 /// # Errors
 /// The error of `SO_PEERCRED`; without it there is no peer.
-pub fn identify(socket: &impl AsFd, listener: &str) -> nix::Result<Peer> {
+pub fn credentials(socket: &impl AsFd, listener: &str) -> nix::Result<Peer> {
     let credentials = getsockopt(socket, PeerCredentials)?;
     Ok(Peer {
         uid: credentials.uid(),
         gid: credentials.gid(),
         pid: credentials.pid(),
-        // Without them a rule by group fails closed.
-        groups: peergroups::peer_groups(socket).unwrap_or_default(),
+        groups: Vec::new(),
         listener: listener.to_owned(),
     })
+}
+
+/// The same peer with its groups.
+pub fn with_groups(peer: Peer, socket: &impl AsFd) -> Peer {
+    // Without them a rule by group fails closed.
+    Peer { groups: peergroups::peer_groups(socket).unwrap_or_default(), ..peer }
 }
 
 #[cfg(test)]
@@ -32,7 +37,7 @@ mod tests {
     #[test]
     fn a_socket_pair_shows_this_process() {
         let (here, _there) = UnixStream::pair().unwrap();
-        let peer = identify(&here, "main").unwrap();
+        let peer = with_groups(credentials(&here, "main").unwrap(), &here);
         assert_eq!(peer.uid, nix::unistd::geteuid().as_raw());
         assert_eq!(peer.gid, nix::unistd::getegid().as_raw());
         assert_eq!(peer.pid, nix::unistd::getpid().as_raw());

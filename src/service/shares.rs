@@ -48,6 +48,8 @@ pub enum Full {
     Uid,
     /// All slots are taken, or the last ones are kept for uids that have none.
     All,
+    /// The uid connects more often than it may.
+    Often,
 }
 
 impl Full {
@@ -56,6 +58,7 @@ impl Full {
         match self {
             Self::Uid => "this user has all the connections that it may have",
             Self::All => "all connections are taken",
+            Self::Often => "this user connects too often",
         }
     }
 }
@@ -83,6 +86,10 @@ impl std::fmt::Debug for Shares {
 #[derive(Debug)]
 pub struct Share {
     connections: AtomicUsize,
+    /// How many it could have when it last came.
+    places: AtomicUsize,
+    /// New connections.
+    arrivals: Rate,
     bytes: AtomicUsize,
     rate: Rate,
     issue_rate: Rate,
@@ -106,6 +113,8 @@ impl Share {
     fn new() -> Self {
         Self {
             connections: AtomicUsize::new(0),
+            places: AtomicUsize::new(0),
+            arrivals: Rate::default(),
             bytes: AtomicUsize::new(0),
             rate: Rate::default(),
             issue_rate: Rate::default(),
@@ -138,6 +147,12 @@ impl Share {
     /// Whether another refusal of this uid goes on record.
     pub fn refusal_on_record(&self) -> bool {
         self.refusals.check().is_ok()
+    }
+
+    /// Takes one from the rate of new connections: as many a second as it may have at one time, and some in any case.
+    fn arrive(&self) -> Result<(), Full> {
+        let places = u32::try_from(self.places.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        self.arrivals.take(places.max(NEW_PER_SECOND), 1).map_err(|_| Full::Often)
     }
 
     fn gone_for(&self) -> Duration {
@@ -173,6 +188,17 @@ impl Shares {
         Arc::new(Self { bounds, uids, remembered, bytes, stints: Stints::new(threads), strangers: refusals() })
     }
 
+    /// Whether `uid` may come again already. To be asked before anything that costs more: whoever connects without end is
+    /// then answered for little. What has no share yet may; peers that policy does not name are asked when they are
+    /// admitted, since only then it is known that they are.
+    ///
+    /// # Errors
+    /// [`Full::Often`].
+    pub fn arrive(&self, uid: u32) -> Result<(), Full> {
+        let uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
+        uids.get(&uid).map_or(Ok(()), |share| share.arrive())
+    }
+
     /// A place for a connection of `uid`. The last eighth of all places is for uids that have no connection yet, so that
     /// one uid can't keep every other out. Peers that policy does not name have one share together, and a small one: a
     /// user may have 65,536 uids of its own (subuid(5)).
@@ -186,6 +212,11 @@ impl Shares {
         if uids.len() >= self.remembered {
             // Every rate of a uid that left so long ago is whole again: forgetting it gives nothing back.
             uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || share.gone_for() < WHOLE_AGAIN);
+        }
+        if own_bounds.stranger
+            && let Some(share) = uids.get(&uid)
+        {
+            share.arrive()?;
         }
         let taken: usize = uids.values().map(|share| share.connections.load(Ordering::Relaxed)).sum();
         let own = uids.get(&uid).map_or(0, |share| share.connections.load(Ordering::Relaxed));
@@ -203,6 +234,7 @@ impl Shares {
         }
         let share = Arc::clone(uids.entry(uid).or_insert_with(|| Arc::new(Share::new())));
         share.connections.fetch_add(1, Ordering::Relaxed);
+        share.places.store(per_uid, Ordering::Relaxed);
         Ok(Place { shares: Arc::clone(self), uid, share, own_bytes: own_bounds.bytes })
     }
 
@@ -276,6 +308,9 @@ const MAX_REMEMBERED: usize = 4096;
 /// A bucket of a second's worth is full after a second.
 const WHOLE_AGAIN: Duration = Duration::from_secs(1);
 
+/// New connections of one uid in a second, should it not have more at one time. A connection costs more than most requests.
+const NEW_PER_SECOND: u32 = 1000;
+
 /// The share of all peers that policy does not name stands under the one uid that nobody can have (setuid(2)).
 const STRANGERS: u32 = u32::MAX;
 
@@ -283,101 +318,5 @@ const STRANGERS: u32 = u32::MAX;
 const STRANGERS_CONNECTIONS: usize = 16;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares() -> Arc<Shares> {
-        Shares::new(
-            2,
-            Box::new(|| Bounds { connections: 16, connections_per_uid: 15, bytes: 1000, bytes_per_uid: 600 }),
-        )
-    }
-
-    #[test]
-    fn the_last_slots_are_kept_for_others() {
-        let shares = shares();
-        let held: Vec<_> = (0..20).map_while(|_| shares.admit(1, OwnBounds::default()).ok()).collect();
-        assert_eq!(held.len(), 14, "two of sixteen slots are kept");
-        assert_eq!(shares.admit(1, OwnBounds::default()).unwrap_err(), Full::All);
-        let other = shares.admit(2, OwnBounds::default()).unwrap();
-        assert_eq!(shares.connections(), 15);
-        drop((held, other));
-        assert_eq!(shares.connections(), 0);
-    }
-
-    #[test]
-    fn a_rule_may_give_a_uid_less() {
-        let shares = shares();
-        let _held: Vec<_> = (0..3)
-            .map(|_| shares.admit(1, OwnBounds { connections: Some(3), ..OwnBounds::default() }).unwrap())
-            .collect();
-        assert_eq!(shares.admit(1, OwnBounds { connections: Some(3), ..OwnBounds::default() }).unwrap_err(), Full::Uid);
-    }
-
-    #[test]
-    fn bytes_are_bounded_for_one_and_for_all_and_come_back() {
-        let shares = shares();
-        let (a, b) = (shares.admit(1, OwnBounds::default()).unwrap(), shares.admit(2, OwnBounds::default()).unwrap());
-        let first = a.lease(600).unwrap();
-        assert!(a.lease(1).is_none());
-        assert!(b.lease(401).is_none());
-        let second = b.lease(400).unwrap();
-        assert_eq!(shares.bytes(), 1000);
-        drop((first, second));
-        assert_eq!(shares.bytes(), 0);
-        assert!(b.lease(600).is_some());
-    }
-
-    #[test]
-    fn the_rate_outlives_the_connection() {
-        let shares = shares();
-        let place = shares.admit(1, OwnBounds::default()).unwrap();
-        place.share().take(5, 5).unwrap();
-        assert!(place.share().take(5, 1).is_err());
-        drop(place);
-        assert!(shares.admit(1, OwnBounds::default()).unwrap().share().take(5, 1).is_err());
-    }
-
-    #[test]
-    fn peers_that_no_rule_names_share_a_few_places() {
-        let bounds = || Bounds { connections: 1024, connections_per_uid: 256, bytes: 1000, bytes_per_uid: 600 };
-        let shares = Shares::new(2, Box::new(bounds));
-        let unnamed = OwnBounds { stranger: true, ..OwnBounds::default() };
-        let held: Vec<_> = (1000..3000).filter_map(|uid| shares.admit(uid, unnamed).ok()).collect();
-        assert_eq!(held.len(), STRANGERS_CONNECTIONS);
-        let named = shares.admit(1, OwnBounds::default());
-        assert!(named.is_ok(), "a peer with a rule is let in beside them");
-        held.first().unwrap().share().take(5, 5).unwrap();
-        assert!(held.last().unwrap().share().take(5, 1).is_err(), "their rate is one");
-    }
-
-    #[test]
-    fn no_crowd_makes_a_rate_whole_again() {
-        // Few, since whoever left a second ago may be forgotten, and a busy machine takes that long for thousands.
-        let bounds = || Bounds { connections: 16, connections_per_uid: 15, bytes: 1000, bytes_per_uid: 600 };
-        let shares = Shares::remembering(64, 2, Box::new(bounds));
-        for uid in 10..10 + 64 {
-            assert!(shares.admit(uid, OwnBounds::default()).is_ok(), "{uid}");
-        }
-        assert!(shares.admit(74, OwnBounds::default()).is_err());
-        assert_eq!(shares.uids.lock().unwrap().len(), 64, "no more are remembered");
-        let refused = shares.admit(1, OwnBounds::default());
-        assert_eq!(refused.unwrap_err(), Full::All, "whoever left is remembered until its rate is whole");
-        let place = shares.admit(10, OwnBounds::default()).unwrap();
-        place.share().take(5, 5).unwrap();
-        drop(place);
-        assert!(shares.admit(10, OwnBounds::default()).unwrap().share().take(5, 1).is_err());
-        for share in shares.uids.lock().unwrap().values() {
-            *share.left.lock().unwrap() -= WHOLE_AGAIN;
-        }
-        assert!(shares.admit(1, OwnBounds::default()).is_ok(), "and then forgotten");
-    }
-
-    #[test]
-    fn a_rule_may_give_a_peer_fewer_bytes() {
-        let shares = shares();
-        let place = shares.admit(1, OwnBounds { bytes: Some(100), ..OwnBounds::default() }).unwrap();
-        assert!(place.lease(101).is_none());
-        assert!(place.lease(100).is_some());
-    }
-}
+#[path = "shares_tests.rs"]
+mod tests;
