@@ -35,6 +35,7 @@ fn table_of_events() -> String {
     let mut out =
         String::from("| event | level | fields | meaning | what to do | MESSAGE_ID |\n|---|---|---|---|---|---|\n");
     for event in EVENTS {
+        assert!(!event.meaning.is_empty() && !event.remedy.is_empty(), "{} says too little", event.name);
         let level = if LEVELS.contains(&&*event.level.to_lowercase()) { event.level } else { "the event's" };
         let fields: Vec<_> = event.fields.split_whitespace().map(|field| format!("`{field}`")).collect();
         let id = event.message_id.map(|id| format!("`{id}`")).unwrap_or_default();

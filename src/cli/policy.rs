@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::args::{Explain, PolicyCommand};
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::progress::Extent;
 use super::text::plain;
 use crate::passport::hex;
 use crate::policy::{
@@ -21,6 +22,9 @@ pub(super) fn run(context: &mut Context<'_>, command: PolicyCommand) -> Result<E
         PolicyCommand::Explain(explain) => self::explain(context, explain),
     }
 }
+
+/// Files may be many, names are looked up, and a file may be a pipe.
+const READING: &str = "reading the policy";
 
 fn failed(error: &PolicyError) -> CliError {
     CliError::Failed(error.to_string())
@@ -37,6 +41,7 @@ fn check(context: &mut Context<'_>, paths: &[PathBuf]) -> Result<Exit, CliError>
         if path.is_dir() { dirs.push(path.clone()) } else { files.push(path.clone()) }
     }
     let overflow = Overflow::read().map_err(|error| failed(&error))?;
+    let progress = context.out.progress(READING, Extent::Unknown);
     let mut outcomes: Vec<_> =
         dirs.into_iter().map(|dir| (dir.display().to_string(), Policy::load(&dir, &SystemNames, overflow))).collect();
     if !files.is_empty() {
@@ -44,6 +49,7 @@ fn check(context: &mut Context<'_>, paths: &[PathBuf]) -> Result<Exit, CliError>
         let read = files.iter().map(|path| policy_file(path)).collect::<Result<_, _>>()?;
         outcomes.push((name, Policy::from_files(Path::new(""), read, &SystemNames, overflow)));
     }
+    drop(progress);
     report(context, &outcomes)
 }
 
@@ -101,7 +107,9 @@ fn explain(context: &mut Context<'_>, explain: Explain) -> Result<Exit, CliError
         None => context.configuration()?.config.policy.dir.clone(),
     };
     let overflow = Overflow::read().map_err(|error| failed(&error))?;
+    let progress = context.out.progress(READING, Extent::Unknown);
     let policy = Policy::load(&dir, &SystemNames, overflow).map_err(|error| failed(&error))?;
+    drop(progress);
     let Explain { uid, gid, groups, listener, template, .. } = explain;
     let peer = Peer { uid, gid: gid.unwrap_or(uid), pid: 0, groups, listener };
     let explanation = policy.explain(&peer, operation, template.as_deref());

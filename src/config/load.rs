@@ -211,7 +211,7 @@ impl Draft {
             }
             Err(error) => {
                 let at = error.span().map_or(0, |span| span.start);
-                let message = format!("not valid TOML: {}", error.message());
+                let message = format!("not valid TOML: {}; mend it there: text stands in quotes", error.message());
                 self.faults.push((at, Fault::Syntax { place: document.place(at), message }));
             }
         }

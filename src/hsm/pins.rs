@@ -278,4 +278,18 @@ mod tests {
             assert!(matches!(refused, HsmError::Pins(..) | HsmError::PinsLayout(..)), "{from} -> {to}: {refused}");
         }
     }
+    #[test]
+    fn a_file_of_so_many_bytes_is_read_and_no_larger_one() {
+        let dir = tempfile::tempdir().unwrap();
+        three().write(dir.path()).unwrap();
+        let path = dir.path().join(FILE);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let most = usize::try_from(MAX_FILE).unwrap();
+        std::fs::write(&path, format!("{text:most$}")).unwrap();
+        assert_eq!(Pins::read(dir.path()).unwrap(), three());
+        let longer = most + 1;
+        std::fs::write(&path, format!("{text:longer$}")).unwrap();
+        let refused = Pins::read(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("is larger than 4194304 bytes"), "{refused}");
+    }
 }

@@ -1,9 +1,12 @@
 //! The bounds of the log: what is at one passes, and one step beyond is refused.
 
+use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use super::segments::list_at_most;
+use super::commit::MAX_ERROR;
+use super::scan::{MAX_REPORTED, Segment};
+use super::segments::{Media, Shelf, list_at_most};
 use super::testing::Plain;
 use super::tests::{Disk, on, put, wait_until};
 use super::writer::Writer;
@@ -108,4 +111,58 @@ fn a_disk_that_hangs_is_answered_for_in_time() {
     drop(hangs);
     wait_until("it is over", || log.trouble().is_none());
     assert_eq!(Pace::default().patience, Duration::from_secs(5));
+}
+
+/// A shelf that has no room, and says so at length.
+struct NoRoom(usize);
+
+impl Shelf for NoRoom {
+    fn create(&mut self, _: u64) -> io::Result<(String, Box<dyn Media>)> {
+        Err(io::Error::other("x".repeat(self.0)))
+    }
+
+    fn discard(&mut self, _: &str) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_is_kept_as_far_as_it_fits() {
+    for (length, kept) in [(MAX_ERROR, MAX_ERROR), (MAX_ERROR + 1, MAX_ERROR)] {
+        let log = Committer::over(Box::new(NoRoom(length)), Plain, Pace::default()).unwrap();
+        assert_eq!(put(&log, &["x"]), Err(CommitError::Unavailable("x".repeat(kept))));
+        assert_eq!(log.trouble(), Some("x".repeat(kept)));
+    }
+}
+
+/// A segment of so many lines, each a break record of an outage.
+fn breaks(count: usize) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let gap = Break { cause: BreakCause::Outage, torn: Vec::new(), refused: 1, error: String::new() };
+    let (mut text, mut head) = (Vec::new(), Head::GENESIS);
+    for _ in 0..count {
+        head = Head { seq: head.seq + 1, hash: Plain.seal_break(&gap, &head, &mut text).unwrap() };
+        text.push(b'\n');
+    }
+    fs::write(dir.path().join("00000000000000000001.jsonl"), text).unwrap();
+    dir
+}
+
+#[test]
+fn so_many_breaks_are_reported_and_no_more() {
+    for count in [MAX_REPORTED, MAX_REPORTED + 1] {
+        let report = verify::<Plain>(breaks(count).path()).unwrap();
+        assert_eq!(report.records, u64::try_from(count).unwrap());
+        assert_eq!(report.breaks, (1..=u64::try_from(MAX_REPORTED).unwrap()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn so_far_a_missing_record_is_looked_for_and_no_further() {
+    let dir = breaks(5);
+    let name = list_at_most(dir.path(), 1).unwrap().remove(0);
+    for (lines, found) in [(4, true), (3, false)] {
+        let mut segment = Segment::open(dir.path(), &name, &HashMap::new()).unwrap();
+        assert_eq!(segment.occurs_within::<Plain>(lines, 4).unwrap(), found, "{lines} lines");
+    }
 }

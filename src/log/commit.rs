@@ -22,7 +22,7 @@ use super::{Break, Head, LogError, Recovered, Seal};
 pub const MAX_GROUP: usize = 4096;
 
 /// How long an error message is kept and recorded at most: a path, the system's word, and what to do.
-const MAX_ERROR: usize = 400;
+pub(super) const MAX_ERROR: usize = 400;
 
 struct Group<E> {
     entries: Vec<E>,

@@ -18,7 +18,7 @@ use super::{Break, BreakCause, Fault, Head, Link, LogError, MAX_LINE, MAX_TORN, 
 const LOOK_AHEAD: usize = 100_000;
 
 /// How many break records a report lists.
-const MAX_REPORTED: usize = 1_000;
+pub(super) const MAX_REPORTED: usize = 1_000;
 
 /// What a complete check of a log found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
 
 /// What a break record says of a torn segment.
 #[derive(Clone, Copy, Debug)]
-struct Cut {
+pub(super) struct Cut {
     /// The length of its good part.
     good: u64,
     /// The most bytes that it ever had.
@@ -107,7 +107,7 @@ struct Cut {
 }
 
 /// Segment name → where it is cut.
-type Cuts = HashMap<String, Cut>;
+pub(super) type Cuts = HashMap<String, Cut>;
 
 /// Reads the first line of each segment that has one, and from these the cuts.
 fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cuts), LogError> {
@@ -157,7 +157,7 @@ fn read_error(path: &Path, source: io::Error) -> LogError {
     LogError::Io { path: path.to_owned(), doing: "read", source }
 }
 
-struct Segment {
+pub(super) struct Segment {
     name: String,
     first: u64,
     path: std::path::PathBuf,
@@ -171,7 +171,7 @@ struct Segment {
 }
 
 impl Segment {
-    fn open(dir: &Path, name: &Name, cuts: &Cuts) -> Result<Self, LogError> {
+    pub(super) fn open(dir: &Path, name: &Name, cuts: &Cuts) -> Result<Self, LogError> {
         let text = name.to_string();
         let path = dir.join(&text);
         let io_error = |source| LogError::Io { path: path.clone(), doing: "open", source };
@@ -331,7 +331,7 @@ impl Segment {
         let fault = if found < expected {
             Fault::Repeated { found }
         } else if found > expected {
-            let later = self.occurs_later::<S>(expected)?;
+            let later = self.occurs_within::<S>(LOOK_AHEAD, expected)?;
             if later { Fault::OutOfOrder { found } } else { Fault::Missing { found } }
         } else if link.prev != head.hash {
             Fault::Unlinked
@@ -343,9 +343,10 @@ impl Segment {
         Err(self.damaged(line, expected, fault))
     }
 
-    fn occurs_later<S: Seal>(&mut self, seq: u64) -> Result<bool, LogError> {
+    /// Whether one of the next `lines` has this number.
+    pub(super) fn occurs_within<S: Seal>(&mut self, lines: usize, seq: u64) -> Result<bool, LogError> {
         let mut line = Vec::new();
-        for _ in 0..LOOK_AHEAD {
+        for _ in 0..lines {
             match self.next(&mut line)? {
                 Piece::Line if S::read(&line).is_ok_and(|link| link.head.seq == seq) => return Ok(true),
                 Piece::Line | Piece::Overlong => {}

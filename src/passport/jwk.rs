@@ -208,4 +208,16 @@ mod tests {
         assert!(matches!(parse_jwks(&twice), Err(JwksError::Duplicate(_))));
         assert!(matches!(parse_jwks(&vec![b' '; MAX_JWKS_BYTES + 1]), Err(JwksError::TooLarge)));
     }
+    #[test]
+    fn so_many_keys_are_read_and_no_more() {
+        for (count, good) in [(MAX_KEYS, true), (MAX_KEYS + 1, false)] {
+            let kids: Vec<_> = (1..=u64::try_from(count).unwrap()).map(kid).collect();
+            let document = jwks(kids.iter().map(|kid| (kid, &[1; 32])));
+            assert!(document.len() < MAX_JWKS_BYTES);
+            match parse_jwks(&document) {
+                Ok(keys) => assert!(good && keys.len() == count, "{count}"),
+                Err(error) => assert!(!good && matches!(error, JwksError::TooLarge), "{count}: {error}"),
+            }
+        }
+    }
 }

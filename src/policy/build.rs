@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
-use toml::Spanned;
+use toml::{Spanned, de::DeTable};
 
 use super::{
     decide::Share,
@@ -128,7 +128,15 @@ fn parse<'a>(dir: &'a Path, file: &'a PolicyFile) -> Result<(Source<'a>, File), 
     let source = Source { dir, name, text };
     match toml::from_str(text) {
         Ok(tables) => Ok((source, tables)),
-        Err(error) => Err(source.wrong(&error.span().unwrap_or_default(), error.message())),
+        Err(error) => {
+            let span = error.span().unwrap_or_default();
+            // What the document says may be wrong, or what it is; the words of the parser leave that open.
+            let message = match DeTable::parse(text) {
+                Ok(_) => error.message().to_owned(),
+                Err(_) => format!("not valid TOML: {}; mend it there: text stands in quotes", error.message()),
+            };
+            Err(source.wrong(&span, message))
+        }
     }
 }
 

@@ -48,7 +48,7 @@ impl Listener {
     /// # Errors
     /// The system's, where the executor can't watch it.
     pub fn new(listener: unix::UnixListener) -> io::Result<Self> {
-        AsyncFd::with_interest(listener, Interest::READABLE).map(Self)
+        AsyncFd::register_with_interest(listener, Interest::READABLE).map(Self)
     }
 
     async fn next(&self) -> io::Result<unix::UnixStream> {
@@ -151,7 +151,8 @@ fn say_why(stream: &unix::UnixStream, full: Full) {
     let mut frame = Vec::new();
     let refused = Greeting::Refused(Problem::saying(Code::Busy, full.text()));
     if encode_frame(&refused, &mut frame).is_ok() {
-        drop(send(stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL));
+        let sent = send(stream, &frame, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+        drop::<io::Result<usize>>(sent.map_err(io::Error::from));
     }
 }
 

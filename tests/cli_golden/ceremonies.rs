@@ -63,6 +63,15 @@ fn hsm_keys(leaf: &'static str, more: &[&str]) -> Page {
     page.misused(&fake)
 }
 
+/// What those show that only look: a ceremony that failed, and none to be reached.
+fn not_held(fake: &Fake, pin: &str, page: &mut Page) {
+    let failed = json!({"failed": {"code": "pin", "message": "the HSM refused the PIN; nothing was changed"}});
+    with_ceremony(fake, &failed, |format| {
+        page.case(fake, &[&["--pin-file", pin], format].concat(), "");
+    });
+    page.both(fake, &["--pin-file", pin], "");
+}
+
 fn hsm_list() -> Page {
     let fake = Fake::frozen();
     let pin = pin(&fake);
@@ -71,6 +80,7 @@ fn hsm_list() -> Page {
     with_ceremony(&fake, &report(&keys), |format| {
         page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
     });
+    not_held(&fake, &pin, &mut page);
     page.misused(&fake)
 }
 
@@ -87,5 +97,6 @@ fn hsm_doctor() -> Page {
             page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
         });
     }
+    not_held(&fake, &pin, &mut page);
     page.misused(&fake)
 }

@@ -169,7 +169,8 @@ const CEREMONIES: [(&str, &[&str]); 4] = [
     ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),
     ("hsm rotate", &["--tenant", "t1", "--purpose", "auth"]),
 ];
-/// Those that ask nobody, and are done at once.
+/// Those that ask nobody. What they read is files, and a policy of every file and list that there may be is read in less
+/// than a second; `policy check` may be given a pipe, see [`a_policy_that_comes_slowly_is_announced`].
 const ALONE: [&str; 6] = ["inspect", "policy check", "policy explain", "config check", "config print", "completions"];
 
 #[test]
@@ -213,6 +214,20 @@ fn announced(leaf: &str, arguments: &[&str], words: &str, code: i32) {
     // It is erased at the end: nothing visible follows the last erasure of a line.
     let last = shown.rsplit("\u{1b}[2K").next().unwrap();
     assert!(last.trim().is_empty() && !shown.contains("[3"), "{typed:?}: {shown:?}");
+}
+
+#[test]
+fn a_policy_that_comes_slowly_is_announced() {
+    let fake = Fake::start();
+    let pipe = fake.path("policy.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (child, terminal) = watched(fake.tool(&["policy", "check", pipe.to_str().unwrap()]));
+    terminal.shows("reading the policy");
+    std::fs::write(&pipe, "[[peer]]\nname = \"web\"\nuid = 33\nallow = [\"keys\"]\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
+    assert!(output.status.success() && answer.contains("good; 1 rules, 0 templates"), "{answer} {shown:?}");
+    assert!(shown.rsplit("\u{1b}[2K").next().unwrap().trim().is_empty(), "{shown:?}");
 }
 
 /// Reading what somebody types is no wait for the daemon.

@@ -58,7 +58,7 @@ const FILE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| put(&shop.path("passportd.toml"), "[server]\nsocket = /run/x.sock\n"),
         code: CONFIG,
-        says: &["/passportd.toml:2:10: not valid TOML: "],
+        says: &["/passportd.toml:2:10: not valid TOML: ", "; mend it there: text stands in quotes"],
     },
 ];
 

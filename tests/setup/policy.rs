@@ -49,7 +49,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
         code: CONFIG,
-        says: &["/policy.d/20-more.toml:2:8: "],
+        says: &["/policy.d/20-more.toml:2:8: not valid TOML: ", "; mend it there: text stands in quotes"],
     },
     Mistake {
         what: "not TOML, under `run`",
@@ -57,7 +57,11 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
         code: CONFIG,
-        says: &["/policy.d/20-more.toml:2:8: ", "not started again service=\"front\""],
+        says: &[
+            "/policy.d/20-more.toml:2:8: not valid TOML: ",
+            "; mend it there: text stands in quotes",
+            "not started again service=\"front\"",
+        ],
     },
     Mistake {
         what: "a key that does not exist",

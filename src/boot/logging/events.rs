@@ -163,7 +163,7 @@ events! {
         "Nothing.";
     verify_path INFO - [verify_path]
         "How signatures are verified from now on."
-        "";
+        "Nothing, unless it is `dalek` where `[verify] engine` says otherwise: see `verify_differs`.";
     verify_differs ERROR "947cd68c038aafb832bd923595d6e6ab" [verify_path net about]
         "The verification path gave another verdict than `verify_strict`, and is not used any more: `net` says what noticed \
          it. Verification goes on by the reference, slower."

@@ -15,7 +15,7 @@ const MAX_VALUE: usize = 1024;
 /// as many without blocking (PIPE_BUF, pipe(7)).
 pub(super) const MAX_LINE: usize = 4096;
 /// Bytes of a datagram up to which another field is added.
-const MAX_FIELDS: usize = 3 * MAX_LINE;
+pub(super) const MAX_FIELDS: usize = 3 * MAX_LINE;
 /// What stands at the end of what was cut.
 const CUT: &str = " [cut]";
 /// Fields whose values tell one kind of event from another that was said at the same place.

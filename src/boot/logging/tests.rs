@@ -8,7 +8,7 @@ use tracing::Level;
 use tracing::subscriber::with_default;
 
 use super::queue::{MAX_BYTES, MAX_ENTRIES};
-use super::record::{MAX_LINE, Value};
+use super::record::{MAX_FIELDS, MAX_LINE, Value};
 use super::*;
 use crate::log::journal::{self, decode};
 
@@ -234,6 +234,19 @@ fn long_values_are_cut_and_say_so() {
     };
     let bytes = written(Form::Datagram { role: "run" }, many);
     assert!(bytes.len() <= MAX_LINE * 5, "{}", bytes.len());
+}
+
+#[test]
+fn fields_are_added_as_far_as_they_fit_and_the_next_is_left_out() {
+    let form = Form::Datagram { role: "run" };
+    // With the name of the field.
+    for (length, there) in [(MAX_FIELDS - 1, true), (MAX_FIELDS, false)] {
+        let fields = vec![("a", Value::Text("x".repeat(length))), ("b", Value::Text(String::new()))];
+        let record = Record { name: "event", level: Level::INFO, message: "x".to_owned(), fields };
+        let names: Vec<_> = decode(&form.encode(&record)).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names.iter().any(|name| name == "PASSPORT_A"), there, "{length}: {names:?}");
+        assert!(names.iter().all(|name| name != "PASSPORT_B"), "{length}: {names:?}");
+    }
 }
 
 /// A child of the next test.
