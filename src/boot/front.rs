@@ -29,7 +29,7 @@ use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
 use crate::sandbox::{Plan, enter};
 use crate::server::inherit::Inherited;
-use crate::server::{Listener, accept, metrics_port};
+use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::signer::{LinkConfig, Signer};
 use crate::state::{self, KeyState, Store};
@@ -223,7 +223,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     let threads = Handle::current().metrics().num_workers();
     let shares = service_shares(daemon, threads, most);
     for (name, listener) in listeners {
-        let listener = Listener::new(listener).map_err(BootError::Signals)?;
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
     }
     // On its own: a reload waits for a key change that is under way, and SIGTERM must not. Those that are asked for
@@ -290,7 +290,7 @@ fn administer(
         Err(error) => return error!(name: "admins_not_served", %error, "no admins are served"),
     };
     runtime.block_on(async {
-        let listener = match Listener::new(listener) {
+        let listener = match tokio::net::UnixListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => return error!(name: "admins_not_served", %error, "no admins are served"),
         };

@@ -285,10 +285,10 @@ mod tests {
         let path = dir.path().join(FILE);
         let text = std::fs::read_to_string(&path).unwrap();
         let most = usize::try_from(MAX_FILE).unwrap();
-        std::fs::write(&path, format!("{text:most$}")).unwrap();
+        let padded = |length: usize| text.clone() + &" ".repeat(length - text.len());
+        std::fs::write(&path, padded(most)).unwrap();
         assert_eq!(Pins::read(dir.path()).unwrap(), three());
-        let longer = most + 1;
-        std::fs::write(&path, format!("{text:longer$}")).unwrap();
+        std::fs::write(&path, padded(most + 1)).unwrap();
         let refused = Pins::read(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("is larger than 4194304 bytes"), "{refused}");
     }

@@ -86,7 +86,7 @@ async fn flooded_by(connections: usize) -> Arc<Counting> {
     // On a thread of its own: the queue of a listener may be short.
     let comers =
         std::thread::spawn(move || (0..connections).for_each(|_| drop(unix::UnixStream::connect(&path).unwrap())));
-    let listener = Listener::new(listener).unwrap();
+    let listener = UnixListener::from_std(listener).unwrap();
     let accepting = tokio::spawn(accept(listener, "main".into(), Arc::clone(&house), Arc::clone(&shares), stop));
     while house.arrived() < connections {
         house.others.fetch_add(1, Ordering::SeqCst);

@@ -18,10 +18,9 @@ use std::os::unix::net as unix;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::{SendFlags, send};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::net::UnixStream;
+use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketFlags, accept_with, send};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -37,25 +36,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that are accepted in a row before others have their turn: of those that are turned away, some 250 us.
 const IN_A_ROW: usize = 32;
-
-/// A Unix socket to accept on. What comes is registered with the executor only once it may stay.
-#[derive(Debug)]
-pub struct Listener(AsyncFd<unix::UnixListener>);
-
-impl Listener {
-    /// Takes a listener that does not block, within a runtime.
-    ///
-    /// # Errors
-    /// The system's, where the executor can't watch it.
-    pub fn new(listener: unix::UnixListener) -> io::Result<Self> {
-        AsyncFd::register_with_interest(listener, Interest::READABLE).map(Self)
-    }
-
-    async fn next(&self) -> io::Result<unix::UnixStream> {
-        let (stream, _) = self.0.async_io(Interest::READABLE, unix::UnixListener::accept).await?;
-        Ok(stream)
-    }
-}
 
 /// What the accept loop needs to know of the daemon.
 pub trait House: Send + Sync + 'static {
@@ -77,28 +57,41 @@ pub trait House: Send + Sync + 'static {
 
 /// Accepts on `listener` until `stop` turns true; connections see `stop` too, and finish what is under way.
 pub async fn accept<H: House>(
-    listener: Listener,
+    listener: UnixListener,
     name: Arc<str>,
     house: Arc<H>,
     shares: Arc<Shares>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut in_a_row = 0;
     while !*stop.borrow_and_update() {
         let accepted = tokio::select! {
-            accepted = listener.next() => accepted,
+            accepted = listener.accept() => accepted,
             _ = stop.changed() => continue,
         };
-        if let Err(error) = accepted.and_then(|stream| welcome(stream, &name, &house, &shares, &stop)) {
+        let welcome = |stream| welcome(stream, &name, &house, &shares, &stop);
+        let first = accepted.and_then(|(stream, _)| welcome(stream.into_std()?));
+        if let Err(error) = first.and_then(|()| those_behind(&listener, welcome)) {
             warn!(name: "accept_failed", listener = %name, %error, "can't accept; pausing (raise LimitNOFILE= if this repeats)");
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        in_a_row += 1;
-        if in_a_row >= IN_A_ROW {
-            in_a_row = 0;
-            tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Accepts those who have come meanwhile, up to a full row. Unlike the first, they are registered with the executor only
+/// once they may stay.
+fn those_behind(
+    listener: &UnixListener,
+    mut welcome: impl FnMut(unix::UnixStream) -> io::Result<()>,
+) -> io::Result<()> {
+    for _ in 1..IN_A_ROW {
+        match accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            Ok(stream) => welcome(stream.into())?,
+            Err(Errno::AGAIN) => break,
+            Err(errno) => return Err(errno.into()),
         }
     }
+    Ok(())
 }
 
 /// From cheap to dear, so that a uid that connects without end costs little.
@@ -134,7 +127,6 @@ fn welcome<H: House>(
             return Ok(());
         }
     };
-    stream.set_nonblocking(true)?;
     let stream = UnixStream::from_std(stream)?;
     let patience = house.patience();
     let speaker = Arc::new(house.speaker(peer, Arc::clone(&place)));
