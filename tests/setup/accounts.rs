@@ -9,6 +9,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.user", "no-such-user"),
         code: CONFIG,
+        finds: "accounts",
         says: &["[server] user: there is no user \"no-such-user\"", "create it", "or configure another"],
     },
     Mistake {
@@ -17,6 +18,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.hsm_user", "no-such-user"),
         code: CONFIG,
+        finds: "accounts",
         says: &["[server] hsm_user: there is no user \"no-such-user\"", "create it"],
     },
     Mistake {
@@ -25,6 +27,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.hsm_user", "no-such-user"),
         code: CONFIG,
+        finds: "accounts",
         says: &["[server] hsm_user: there is no user \"no-such-user\""],
     },
     Mistake {
@@ -33,6 +36,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.socket_group", "no-such-group"),
         code: CONFIG,
+        finds: "accounts",
         says: &["[server] socket_group: there is no group \"no-such-group\"", "create it"],
     },
     Mistake {
@@ -41,6 +45,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.admin_socket_group", "no-such-group"),
         code: CONFIG,
+        finds: "accounts",
         says: &["[server] admin_socket_group: there is no group \"no-such-group\"", "create it"],
     },
     Mistake {
@@ -52,6 +57,7 @@ const ACCOUNTS: &[Mistake] = &[
             set(shop, "server.hsm_user", "daemon");
         },
         code: CONFIG,
+        finds: "config",
         says: &["server.user and server.hsm_user are the same", "must not run as the user that can read the PIN"],
     },
     Mistake {
@@ -60,6 +66,7 @@ const ACCOUNTS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.user", "root"),
         code: CONFIG,
+        finds: "accounts",
         says: &["user \"root\" has uid 0", "name an unprivileged user in [server]"],
     },
 ];

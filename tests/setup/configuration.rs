@@ -12,6 +12,7 @@ const FILE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(shop.path("passportd.toml")).unwrap(),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml: cannot be read: No such file", "create it, or correct the path", "--config"],
     },
     Mistake {
@@ -20,6 +21,7 @@ const FILE: &[Mistake] = &[
         by: By::Front,
         spoil: |shop| mode(&shop.path("passportd.toml"), 0o600),
         code: CONFIG,
+        finds: "readable",
         says: &[
             "/passportd.toml: cannot be read: Permission denied",
             "the user of this process must be able to read it",
@@ -31,6 +33,7 @@ const FILE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("passportd.toml"), 0o666),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml: has mode 0666", "chmod go-w"],
     },
     Mistake {
@@ -39,6 +42,7 @@ const FILE: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&shop.path("passportd.toml"), shop.front().unwrap().0),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml: belongs to uid ", "it must belong to root: chown root"],
     },
     Mistake {
@@ -50,6 +54,7 @@ const FILE: &[Mistake] = &[
             fs::create_dir(shop.path("passportd.toml")).unwrap();
         },
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml: is not a regular file; move it away, and write one"],
     },
     Mistake {
@@ -58,6 +63,7 @@ const FILE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| put(&shop.path("passportd.toml"), "[server]\nsocket = /run/x.sock\n"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:2:10: not valid TOML: ", "; mend it there: text stands in quotes"],
     },
 ];
@@ -69,6 +75,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.sokcet", "/x"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "unknown key `server.sokcet` (did you mean `socket`?)"],
     },
     Mistake {
@@ -77,6 +84,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "sever.socket", "/x"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "unknown key `sever` (did you mean `server`?)"],
     },
     Mistake {
@@ -85,6 +93,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "limits.max_batch", "many"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`limits.max_batch`: expected a whole number from 1 to 8192"],
     },
     Mistake {
@@ -93,6 +102,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "limits.max_batch", 0),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`limits.max_batch`: expected a whole number from 1 to 8192"],
     },
     Mistake {
@@ -101,6 +111,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.socket_mode", 660),
         code: CONFIG,
+        finds: "config",
         says: &[
             "/passportd.toml:",
             "`server.socket_mode`: expected permission bits in octal as text, such as \"0660\"",
@@ -112,6 +123,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "security.pq_mode", "require"),
         code: CONFIG,
+        finds: "config",
         says: &["`security.pq_mode`: \"require\" is not yet available in this release; expected \"off\""],
     },
     Mistake {
@@ -120,6 +132,7 @@ const KEYS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "passport.issuer", ""),
         code: CONFIG,
+        finds: "config",
         says: &["`passport.issuer` is not set: write the name of this issuer under [passport], such as issuer = "],
     },
     Mistake {
@@ -131,6 +144,7 @@ const KEYS: &[Mistake] = &[
             set(shop, "passport.max_ttl_s", 3600);
         },
         code: CONFIG,
+        finds: "config",
         says: &["passport.default_ttl_s is more than passport.max_ttl_s (passport.default_ttl_s: /", "passportd.toml:"],
     },
     Mistake {
@@ -142,6 +156,7 @@ const KEYS: &[Mistake] = &[
             set(shop, "limits.rps", -1);
         },
         code: CONFIG,
+        finds: "config",
         says: &["unknown key `server.sokcet`", "`limits.rps`: expected a whole number from 1 to 10000000"],
     },
 ];

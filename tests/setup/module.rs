@@ -29,6 +29,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module", "/usr/lib/no-such-module.so"),
         code: CONFIG,
+        finds: "module",
         says: &[
             "the module /usr/lib/no-such-module.so can't be opened: No such file",
             "install the module or set hsm.module",
@@ -40,6 +41,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module", "libsofthsm2.so"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`hsm.module`: expected an absolute path"],
     },
     Mistake {
@@ -48,6 +50,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&own_copy(shop), 0o777),
         code: CONFIG,
+        finds: "module",
         says: &["/module.so belongs to uid ", "has mode 0777, so others than root may change it", "chmod go-w"],
     },
     Mistake {
@@ -56,6 +59,7 @@ const MODULE: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&own_copy(shop), shop.signer().unwrap().0),
         code: CONFIG,
+        finds: "module",
         says: &["/module.so belongs to uid ", "so others than root may change it", "run: chown root"],
     },
     Mistake {
@@ -64,6 +68,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module", "/etc/passwd"),
         code: CONFIG,
+        finds: "module",
         says: &["/etc/passwd is not a PKCS#11 module", "set hsm.module to the vendor's PKCS#11 library"],
     },
     Mistake {
@@ -72,6 +77,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module", "/usr/lib"),
         code: CONFIG,
+        finds: "module",
         says: &["/usr/lib is not a PKCS#11 module: it is a directory", "set hsm.module"],
     },
     Mistake {
@@ -80,6 +86,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module", ""),
         code: CONFIG,
+        finds: "config",
         says: &["`hsm.module` is not set: write the absolute path of the PKCS#11 library under [hsm]"],
     },
     Mistake {
@@ -88,6 +95,7 @@ const MODULE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.module_config", "/etc/no-such-softhsm2.conf"),
         code: CONFIG,
+        finds: "module config",
         says: &[
             "/etc/no-such-softhsm2.conf: No such file",
             "the signer role needs it: create it, or correct the setting that names it",
@@ -102,6 +110,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=wrong-label"),
         code: OTHER,
+        finds: "",
         says: &[
             "no token with label \"wrong-label\"; the module shows \"passportd-test\"",
             "correct hsm.uri, or make the token",
@@ -113,6 +122,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:slot-id=1"),
         code: CONFIG,
+        finds: "config",
         says: &[
             "/passportd.toml:",
             "`hsm.uri`: `slot-id` is not used: a token is chosen by `token` and `serial`",
@@ -125,6 +135,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "token=x"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`hsm.uri`: a PKCS#11 URI starts with `pkcs11:`"],
     },
     Mistake {
@@ -133,6 +144,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:model=SoftHSM%20v2"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`hsm.uri`: the URI must say which token: `token=` or `serial=`"],
     },
     Mistake {
@@ -141,6 +153,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:tokn=x"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`hsm.uri`: `tokn` is not an attribute of RFC 7512"],
     },
     Mistake {
@@ -149,6 +162,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=passportd-test?pin-value=0815"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`hsm.uri`: `pin-value` is refused", "Use `pin-source=file:/…` or hsm.pin_file"],
     },
     Mistake {
@@ -157,6 +171,7 @@ const TOKEN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.uri", "pkcs11:token=passportd-test?pin-source=%7Ccat%20/etc/pin"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`pin-source` must be a file", "no command is run"],
     },
 ];
@@ -168,6 +183,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("pin"), 0o644),
         code: CONFIG,
+        finds: "pin",
         says: &["[hsm] pin_file: ", "/pin has mode 0644, so others may use it; run: chmod 0400 "],
     },
     Mistake {
@@ -176,6 +192,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(shop.path("pin")).unwrap(),
         code: CONFIG,
+        finds: "pin",
         says: &["[hsm] pin_file: ", "/pin: No such file", "the PIN file must exist and be readable by uid "],
     },
     Mistake {
@@ -187,6 +204,7 @@ const PIN: &[Mistake] = &[
             std::os::unix::fs::symlink("pin.real", shop.path("pin")).unwrap();
         },
         code: CONFIG,
+        finds: "pin",
         says: &["/pin is a symbolic link; name the PIN file itself"],
     },
     Mistake {
@@ -195,6 +213,7 @@ const PIN: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&shop.path("pin"), shop.front().unwrap().0),
         code: CONFIG,
+        finds: "pin",
         says: &["/pin belongs to uid ", "run: chown 0 "],
     },
     Mistake {
@@ -203,6 +222,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.pin_file", ""),
         code: CONFIG,
+        finds: "pin",
         says: &["no PIN is configured: set [hsm] pin_file, or give the unit the credential hsm-pin"],
     },
     Mistake {
@@ -211,6 +231,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| pin(shop, "\n", 0o400),
         code: CONFIG,
+        finds: "pin",
         says: &["/pin is empty; write the user PIN of the HSM there"],
     },
     Mistake {
@@ -219,6 +240,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| pin(shop, "4711\n0815\n", 0o400),
         code: CONFIG,
+        finds: "pin",
         says: &["/pin holds a line break or control character; write the PIN alone, on one line"],
     },
     Mistake {
@@ -227,6 +249,7 @@ const PIN: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| pin(shop, "0000-wrong\n", 0o400),
         code: CONFIG,
+        finds: "",
         says: &[
             "the token \"passportd-test\" refused the PIN (CKR_PIN_INCORRECT)",
             "correct the PIN file, then start again",
@@ -241,6 +264,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(shop.path("signer.toml")).unwrap(),
         code: CONFIG,
+        finds: "bounds",
         says: &["/signer.toml: cannot be read: No such file", "create it, or correct the path where it is named"],
     },
     Mistake {
@@ -249,6 +273,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("signer.toml"), 0o666),
         code: CONFIG,
+        finds: "bounds",
         says: &["/signer.toml: has mode 0666", "chmod go-w"],
     },
     Mistake {
@@ -257,6 +282,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| put(&shop.path("signer.toml"), "tenant = []\n"),
         code: CONFIG,
+        finds: "bounds",
         says: &["/signer.toml:1:10: expected 1 to 1024 tenants"],
     },
     Mistake {
@@ -265,6 +291,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| put(&shop.path("signer.toml"), "[[tenant]]\nname = \"t1\"\nmax_ttl = 60\n"),
         code: CONFIG,
+        finds: "bounds",
         says: &["/signer.toml:3:1: unknown field `max_ttl`, expected one of ", "`max_ttl_s`"],
     },
     Mistake {
@@ -273,6 +300,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_dir_all(shop.path("state")).unwrap(),
         code: CONFIG,
+        finds: "hsm state",
         says: &["/state: No such file", "the signer role needs it: create it, or correct the setting that names it"],
     },
     Mistake {
@@ -285,6 +313,7 @@ const FILES: &[Mistake] = &[
             put(&path, &text.replacen("\"layout\": 1", "\"layout\": 2", 1));
         },
         code: CONFIG,
+        finds: "key list",
         says: &["/state/keys.json: layout 2 is not the one that this version knows", "use the passportd that wrote it"],
     },
     Mistake {
@@ -293,6 +322,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("state/keys.json"), 0o644),
         code: CONFIG,
+        finds: "key list",
         says: &["/state/keys.json: ", "mode 0644; it must be a file of uid ", "chmod 0600"],
     },
     Mistake {
@@ -301,6 +331,7 @@ const FILES: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_dir_all(shop.path("store")).unwrap(),
         code: CONFIG,
+        finds: "store",
         says: &["/store: No such file", "the signer role needs it: create it, or correct the setting that names it"],
     },
 ];

@@ -17,6 +17,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_dir_all(shop.path("policy.d")).unwrap(),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d: No such file", "create it, or correct [policy] dir"],
     },
     Mistake {
@@ -25,6 +26,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "policy.dir", "policy.d"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`policy.dir`: expected an absolute path"],
     },
     Mistake {
@@ -33,6 +35,7 @@ const POLICY: &[Mistake] = &[
         by: By::Front,
         spoil: |shop| mode(&shop.path("policy.d"), 0o700),
         code: CONFIG,
+        finds: "readable",
         says: &["/policy.d", "Permission denied", "the front's user must be able to read it"],
     },
     Mistake {
@@ -41,6 +44,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("policy.d/00-start.toml"), 0o666),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/00-start.toml: group or others may write to it", "chmod go-w"],
     },
     Mistake {
@@ -49,6 +53,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:2:8: not valid TOML: ", "; mend it there: text stands in quotes"],
     },
     Mistake {
@@ -57,6 +62,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = x\n"),
         code: CONFIG,
+        finds: "policy",
         says: &[
             "/policy.d/20-more.toml:2:8: not valid TOML: ",
             "; mend it there: text stands in quotes",
@@ -69,6 +75,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\nalow = [\"issue\"]\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:4:1: unknown field `alow`, expected one of ", "`allow`"],
     },
     Mistake {
@@ -77,6 +84,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuser = \"no-such-user\"\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:3:8: there is no user \"no-such-user\"; create it, or remove the rule"],
     },
     Mistake {
@@ -85,6 +93,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\ngroups = [\"no-such-group\"]\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:3:11: there is no group \"no-such-group\"; create it, or remove the rule"],
     },
     Mistake {
@@ -93,6 +102,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\nallow = [\"verfy\"]\n"),
         code: CONFIG,
+        finds: "policy",
         says: &[
             "/policy.d/20-more.toml:4:10: there is no operation \"verfy\"",
             "did you mean `verify`?",
@@ -105,6 +115,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nuid = 1\ntemplates = [\"dem\"]\n"),
         code: CONFIG,
+        finds: "policy",
         says: &[
             "/policy.d/20-more.toml:4:14: there is no [[template]] named \"dem\"",
             "did you mean `demo`?",
@@ -117,6 +128,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"x\"\nallow = [\"issue\"]\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:2:8: a rule needs a condition: user, uid, "],
     },
     Mistake {
@@ -125,6 +137,7 @@ const POLICY: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| more(shop, "[[peer]]\nname = \"tester\"\nuid = 1\n"),
         code: CONFIG,
+        finds: "policy",
         says: &["/policy.d/20-more.toml:2:8: the name \"tester\" is taken in 00-start.toml; choose another"],
     },
 ];

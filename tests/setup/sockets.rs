@@ -15,6 +15,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.socket", "/nonexistent/p.sock"),
         code: CONFIG,
+        finds: "socket",
         says: &["/nonexistent/p.sock: can't bind", "does its directory exist, and may we write to it?", "No such file"],
     },
     Mistake {
@@ -23,6 +24,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Front,
         spoil: |_| {},
         code: CONFIG,
+        finds: "",
         says: &["/passportd.sock: can't bind", "may we write to it?", "Permission denied"],
     },
     Mistake {
@@ -31,6 +33,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.socket", format!("/run/{}", "x".repeat(103))),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`server.socket`: the path of a Unix socket has at most 99 bytes"],
     },
     Mistake {
@@ -39,6 +42,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.socket", "p.sock"),
         code: CONFIG,
+        finds: "config",
         says: &["/passportd.toml:", "`server.socket`: expected an absolute path"],
     },
     Mistake {
@@ -50,6 +54,7 @@ const SOCKETS: &[Mistake] = &[
             put(&shop.path("passportd.sock"), "precious");
         },
         code: CONFIG,
+        finds: "socket",
         says: &["/passportd.sock exists and is not a socket", "move it away or configure another path"],
     },
     Mistake {
@@ -64,6 +69,7 @@ const SOCKETS: &[Mistake] = &[
             set(shop, "server.socket", text(&shop.path("run/p.sock")));
         },
         code: CONFIG,
+        finds: "socket",
         says: &["/run/p.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
     },
     Mistake {
@@ -76,6 +82,7 @@ const SOCKETS: &[Mistake] = &[
             give(&shop.path("passportd.sock"), shop.signer().unwrap().0);
         },
         code: CONFIG,
+        finds: "socket",
         says: &["/passportd.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
     },
     Mistake {
@@ -88,6 +95,7 @@ const SOCKETS: &[Mistake] = &[
             give(&shop.path("ceremony.sock"), shop.front().unwrap().0);
         },
         code: CONFIG,
+        finds: "ceremony",
         says: &["/ceremony.sock belongs to uid ", ", not to us; remove it if nobody needs it"],
     },
     Mistake {
@@ -96,6 +104,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.admin_socket", text(&shop.path("passportd.sock"))),
         code: CONFIG,
+        finds: "config",
         says: &["server.socket and server.admin_socket are the same socket", "passportd.toml:"],
     },
     Mistake {
@@ -104,6 +113,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "hsm.socket", "/nonexistent/s.sock"),
         code: CONFIG,
+        finds: "signer socket",
         says: &["/nonexistent/s.sock: can't bind", "does its directory exist"],
     },
     Mistake {
@@ -112,6 +122,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.metrics_addr", "203.0.113.7:9909"),
         code: CONFIG,
+        finds: "metrics",
         says: &["can't listen on [server] metrics_addr 203.0.113.7:9909", "configure another address, or \"off\""],
     },
     Mistake {
@@ -120,6 +131,7 @@ const SOCKETS: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "server.metrics_addr", "localhost:9909"),
         code: CONFIG,
+        finds: "config",
         says: &["`server.metrics_addr`: expected a numeric address and port such as \"127.0.0.1:9909\""],
     },
 ];

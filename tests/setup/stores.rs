@@ -43,6 +43,7 @@ const LEDGER: &[Mistake] = &[
             fs::write(&path, text.replacen("alice", "mallo", 1)).unwrap();
         },
         code: CONFIG,
+        finds: "ledger chain",
         says: &[
             "audit ledger: /",
             "/ledger/0000000000",
@@ -58,6 +59,7 @@ const LEDGER: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(newest_segment(shop)).unwrap(),
         code: CONFIG,
+        finds: "state rows",
         says: &[
             "[audit] dir /",
             "/ledger, [state] path /",
@@ -71,6 +73,7 @@ const LEDGER: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| put(&shop.path("ledger/notes.txt"), "x"),
         code: CONFIG,
+        finds: "ledger chain",
         says: &["/ledger: \"notes.txt\" is not a segment of the log; move it elsewhere"],
     },
     Mistake {
@@ -79,6 +82,7 @@ const LEDGER: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("ledger"), 0o777),
         code: CONFIG,
+        finds: "ledger",
         says: &["/ledger: mode 0777 lets others in, must be at most 0755 (chmod it)"],
     },
     Mistake {
@@ -87,6 +91,7 @@ const LEDGER: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&shop.path("ledger"), 0),
         code: CONFIG,
+        finds: "ledger",
         says: &["/ledger: belongs to uid 0, must belong to uid ", "chown it"],
     },
     Mistake {
@@ -95,6 +100,7 @@ const LEDGER: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| set(shop, "audit.dir", "/nonexistent/below/ledger"),
         code: CONFIG,
+        finds: "ledger",
         says: &[
             "[audit] dir /nonexistent/below/ledger: can't create it: No such file",
             "make the directory above it first",
@@ -109,6 +115,7 @@ const STATE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| fs::remove_file(shop.path("front/state.redb")).unwrap(),
         code: CONFIG,
+        finds: "state file",
         says: &["/front/state.redb: there is no state file, but there has been one", "restore it from a backup"],
     },
     Mistake {
@@ -122,6 +129,7 @@ const STATE: &[Mistake] = &[
             fs::write(&path, bytes).unwrap();
         },
         code: CONFIG,
+        finds: "state rows",
         says: &["/front/state.redb: is damaged", "restore the newest backup in its place"],
     },
     Mistake {
@@ -130,6 +138,7 @@ const STATE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| newer_format(&shop.path("front/state.redb")),
         code: CONFIG,
+        finds: "state rows",
         says: &["/front/state.redb: has format 2, this passportd knows 1; use the passportd that wrote it"],
     },
     Mistake {
@@ -138,6 +147,7 @@ const STATE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("front/state.redb"), 0o644),
         code: CONFIG,
+        finds: "state file",
         says: &["/front/state.redb: mode 0644 lets others in, must be at most 0600 (chmod it)"],
     },
     Mistake {
@@ -146,6 +156,7 @@ const STATE: &[Mistake] = &[
         by: By::Tester,
         spoil: |shop| mode(&shop.path("front"), 0o775),
         code: CONFIG,
+        finds: "state",
         says: &["/front: mode 0775 lets others in, must be at most 0755 (chmod it)"],
     },
     Mistake {
@@ -154,6 +165,7 @@ const STATE: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&shop.path("front"), shop.signer().unwrap().0),
         code: CONFIG,
+        finds: "state",
         says: &["/front: belongs to uid ", ", must belong to uid ", "chown it"],
     },
     Mistake {
@@ -162,6 +174,7 @@ const STATE: &[Mistake] = &[
         by: By::Root,
         spoil: |shop| give(&shop.path("front/state.redb"), 0),
         code: CONFIG,
+        finds: "state file",
         says: &["/front/state.redb: belongs to uid 0, must belong to uid ", "chown it"],
     },
 ];
