@@ -63,13 +63,12 @@ fn hsm_keys(leaf: &'static str, more: &[&str]) -> Page {
     page.misused(&fake)
 }
 
-/// What those show that only look: a ceremony that failed, and none to be reached.
-fn not_held(fake: &Fake, pin: &str, page: &mut Page) {
+/// What those show that only look when the ceremony failed.
+fn failed(fake: &Fake, pin: &str, page: &mut Page) {
     let failed = json!({"failed": {"code": "pin", "message": "the HSM refused the PIN; nothing was changed"}});
     with_ceremony(fake, &failed, |format| {
         page.case(fake, &[&["--pin-file", pin], format].concat(), "");
     });
-    page.both(fake, &["--pin-file", pin], "");
 }
 
 fn hsm_list() -> Page {
@@ -80,7 +79,9 @@ fn hsm_list() -> Page {
     with_ceremony(&fake, &report(&keys), |format| {
         page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
     });
-    not_held(&fake, &pin, &mut page);
+    failed(&fake, &pin, &mut page);
+    // No socket.
+    page.both(&fake, &["--pin-file", &pin], "");
     page.misused(&fake)
 }
 
@@ -97,6 +98,8 @@ fn hsm_doctor() -> Page {
             page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
         });
     }
-    not_held(&fake, &pin, &mut page);
+    failed(&fake, &pin, &mut page);
+    // Without a socket it would start a ceremony of its own, which is no fake.
+    page.both(&fake, &["--pin-file", "/no/such/pin"], "");
     page.misused(&fake)
 }
