@@ -112,8 +112,8 @@ fn every_maximum_of_the_code_is_on_the_page() {
 const NO_BOUNDS: [(&str, &str); 2] =
     [("verify.engine", "how, not how much"), ("verify.max_wait_us", "accepted for compatibility; nothing waits")];
 
-/// Every setting that bounds the work for peers is on the page with its default; that it is the right one, the page's rows are
-/// held to by the first test.
+/// Every setting that bounds the work for peers is on the page with its default; that it is the right one, the page's
+/// rows are held to by the first test.
 #[test]
 fn every_bound_of_the_configuration_is_on_the_page() {
     let (page, reference) = (text("docs/LIMITS.md"), reference_markdown());

@@ -28,8 +28,8 @@ impl Bar {
 
 /// The bars of one group. A group that panics is one failed bar that has its name; why, the panic has said.
 pub(crate) fn group(name: &str, measure: impl FnOnce() -> Vec<Bar>) -> Vec<Bar> {
-    // What it borrows is daemons and files: a half-done measurement leaves nothing of theirs broken that the next one would
-    // not notice, and fail by itself.
+    // What it borrows is daemons and files: a half-done measurement leaves nothing of theirs broken that the next one
+    // would not notice, and fail by itself.
     catch_unwind(AssertUnwindSafe(measure)).unwrap_or_else(|_| vec![Bar::not_measured(name)])
 }
 

@@ -1,9 +1,8 @@
 //! One uid floods, another works: what the one who works still gets, against what it gets alone.
 //!
-//! The flood comes from a process of another uid on the same processors, so a part of what it takes is its own time, and
-//! not the daemon's to give. A flood of connections is nothing but that: each costs the kernel more than it costs the
-//! daemon. What is left beside it is held against a control, the same flood of a socket of this program's own, behind which
-//! each connection is accepted and dropped.
+//! The flood comes from a process of another uid on the same processors, so a part of what it takes is its own time,
+//! and not the daemon's to give. A flood of connections is mostly that. What is left beside it is held against a
+//! control, the same flood of a socket of this program's own, behind which each connection is accepted and dropped.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -51,8 +50,8 @@ const fn kind(name: &'static str, at_least: f64) -> Kind {
     Kind { name, at_least }
 }
 
-/// The peer at given rates asks for some 1,000 things a second: a flood of small requests is ten times that at least, unless
-/// the rate of who floods is what keeps it small.
+/// The peer at given rates asks for some 1,000 things a second: a flood of small requests is ten times that at least,
+/// unless the rate of who floods is what keeps it small.
 const LIMITED_FLOODS: [Kind; 5] = [
     kind("frames", 5_000.0),
     kind("connections", 10_000.0),
@@ -130,8 +129,8 @@ fn of_kind(house: &House, kind: &Kind, name: &str, uid: u32, rounds: usize) -> V
         unpaced.push(beside.unpaced / control.unwrap_or(alone.unpaced));
     }
     let [throughput, slower, unpaced] = [throughput, slower, unpaced].map(median);
-    // Were the daemon not fair, eight connections that flood would leave the two of the peer a fifth. Beside connections the
-    // time of who floods is in the control already.
+    // Were the daemon not fair, eight connections that flood would leave the two of the peer a fifth. Beside
+    // connections the time of who floods is in the control already.
     let (least, wanted) = if kind.name == "connections" { (0.6, ">= 0.6") } else { (0.33, ">= 0.33") };
     vec![
         Bar::new(format!("{name}_throughput"), throughput, "ratio", ">= 0.8", throughput >= 0.8),

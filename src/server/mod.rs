@@ -78,8 +78,8 @@ pub async fn accept<H: House>(
     }
 }
 
-/// Accepts those who have come meanwhile, up to a full row. Unlike the first, they are registered with the executor only
-/// once they may stay.
+/// Accepts those who have come meanwhile, up to a full row. Unlike the first, they are registered with the executor
+/// only once they may stay.
 fn those_behind(
     listener: &UnixListener,
     mut welcome: impl FnMut(unix::UnixStream) -> io::Result<()>,

@@ -188,8 +188,8 @@ impl Shares {
         Arc::new(Self { bounds, uids, remembered, bytes, stints: Stints::new(threads), strangers: refusals() })
     }
 
-    /// Whether `uid` may come again already. To be asked before anything that costs more: whoever connects without end is
-    /// then answered for little. What has no share yet may; peers that policy does not name are asked when they are
+    /// Whether `uid` may come again already. To be asked before anything that costs more, so that whoever connects without
+    /// end is answered for little. Whoever has no share yet may; peers that policy does not name are asked when they are
     /// admitted, since only then it is known that they are.
     ///
     /// # Errors
@@ -308,7 +308,8 @@ const MAX_REMEMBERED: usize = 4096;
 /// A bucket of a second's worth is full after a second.
 const WHOLE_AGAIN: Duration = Duration::from_secs(1);
 
-/// New connections of one uid in a second, should it not have more at one time. A connection costs more than most requests.
+/// New connections of one uid in a second, should it not have more at one time. A connection costs more than most
+/// requests.
 const NEW_PER_SECOND: u32 = 1000;
 
 /// The share of all peers that policy does not name stands under the one uid that nobody can have (setuid(2)).

@@ -169,8 +169,8 @@ const CEREMONIES: [(&str, &[&str]); 4] = [
     ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),
     ("hsm rotate", &["--tenant", "t1", "--purpose", "auth"]),
 ];
-/// Those that ask nobody. What they read is files, and a policy of every file and list that there may be is read in less
-/// than a second; `policy check` may be given a pipe, see [`a_policy_that_comes_slowly_is_announced`].
+/// Those that ask nobody. What they read is files, and a policy of every file and list that there may be is read in
+/// less than a second; `policy check` may be given a pipe, see [`a_policy_that_comes_slowly_is_announced`].
 const ALONE: [&str; 6] = ["inspect", "policy check", "policy explain", "config check", "config print", "completions"];
 
 #[test]
