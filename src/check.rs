@@ -72,7 +72,7 @@ thread_local! {
 }
 
 /// The memory of `used`, empty, for values that live differently. Collecting from a vector's own iterator keeps its memory
-/// where the types are of one size; that it does is asserted in `server::allocations`.
+/// where the types are of one size; that it does is asserted in `server::allocation_tests`.
 pub fn recycled<T, U>(used: Vec<T>) -> Vec<U> {
     used.into_iter().filter_map(|_| None).collect()
 }

@@ -1,7 +1,7 @@
 //! Accepting connections: who is there, whether there is a place, and the metrics port.
 
 #[cfg(test)]
-mod allocations;
+mod allocation_tests;
 mod connection;
 /// For `cargo fuzz` and the replay of its corpora; no product is built with it.
 #[cfg(any(test, fuzzing))]

@@ -45,6 +45,23 @@ impl Hung {
         options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
         eventually("the module reads", PATIENCE, || self.0.iter().find_map(|path| options.open(path).ok()))
     }
+
+    /// Takes the pipes to another directory, where [`Hung::let_go`] finds them.
+    fn aside(self, dir: &std::path::Path) -> Self {
+        let moved = self.0.into_iter().map(|pipe| {
+            let to = dir.join(pipe.file_name().unwrap());
+            fs::rename(&pipe, &to).unwrap();
+            to
+        });
+        Self(moved.collect())
+    }
+
+    /// Whoever waits for a writer goes on, and finds that there is nothing to read.
+    fn let_go(&self) {
+        let mut options = OpenOptions::new();
+        options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
+        self.0.iter().for_each(|pipe| drop(options.open(pipe)));
+    }
 }
 
 #[test]
@@ -181,9 +198,15 @@ fn sigterm_while_the_signer_reads_its_keys_is_heeded_once_the_module_answers() {
     let (inside, signer) = (hung.inside(), house.pid("signer"));
     process::signal(signer, Signal::SIGTERM);
     // The module comes back, with what it was to read or without it.
-    hung.0.iter().for_each(|pipe| fs::remove_file(pipe).unwrap());
+    let aside = tempfile::tempdir().unwrap();
+    let hung = hung.aside(aside.path());
     copy(kept.path(), &store);
     drop(inside);
+    // It may have gone on to the next pipe before that was taken away.
+    eventually("it ends", PATIENCE, || {
+        hung.let_go();
+        process::gone(signer).then_some(())
+    });
     let status = house.ended(signer);
     assert!(status.code().is_some(), "by itself, and not by the signal: {status}");
 }
