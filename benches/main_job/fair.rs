@@ -1,8 +1,10 @@
 //! One uid floods, another works: what the one who works still gets, against what it gets alone.
 //!
 //! The flood comes from a process of another uid on the same processors, so a part of what it takes is its own time,
-//! and not the daemon's to give. A flood of connections is mostly that. What is left beside it is held against a
-//! control, the same flood of a socket of this program's own, behind which each connection is accepted and dropped.
+//! and not the daemon's to give. A flood of connections is mostly that: it is made at the lowest priority, so that the
+//! kernel gives it what the peer, the daemon and the signer leave. What a peer then gets that asks as fast as it can is
+//! held against a control, the same flood of a socket of this program's own, behind which each connection is accepted
+//! and dropped.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -297,6 +299,7 @@ pub(super) fn flood(kind: &str) {
         "giant_batches" => pour(&socket, 8, &frame(batch()), true),
         "never_reading" => pour(&socket, 64, &frame(ServiceOp::Keys { if_etag: None }).repeat(500), false),
         "connections" => {
+            rustix::process::nice(19).unwrap();
             let connected = AtomicU64::new(0);
             let storm = || {
                 while UnixStream::connect(&socket).is_ok() {
