@@ -26,8 +26,18 @@ impl Bar {
     }
 }
 
-/// The bars of one group. A group that panics is one failed bar that has its name; why, the panic has said.
+/// What is to be measured, by a part of its group's name; everything without: `cargo bench --bench main_job -- fair_frames`.
+pub(crate) fn wanted() -> Option<String> {
+    std::env::args().skip(1).find(|argument| !argument.starts_with('-'))
+}
+
+/// The bars of one group, if it is wanted. A group that panics is one failed bar that has its name; why, the panic has said.
 pub(crate) fn group(name: &str, measure: impl FnOnce() -> Vec<Bar>) -> Vec<Bar> {
+    if wanted().is_some_and(|wanted| !name.contains(&wanted)) { Vec::new() } else { groups(name, measure) }
+}
+
+/// The same of several groups.
+pub(crate) fn groups(name: &str, measure: impl FnOnce() -> Vec<Bar>) -> Vec<Bar> {
     // What it borrows is daemons and files: a half-done measurement leaves nothing of theirs broken that the next one
     // would not notice, and fail by itself.
     catch_unwind(AssertUnwindSafe(measure)).unwrap_or_else(|_| vec![Bar::not_measured(name)])
@@ -38,6 +48,9 @@ pub(crate) fn report(bars: &[Bar], to: &Path) {
     println!("\n{:36} {:>10} {:6} {:>8}", "bar", "value", "unit", "wanted");
     for Bar { name, value, unit, bar, pass } in bars {
         println!("{name:36} {value:10.3} {unit:6} {bar:>8} {}", if *pass { "ok" } else { "NOT REACHED" });
+    }
+    if wanted().is_some() {
+        return println!("a part only; {} is as it was", to.display());
     }
     // What is no number is null in JSON.
     let list: Vec<Value> = bars

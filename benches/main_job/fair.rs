@@ -1,10 +1,8 @@
 //! One uid floods, another works: what the one who works still gets, against what it gets alone.
 //!
 //! The flood comes from a process of another uid on the same processors, so a part of what it takes is its own time,
-//! and not the daemon's to give. A flood of connections is mostly that: it is made at the lowest priority, so that the
-//! kernel gives it what the peer, the daemon and the signer leave. What a peer then gets that asks as fast as it can is
-//! held against a control, the same flood of a socket of this program's own, behind which each connection is accepted
-//! and dropped.
+//! and not the daemon's to give. A flood of connections is mostly that. What is left beside it is held against a
+//! control, the same flood of a socket of this program's own, behind which each connection is accepted and dropped.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
@@ -54,7 +52,7 @@ const fn kind(name: &'static str, at_least: f64) -> Kind {
 /// unless the rate of who floods is what keeps it small.
 const LIMITED_FLOODS: [Kind; 5] = [
     kind("frames", 5_000.0),
-    kind("connections", 10_000.0),
+    kind("connections", 5_000.0),
     kind("bad_signatures", 2_000.0),
     kind("giant_batches", 5.0),
     kind("never_reading", 50.0),
@@ -231,8 +229,8 @@ impl Flood {
         let before = counted(house, name);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.env(FLOOD, name).env(SOCKET, socket).env(PASSPORT, &file).env(UID, uid.to_string());
-        // A flood of connections says here how many it has made; no counter of the daemon's does. Not in a file: who writes
-        // one at the lowest priority holds up the file system's journal, and the ledger with it (217 ms seen).
+        // A flood of connections says here how many it has made; no counter of the daemon's does. Not in a file: that would
+        // have the ledger wait for the file system's journal.
         command.stdout(Stdio::piped());
         Self { name, at_least, child: command.spawn().unwrap(), dir, begun: Instant::now(), before }
     }
@@ -307,7 +305,6 @@ pub(super) fn flood(kind: &str) {
         "giant_batches" => pour(&socket, 8, &frame(batch()), true),
         "never_reading" => pour(&socket, 64, &frame(ServiceOp::Keys { if_etag: None }).repeat(500), false),
         "connections" => {
-            rustix::process::nice(19).unwrap();
             let connected = AtomicU64::new(0);
             let storm = || {
                 while UnixStream::connect(&socket).is_ok() {

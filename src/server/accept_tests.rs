@@ -109,6 +109,9 @@ async fn who_connects_without_end_is_not_looked_up_and_costs_no_task() {
     // The first, a second's worth, and what a second gains.
     assert!((1001..=1001 + 1000 * seconds).contains(&looked_up), "{looked_up} in {seconds} s");
     assert_eq!(house.welcomed.load(Ordering::SeqCst), looked_up);
+    // All but the first rows, those of who may stay, were rows of such. Now and then nobody waits.
+    let rows = u32::try_from(turned_away / IN_A_ROW).unwrap();
+    assert!(begun.elapsed() >= STORM_PAUSE * rows / 2, "{rows} rows in {:?}", begun.elapsed());
 }
 
 #[tokio::test]
