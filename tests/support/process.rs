@@ -11,6 +11,14 @@ use nix::unistd::Pid;
 /// In the environment of a role: the service manager watches that very process.
 pub(crate) const OWN_WATCHDOG: (&str, &str) = ("WATCHDOG_PID", "its own");
 
+/// Whether this process ignores a signal, and so what it starts.
+pub(crate) fn ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let mask = u64::from_str_radix(mask.trim(), 16).unwrap();
+    mask >> (signal as i32 - 1) & 1 == 1
+}
+
 /// A role that the test has started.
 pub(crate) struct Started {
     /// `run`, `front` or `signer`.
