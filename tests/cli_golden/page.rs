@@ -99,6 +99,8 @@ impl Page {
         text.push_str(&format!("[exit {}]\n\n", ran.code.unwrap()));
         let text = text.replace(fake.path("").to_str().unwrap(), "/run/fake/");
         let text = text.replace(&fake.metrics.to_string(), "127.0.0.1:9909");
+        // Who runs the tests.
+        let text = text.replace(&format!("uid {}\n", nix::unistd::geteuid()), "uid UID\n");
         self.text.push_str(&(self.scrub)(text));
         ran
     }
