@@ -124,6 +124,9 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
     let (request, pin) = protocol::read(&plan.stream)?;
     tracing::info!(name: "ceremony_begun", peer_uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
     let mut report = match (request.plan, pin) {
+        (PlanKind::Adopt | PlanKind::RetireSeal | PlanKind::RetryPin, _) => {
+            return Err(CeremonyError::Request("this plan is not there yet".to_owned()));
+        }
         (PlanKind::Doctor, pin) => Report { findings: doctor(&plan.module, pin.as_ref()), ..Report::default() },
         (_, None) => return Err(CeremonyError::Request("the PIN is missing".to_owned())),
         (PlanKind::List, Some(pin)) => with_token(&plan.module, &pin, false, |_| Ok(()))?,
@@ -248,7 +251,7 @@ mod tests {
     use super::*;
 
     fn request(plan: PlanKind, tenant: &str, purpose: &str) -> Request {
-        Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()) }
+        Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()), ..Request::default() }
     }
 
     #[test]
@@ -268,7 +271,7 @@ mod tests {
             let refused = wanted(&request(PlanKind::Init, tenant, purpose));
             assert!(matches!(refused, Err(CeremonyError::Name(_))), "{tenant} {purpose}");
         }
-        let nameless = Request { plan: PlanKind::Init, tenant: None, purpose: None };
+        let nameless = Request { plan: PlanKind::Init, ..Request::default() };
         assert!(matches!(wanted(&nameless), Err(CeremonyError::Request(_))));
     }
 

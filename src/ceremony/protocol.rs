@@ -62,7 +62,12 @@ mod tests {
     fn a_request_and_its_pin_are_read() {
         let bytes = frames(&[br#"{"plan":"init","tenant":"t1","purpose":"auth"}"#, b"12\"34"]);
         let (request, pin) = read(&bytes[..]).unwrap();
-        let wanted = Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+        let wanted = Request {
+            plan: PlanKind::Init,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        };
         assert_eq!(request, wanted);
         assert_eq!(pin.unwrap().expose(), b"12\"34");
         assert!(read(&frames(&[br#"{"plan":"doctor"}"#, b""])[..]).unwrap().1.is_none());

@@ -130,7 +130,12 @@ mod tests {
     }
 
     fn request() -> Request {
-        Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) }
+        Request {
+            plan: PlanKind::Init,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        }
     }
 
     #[test]
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_code_and_words() {
         let (_dir, socket, server) = ceremony(r#"{"failed":{"code":"pin","message":"the HSM refused the PIN"}}"#);
-        let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+        let request = Request { plan: PlanKind::List, ..Request::default() };
         assert_eq!(hold(&socket, &request, None).unwrap_err().to_string(), "pin: the HSM refused the PIN");
         assert_eq!(server.join().unwrap(), [br#"{"plan":"list"}"#.to_vec(), vec![]]);
     }

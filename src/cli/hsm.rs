@@ -48,8 +48,12 @@ fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> 
 }
 
 async fn init(context: &mut Context<'_>, init: &HsmInit) -> Result<Exit, CliError> {
-    let request =
-        Request { plan: PlanKind::Init, tenant: Some(init.tenant.clone()), purpose: Some(init.purpose.clone()) };
+    let request = Request {
+        plan: PlanKind::Init,
+        tenant: Some(init.tenant.clone()),
+        purpose: Some(init.purpose.clone()),
+        ..Request::default()
+    };
     let pin = pin(&init.pin)?;
     let report = ceremony(context, &request, Some(&pin))?;
     put_to_use(context, &report, true, Some(&init.tenant)).await
@@ -57,7 +61,12 @@ async fn init(context: &mut Context<'_>, init: &HsmInit) -> Result<Exit, CliErro
 
 async fn rotate(context: &mut Context<'_>, rotate: &HsmRotate) -> Result<Exit, CliError> {
     let HsmInit { tenant, purpose, pin: argument } = &rotate.key;
-    let request = Request { plan: PlanKind::Generate, tenant: Some(tenant.clone()), purpose: Some(purpose.clone()) };
+    let request = Request {
+        plan: PlanKind::Generate,
+        tenant: Some(tenant.clone()),
+        purpose: Some(purpose.clone()),
+        ..Request::default()
+    };
     let pin = pin(argument)?;
     let report = ceremony(context, &request, Some(&pin))?;
     put_to_use(context, &report, rotate.activate, None).await
@@ -197,7 +206,7 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
 }
 
 fn list(context: &mut Context<'_>, argument: &PinArgument) -> Result<Exit, CliError> {
-    let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+    let request = Request { plan: PlanKind::List, ..Request::default() };
     let pin = pin(argument)?;
     let report = ceremony(context, &request, Some(&pin))?;
     if context.out.is_json() {
@@ -239,7 +248,7 @@ fn doctors_pin(context: &mut Context<'_>, argument: &PinArgument) -> Result<Opti
 /// What the ceremony's doctor finds. That it can't be asked is a finding, too.
 fn examined(context: &mut Context<'_>, doctor: &Doctor) -> Result<Vec<Finding>, CliError> {
     let pin = doctors_pin(context, &doctor.pin)?;
-    let request = Request { plan: PlanKind::Doctor, tenant: None, purpose: None };
+    let request = Request { plan: PlanKind::Doctor, ..Request::default() };
     // The daemon is not needed, and neither is its configuration where the socket is served.
     let module_config = context.configuration().ok().and_then(|loaded| loaded.config.hsm.module_config.clone());
     let starting = Starting { config: context.global.config.clone(), module_config };

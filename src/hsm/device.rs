@@ -14,13 +14,15 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::Session;
+use cryptoki::session::{Session, SessionState};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a signature (RFC 8032 §5.1.6).
 pub const SIGNATURE: usize = 64;
+/// Bytes of HMAC-SHA256 (RFC 2104, FIPS 180-4).
+pub const DERIVED: usize = 32;
 
 /// An HSM as the pool sees it. Every call may hang.
 pub trait Device: Send + Sync + 'static {
@@ -38,6 +40,24 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// The module's; the session is not used again after one.
     fn sign(&self, session: &mut Self::Session, position: usize, message: &[u8]) -> Result<[u8; SIGNATURE], HsmError>;
+
+    /// Has the HSM derive 32 bytes from `input` under the seal key at `position`: HMAC-SHA256, which is `C_Sign` with
+    /// `CKM_SHA256_HMAC`.
+    ///
+    /// # Errors
+    /// The module's; the session is not used again after one.
+    fn derive(
+        &self,
+        session: &mut Self::Session,
+        position: usize,
+        input: &[u8],
+    ) -> Result<Zeroizing<[u8; DERIVED]>, HsmError>;
+
+    /// Whether the session is still there and logged in: `C_GetSessionInfo` says `CKS_RO_USER_FUNCTIONS`.
+    ///
+    /// # Errors
+    /// The module's; the session is not used again after one.
+    fn alive(&self, session: &mut Self::Session) -> Result<(), HsmError>;
 
     /// Starts the module afresh and reads its keys. No session may be open and no thread inside the module.
     ///
@@ -79,13 +99,13 @@ pub struct WorkerSession {
 }
 
 impl WorkerSession {
-    /// Where the module keeps the key at `position`, as long as this session is open.
-    fn handle(&mut self, position: usize) -> Result<ObjectHandle, HsmError> {
-        if let Some(handle) = self.handles.get(&position) {
+    /// Where the module keeps the key at `position`, as long as this session is open. It must be of one of `roles`.
+    fn handle(&mut self, position: usize, roles: &[KeyRole]) -> Result<ObjectHandle, HsmError> {
+        let fits = |key: &&RingKey| roles.contains(&key.role) && key.usable();
+        let key = self.ring.get(position).filter(fits);
+        if let Some(handle) = self.handles.get(&position).filter(|_| key.is_some()) {
             return Ok(*handle);
         }
-        let signs = |key: &&RingKey| matches!(key.role, KeyRole::Passport | KeyRole::Audit) && key.usable();
-        let key = self.ring.get(position).filter(signs);
         let key = key.ok_or_else(|| HsmError::KeyGone(format!("number {position}")))?;
         let handle = inventory::handle(&self.session, &key.kid, &key.id, key.role)?;
         self.handles.insert(position, handle);
@@ -161,7 +181,7 @@ impl Device for Pkcs11Device {
     }
 
     fn sign(&self, session: &mut WorkerSession, position: usize, message: &[u8]) -> Result<[u8; SIGNATURE], HsmError> {
-        let handle = session.handle(position)?;
+        let handle = session.handle(position, &[KeyRole::Passport, KeyRole::Audit])?;
         let mut made = session.session.sign(&ed25519(), handle, message).map_err(|error| match error {
             Error::Pkcs11(RvError::DataLenRange, _) => HsmError::TooLong(message.len()),
             error => HsmError::call("sign", &error),
@@ -170,6 +190,29 @@ impl Device for Pkcs11Device {
         let signature = <[u8; SIGNATURE]>::try_from(made.as_slice());
         made.zeroize();
         signature.map_err(|_| HsmError::Call { what: "sign", reason: "the signature is not 64 bytes".to_owned() })
+    }
+
+    fn derive(
+        &self,
+        session: &mut WorkerSession,
+        position: usize,
+        input: &[u8],
+    ) -> Result<Zeroizing<[u8; DERIVED]>, HsmError> {
+        let handle = session.handle(position, &[KeyRole::Seal])?;
+        let made = session.session.sign(&Mechanism::Sha256Hmac, handle, input);
+        let made = Zeroizing::new(made.map_err(|error| HsmError::call("derive a seal key", &error))?);
+        <[u8; DERIVED]>::try_from(made.as_slice())
+            .map(Zeroizing::new)
+            .map_err(|_| HsmError::Call { what: "derive a seal key", reason: "the code is not 32 bytes".to_owned() })
+    }
+
+    fn alive(&self, session: &mut WorkerSession) -> Result<(), HsmError> {
+        let what = "look at a session";
+        let info = session.session.get_session_info().map_err(|error| HsmError::call(what, &error))?;
+        match info.session_state() {
+            SessionState::RoUser => Ok(()),
+            state => Err(HsmError::Call { what, reason: format!("it is in the state {state:?}") }),
+        }
     }
 
     fn reinitialise(&self) -> Result<Ring, HsmError> {

@@ -68,12 +68,21 @@ pub struct ModuleConfig {
     pub sessions: usize,
     /// After this long a call of the module counts as stuck, and a request is answered `Timeout`.
     pub op_timeout: Duration,
+    /// How long a login may take.
+    pub login_timeout: Duration,
+    /// Threads that may be lost inside the module before the process ends.
+    pub max_stuck: u32,
+    /// A session that has been idle for so long is looked at; none for never.
+    pub keepalive: Option<Duration>,
+    /// Growth of the process, in KiB, after which it ends between two requests, to be started afresh; none for any.
+    pub recycle_kib: Option<u64>,
     /// Requests that may wait for a session.
     pub queue: usize,
     /// The signer's own directory, which holds `keys.json`.
     pub state_dir: PathBuf,
     /// The directory of a file-based token, if it is one: copied before each ceremony, checked by the doctor.
     pub store: Option<PathBuf>,
-    /// The module's own configuration file. Whoever starts the process puts it into `SOFTHSM2_CONF`.
+    /// The module's own configuration file. Whoever starts the process puts it into the variable that
+    /// `hsm.module_env` names.
     pub module_config: Option<PathBuf>,
 }

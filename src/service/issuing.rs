@@ -167,7 +167,7 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
 fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
     let mut frame = Vec::new();
     reply(daemon, peer, turn, result, &mut frame);
-    Done { frame, lease }
+    Done { frame, lease, sensitive: false }
 }
 
 impl Turn {

@@ -42,6 +42,8 @@ pub struct Done {
     pub frame: Vec<u8>,
     /// What it holds of the byte budget.
     pub lease: Option<Lease>,
+    /// It holds a secret: whoever writes it zeroises what it went through.
+    pub sensitive: bool,
 }
 
 /// Work that outlives its turn.
@@ -52,7 +54,12 @@ pub enum Turned {
     /// It is answered.
     Done,
     /// The answer comes later.
-    Later(Later),
+    Later {
+        /// The answer.
+        later: Later,
+        /// The request held a secret, of which `later` has a copy: its bytes are zeroised where they lie.
+        wipe: bool,
+    },
     /// It is answered with `rate_limited`; the peer is left unread for so long, so that asking on costs it time and not us.
     Pause(Duration),
 }

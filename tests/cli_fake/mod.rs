@@ -217,6 +217,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
             ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
         }
+        ServiceOp::Seal { .. } | ServiceOp::Unseal { .. } => return Err(Problem::new(Code::OpDenied)),
     })
 }
 

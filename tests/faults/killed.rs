@@ -139,8 +139,12 @@ fn a_ceremony_under_way_is_not_killed_by_the_end_of_run() {
     let mut house = House::start(Options::default());
     let run = house.pid("run");
     let response = std::thread::scope(|scope| {
-        let request =
-            Request { plan: PlanKind::Generate, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+        let request = Request {
+            plan: PlanKind::Generate,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        };
         let house = &house;
         let ceremony = scope.spawn(move || house.try_ceremony(&request, PIN));
         eventually("the ceremony is under way", Duration::from_secs(10), || {

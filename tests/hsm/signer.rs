@@ -175,7 +175,12 @@ fn a_key_that_differs_from_its_pin_is_not_used() {
 fn each_key_has_its_rate() {
     let Some(hsm) = SoftHsm::new() else { return };
     let process = start(&hsm, "ceremony", &[]).ready();
-    let request = Request { plan: PlanKind::Init, tenant: Some("slow".to_owned()), purpose: Some("auth".to_owned()) };
+    let request = Request {
+        plan: PlanKind::Init,
+        tenant: Some("slow".to_owned()),
+        purpose: Some("auth".to_owned()),
+        ..Request::default()
+    };
     let made = call(UnixStream::connect(&process.socket).unwrap(), &request, PIN.as_bytes()).unwrap();
     assert!(matches!(made, Response::Done(_)));
     let process = signer(&hsm);

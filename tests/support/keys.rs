@@ -31,7 +31,8 @@ impl House {
     /// # Panics
     /// When the ceremony fails.
     pub(crate) fn ceremony(&self, plan: PlanKind, tenant: &str, purpose: &str) -> Report {
-        let request = Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()) };
+        let request =
+            Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()), ..Request::default() };
         match self.try_ceremony(&request, PIN) {
             Response::Done(report) => report,
             Response::Failed { code, message } => panic!("{code}: {message}"),

@@ -3,8 +3,8 @@
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
     Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity,
-    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, Verdict,
-    VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
+    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, ServiceOk, ServiceOp,
+    Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
 };
 
 macro_rules! sample {
@@ -183,6 +183,9 @@ fn requests(out: &mut Vec<Sample>) {
         ("introspect", ServiceOp::Introspect { want: Want::default(), passport: passport() }),
         ("keys", ServiceOp::Keys { if_etag: None }),
         ("keys-if-etag", ServiceOp::Keys { if_etag: Some(count(0)) }),
+        ("seal", ServiceOp::Seal { namespace: "t1/billing", name: "database", plain: Plain(b"hunter2") }),
+        ("seal-empty", ServiceOp::Seal { namespace: "t1/billing/eu", name: "x", plain: Plain(b"") }),
+        ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
     ];
     for (name, op) in ops {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
@@ -259,6 +262,8 @@ fn replies(out: &mut Vec<Sample>) {
         ),
         ("keys", ServiceOk::Keys(keys)),
         ("keys-not-modified", ServiceOk::KeysNotModified { max_age_s: 60 }),
+        ("sealed", ServiceOk::Sealed { blob: b"PSB1\x01".to_vec() }),
+        ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
     ];
     for (name, ok) in oks {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });

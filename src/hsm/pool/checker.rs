@@ -37,14 +37,14 @@ impl Signed {
             key.and_then(|key| key.public.as_ref()).is_some_and(|public| public.verify(&self.message, &self.signature));
         if verifies {
             shared.signatures.fetch_add(1, Ordering::Relaxed);
-            return self.ticket.answer(Ok(self.signature));
+            return self.ticket.signed(self.signature);
         }
         self.signature.zeroize();
         shared.bad_signatures.fetch_add(1, Ordering::Relaxed);
         let kid = key.map(|key| key.kid.as_str()).unwrap_or_default();
         let why = "the HSM made a signature that does not verify; it was destroyed";
         tracing::error!(name: "signature_destroyed", kid, "{why}");
-        self.ticket.answer(Err(LinkRefusal::BadSignature));
+        self.ticket.refuse(LinkRefusal::BadSignature);
     }
 }
 

@@ -15,14 +15,15 @@ mod watchdog;
 mod worker;
 
 use super::HsmError;
-use super::device::{Device, SIGNATURE};
+use super::device::{DERIVED, Device, SIGNATURE};
 use super::ring::Ring;
 use crate::wire::link::LinkRefusal;
-use state::{Job, Phase, State};
+use state::{Job, Phase, State, Task, Ticket, Work};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Threads that may be lost inside the module before the process ends.
 pub const MAX_STUCK: u32 = 4;
@@ -33,6 +34,8 @@ pub const MAX_FAILURES: u32 = 8;
 
 /// What a worker or the watchdog calls, once, with the outcome.
 pub type Answer = Box<dyn FnOnce(Result<[u8; SIGNATURE], LinkRefusal>) + Send>;
+/// The same for a derived key.
+pub type DeriveAnswer = Box<dyn FnOnce(Result<Zeroizing<[u8; DERIVED]>, LinkRefusal>) + Send>;
 
 /// Bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -146,7 +149,17 @@ impl<D: Device> Pool<D> {
     /// Queues a signature over `message` by the key at `position` of `ring`. `answer` is called exactly once, from
     /// another thread or, when the queue is full, from this one.
     pub fn sign(&self, ring: Arc<Ring>, position: usize, message: Vec<u8>, answer: Answer) {
-        let job = Job::new(ring, position, message, Instant::now() + self.shared.limits.op_timeout, answer);
+        self.queue(Task { ring, position, work: Work::Sign(message) }, Ticket::sign(answer));
+    }
+
+    /// Queues a derivation from `input` under the seal key at `position` of `ring`. `answer` is called as by
+    /// [`Pool::sign`].
+    pub fn derive(&self, ring: Arc<Ring>, position: usize, input: Vec<u8>, answer: DeriveAnswer) {
+        self.queue(Task { ring, position, work: Work::Derive(input) }, Ticket::derive(answer));
+    }
+
+    fn queue(&self, task: Task, ticket: Ticket) {
+        let job = Job { task, deadline: Instant::now() + self.shared.limits.op_timeout, ticket };
         let refused = {
             let mut state = self.shared.lock();
             match state.admit(job) {
@@ -161,7 +174,7 @@ impl<D: Device> Pool<D> {
         };
         match refused {
             None => self.shared.work.notify_one(),
-            Some((job, refusal)) => job.ticket.answer(Err(refusal)),
+            Some((job, refusal)) => job.ticket.refuse(refusal),
         }
     }
 
@@ -215,7 +228,7 @@ impl<D: Device> Pool<D> {
             std::mem::take(&mut state.queue)
         };
         for job in waiting {
-            job.ticket.answer(Err(LinkRefusal::HsmUnavailable));
+            job.ticket.refuse(LinkRefusal::HsmUnavailable);
         }
         self.shared.work.notify_all();
         self.shared.watch.notify_all();

@@ -1,10 +1,12 @@
 //! What the pool's mutex guards.
 
-use super::{Answer, HsmError, Ring};
+use super::{Answer, DeriveAnswer, HsmError, Ring};
+use crate::hsm::device::DERIVED;
 use crate::wire::link::LinkRefusal;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Where the pool stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,44 +19,78 @@ pub(super) enum Phase {
     Closed,
 }
 
+/// Who is answered.
+enum Asker {
+    Signature(Answer),
+    Derived(DeriveAnswer),
+}
+
 /// The right to answer a request, once. Dropped without an answer, it answers that we have a defect.
-pub(super) struct Ticket(Option<Answer>);
+pub(super) struct Ticket(Option<Asker>);
 
 impl Ticket {
-    pub(super) fn answer(mut self, outcome: Result<[u8; 64], LinkRefusal>) {
-        if let Some(answer) = self.0.take() {
-            answer(outcome);
+    pub(super) const fn sign(answer: Answer) -> Self {
+        Self(Some(Asker::Signature(answer)))
+    }
+
+    pub(super) const fn derive(answer: DeriveAnswer) -> Self {
+        Self(Some(Asker::Derived(answer)))
+    }
+
+    pub(super) fn signed(mut self, signature: [u8; 64]) {
+        match self.0.take() {
+            Some(Asker::Signature(answer)) => answer(Ok(signature)),
+            other => self.0 = other,
+        }
+    }
+
+    pub(super) fn derived(mut self, key: Zeroizing<[u8; DERIVED]>) {
+        match self.0.take() {
+            Some(Asker::Derived(answer)) => answer(Ok(key)),
+            other => self.0 = other,
+        }
+    }
+
+    pub(super) fn refuse(mut self, refusal: LinkRefusal) {
+        self.settle(refusal);
+    }
+
+    fn settle(&mut self, refusal: LinkRefusal) {
+        match self.0.take() {
+            Some(Asker::Signature(answer)) => answer(Err(refusal)),
+            Some(Asker::Derived(answer)) => answer(Err(refusal)),
+            None => {}
         }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
-            answer(Err(LinkRefusal::Internal));
-        }
+        self.settle(LinkRefusal::Internal);
     }
 }
 
-/// What is to be signed.
+/// What is asked of the module.
+pub(super) enum Work {
+    /// A signature over these bytes, which is verified before it is released.
+    Sign(Vec<u8>),
+    /// HMAC-SHA256 of these bytes.
+    Derive(Vec<u8>),
+}
+
+/// What is to be done, and with which key.
 pub(super) struct Task {
     /// The keys that the request was judged by.
     pub(super) ring: Arc<Ring>,
     /// The key in them.
     pub(super) position: usize,
-    pub(super) message: Vec<u8>,
+    pub(super) work: Work,
 }
 
 pub(super) struct Job {
     pub(super) task: Task,
     pub(super) deadline: Instant,
     pub(super) ticket: Ticket,
-}
-
-impl Job {
-    pub(super) fn new(ring: Arc<Ring>, position: usize, message: Vec<u8>, deadline: Instant, answer: Answer) -> Self {
-        Self { task: Task { ring, position, message }, deadline, ticket: Ticket(Some(answer)) }
-    }
 }
 
 /// One worker, as others see it.

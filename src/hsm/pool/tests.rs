@@ -5,12 +5,12 @@ use crate::hsm::inventory::{Found, Inventory};
 use crate::hsm::label;
 use crate::hsm::pins::{PinnedKey, Pins};
 use crate::passport::hex;
-use crate::wire::link::KeyRole;
 use ed25519_dalek::{Signer, SigningKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
 const KID: &str = "ed25519/t1/auth/v1";
+const SEAL: &str = "hmac-sha256/t1/seal/v1";
 /// The longest message that the device takes.
 const LONGEST: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -94,6 +94,14 @@ impl Device for Staged {
         Ok(signature)
     }
 
+    fn derive(&self, _: &mut StagedSession, _: usize, input: &[u8]) -> Result<Zeroizing<[u8; DERIVED]>, HsmError> {
+        Ok(Zeroizing::new(*blake3::hash(input).as_bytes()))
+    }
+
+    fn alive(&self, _: &mut StagedSession) -> Result<(), HsmError> {
+        Ok(())
+    }
+
     fn reinitialise(&self) -> Result<Ring, HsmError> {
         self.0.restarts.fetch_add(1, Ordering::SeqCst);
         self.0.open_at_restart.fetch_add(self.0.open_now.load(Ordering::SeqCst), Ordering::SeqCst);
@@ -108,29 +116,27 @@ impl Device for Staged {
     }
 }
 
+/// A passport key and, behind it, a seal key.
 fn ring(key: &SigningKey) -> Ring {
-    let public = key.verifying_key().to_bytes();
-    let role = label::Label::parse(KID).unwrap().role;
-    assert_eq!(role, KeyRole::Passport);
-    let found = Found {
-        label: KID.to_owned(),
-        role,
-        id: vec![1],
-        public: Some(public),
-        mechanisms_bound: true,
-        problems: vec![],
+    let made = |kid: &str, n: u8, public: Option<[u8; 32]>| {
+        let role = label::Label::parse(kid).unwrap().role;
+        let (label, id, problems) = (kid.to_owned(), vec![n], vec![]);
+        let found = Found { label, role, id, public, mechanisms_bound: true, problems };
+        let pin = PinnedKey {
+            kid: kid.to_owned(),
+            role,
+            cka_id: hex::encode(&[n]),
+            public: public.map(|public| hex::encode(&public)),
+            created: 0,
+            module: String::new(),
+            token_serial: String::new(),
+            mechanisms_bound: true,
+        };
+        (found, pin)
     };
-    let pin = PinnedKey {
-        kid: KID.to_owned(),
-        role,
-        cka_id: "01".to_owned(),
-        public: Some(hex::encode(&public)),
-        created: 0,
-        module: String::new(),
-        token_serial: String::new(),
-        mechanisms_bound: true,
-    };
-    Ring::new(Inventory { keys: vec![found], ..Inventory::default() }, &Pins::of(vec![pin]), "")
+    let made = [made(KID, 1, Some(key.verifying_key().to_bytes())), made(SEAL, 2, None)];
+    let (keys, pinned) = made.into_iter().unzip();
+    Ring::new(Inventory { keys, ..Inventory::default() }, &Pins::of(pinned), "")
 }
 
 struct Bench {
@@ -288,10 +294,9 @@ fn so_many_signatures_wait_to_be_checked_and_a_worker_checks_the_next_itself() {
     let hand_over = || {
         let (ring, tell) = (bench.pool.ring(), tell.clone());
         let answer: Answer = Box::new(move |outcome| tell.send(outcome).unwrap_or_default());
-        let job = Job::new(ring, 0, b"a".to_vec(), Instant::now(), answer);
         let signature = bench.key.sign(b"a").to_bytes();
-        let (ring, message) = (job.task.ring, job.task.message);
-        let signed = checker::Signed { ring, position: 0, message, signature, ticket: job.ticket };
+        let ticket = Ticket::sign(answer);
+        let signed = checker::Signed { ring, position: 0, message: b"a".to_vec(), signature, ticket };
         checker::hand_over(&*bench.pool.shared, signed);
     };
     (0..checker::WAITING).for_each(|_| hand_over());
@@ -364,4 +369,22 @@ fn an_answer_that_nobody_gives_in_time_shows() {
     assert!(told.iter().all(|told| told.recv_timeout(PATIENCE).unwrap().is_ok()));
     bench.wait(|counts| counts.queued == 0);
     assert!(in_time(twice));
+}
+
+#[test]
+fn a_seal_key_derives_and_never_signs_and_no_other_derives() {
+    let bench = bench(1, 8, 5000);
+    let derive = |position| {
+        let (tell, told) = mpsc::channel();
+        let answer: DeriveAnswer = Box::new(move |outcome| tell.send(outcome).unwrap_or_default());
+        bench.pool.derive(bench.pool.ring(), position, b"input".to_vec(), answer);
+        told.recv_timeout(PATIENCE).unwrap()
+    };
+    assert_eq!(derive(1).unwrap().as_slice(), blake3::hash(b"input").as_bytes());
+    assert_eq!(derive(0), Err(LinkRefusal::PurposeDenied));
+    assert_eq!(derive(2), Err(LinkRefusal::Internal));
+    let (tell, told) = mpsc::channel();
+    let answer: Answer = Box::new(move |outcome| tell.send(outcome).unwrap_or_default());
+    bench.pool.sign(bench.pool.ring(), 1, b"a".to_vec(), answer);
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(LinkRefusal::PurposeDenied));
 }

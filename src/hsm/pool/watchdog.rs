@@ -80,7 +80,7 @@ fn find_late(state: &mut State, now: Instant, op_timeout: Duration) -> Late {
 
 fn act<D: Device>(shared: &Arc<Shared<D>>, late: Late) {
     for ticket in late.tickets {
-        ticket.answer(Err(LinkRefusal::Timeout));
+        ticket.refuse(LinkRefusal::Timeout);
     }
     if late.given_up == 0 {
         return;

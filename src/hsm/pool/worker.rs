@@ -1,16 +1,16 @@
 //! One worker: takes a job, signs, and sees to it that the signature is verified and answered.
 
 use super::checker::{Signed, hand_over};
-use super::state::{Phase, Slot, Task};
+use super::state::{Phase, Slot, Task, Work};
 use super::{MAX_FAILURES, Shared};
 use crate::hsm::HsmError;
-use crate::hsm::device::{Device, SIGNATURE};
+use crate::hsm::device::{DERIVED, Device, SIGNATURE};
 use crate::hsm::ring::Ring;
-use crate::wire::link::LinkRefusal;
+use crate::wire::link::{KeyRole, LinkRefusal};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Enough for any module seen; most of it is never touched.
 const STACK: usize = 512 * 1024;
@@ -21,9 +21,15 @@ struct Open<D: Device> {
     session: D::Session,
 }
 
+/// What the module returned, unverified.
+enum Made {
+    Signature([u8; SIGNATURE]),
+    Derived(Zeroizing<[u8; DERIVED]>),
+}
+
 /// What a worker does next.
 enum Next {
-    Sign(Task, Arc<Ring>),
+    Perform(Task, Arc<Ring>),
     /// Close the session, so that the module can be finalised.
     Close,
     /// The worker was given up, or the pool is closed.
@@ -48,7 +54,7 @@ fn run<D: Device>(shared: &Shared<D>, id: u64) {
     let mut open: Option<Open<D>> = None;
     loop {
         match next(shared, id, open.is_some()) {
-            Next::Sign(task, ring) => {
+            Next::Perform(task, ring) => {
                 let outcome = perform(shared, &mut open, &ring, &task);
                 if !finish(shared, id, ring, task, outcome) {
                     // Given up, and back after all: out of the module before `next` counts it so.
@@ -80,7 +86,7 @@ fn next<D: Device>(shared: &Shared<D>, id: u64, has_session: bool) -> Next {
         match (phase, job) {
             (_, Some(job)) => {
                 *slot = Slot { since: Some(Instant::now()), job: Some((job.deadline, job.ticket)), parked: false };
-                return Next::Sign(job.task, ring);
+                return Next::Perform(job.task, ring);
             }
             (Phase::Quiescing, None) if has_session => {
                 *slot = Slot { since: Some(Instant::now()), job: None, parked: false };
@@ -97,14 +103,14 @@ fn next<D: Device>(shared: &Shared<D>, id: u64, has_session: bool) -> Next {
     }
 }
 
-/// Signs, once more on a fresh session if the first attempt fails: the key's position in the ring, and what the module
-/// returned, unverified.
+/// Signs or derives, once more on a fresh session if the first attempt fails: the key's position in the ring, and what the
+/// module returned.
 fn perform<D: Device>(
     shared: &Shared<D>,
     open: &mut Option<Open<D>>,
     ring: &Arc<Ring>,
     task: &Task,
-) -> Result<(usize, [u8; SIGNATURE]), LinkRefusal> {
+) -> Result<(usize, Made), LinkRefusal> {
     // The keys may have been read again since the request was judged.
     let position = match task.ring.get(task.position) {
         Some(_) if Arc::ptr_eq(&task.ring, ring) => task.position,
@@ -112,11 +118,15 @@ fn perform<D: Device>(
         None => return Err(LinkRefusal::Internal),
     };
     let key = ring.get(position).filter(|key| key.usable()).ok_or(LinkRefusal::UnknownKid)?;
-    if key.public.is_none() {
+    let fits = match task.work {
+        Work::Sign(_) => key.public.is_some(),
+        Work::Derive(_) => key.role == KeyRole::Seal,
+    };
+    if !fits {
         return Err(LinkRefusal::PurposeDenied);
     }
     let fresh = !open.as_ref().is_some_and(|open| Arc::ptr_eq(&open.ring, ring));
-    let signature = attempt(shared, open, ring, position, &task.message).or_else(|error| {
+    let made = attempt(shared, open, ring, position, &task.work).or_else(|error| {
         tracing::warn!(name: "signing_failed", %error, kid = key.kid, "signing failed");
         if matches!(error, HsmError::TooLong(_)) {
             // The message's fault, so neither another session nor an end of the process would help.
@@ -126,12 +136,12 @@ fn perform<D: Device>(
             return Err(LinkRefusal::HsmUnavailable);
         }
         shared.reopened.fetch_add(1, Ordering::Relaxed);
-        attempt(shared, open, ring, position, &task.message).map_err(|error| {
+        attempt(shared, open, ring, position, &task.work).map_err(|error| {
             tracing::warn!(name: "signing_failed_again", %error, kid = key.kid, "signing failed on a new session too");
             LinkRefusal::HsmUnavailable
         })
     })?;
-    Ok((position, signature))
+    Ok((position, made))
 }
 
 /// One attempt. Any error closes the session.
@@ -140,15 +150,18 @@ fn attempt<D: Device>(
     open: &mut Option<Open<D>>,
     ring: &Arc<Ring>,
     position: usize,
-    message: &[u8],
-) -> Result<[u8; SIGNATURE], HsmError> {
+    work: &Work,
+) -> Result<Made, HsmError> {
     let mut usable = match open.take().filter(|open| Arc::ptr_eq(&open.ring, ring)) {
         Some(usable) => usable,
         None => Open { ring: Arc::clone(ring), session: shared.device.open(ring)? },
     };
-    let signature = shared.device.sign(&mut usable.session, position, message)?;
+    let made = match work {
+        Work::Sign(message) => shared.device.sign(&mut usable.session, position, message).map(Made::Signature),
+        Work::Derive(input) => shared.device.derive(&mut usable.session, position, input).map(Made::Derived),
+    }?;
     *open = Some(usable);
-    Ok(signature)
+    Ok(made)
 }
 
 /// Sees to the answer, unless the watchdog did. `false` if the worker was given up meanwhile.
@@ -157,11 +170,11 @@ fn finish<D: Device>(
     id: u64,
     ring: Arc<Ring>,
     task: Task,
-    outcome: Result<(usize, [u8; SIGNATURE]), LinkRefusal>,
+    outcome: Result<(usize, Made), LinkRefusal>,
 ) -> bool {
     let (ticket, kept, lost, more) = {
         let mut state = shared.lock();
-        state.failures = match outcome {
+        state.failures = match &outcome {
             Ok(_) => 0,
             Err(LinkRefusal::HsmUnavailable) => state.failures.saturating_add(1),
             Err(_) => state.failures,
@@ -176,15 +189,16 @@ fn finish<D: Device>(
             None => (None, false, lost, more),
         }
     };
-    match (ticket, outcome) {
-        (Some((_, ticket)), Ok((position, signature))) => {
-            let signed = Signed { ring, position, message: task.message, signature, ticket };
+    match (ticket, outcome, task.work) {
+        (Some((_, ticket)), Ok((position, Made::Signature(signature))), Work::Sign(message)) => {
+            let signed = Signed { ring, position, message, signature, ticket };
             if more { hand_over(shared, signed) } else { signed.release(shared) }
         }
-        (Some((_, ticket)), Err(refusal)) => ticket.answer(Err(refusal)),
-        // Answered by its deadline; what was signed late goes nowhere.
-        (None, Ok((_, mut signature))) => signature.zeroize(),
-        (None, Err(_)) => {}
+        (Some((_, ticket)), Ok((_, Made::Derived(key))), _) => ticket.derived(key),
+        (Some((_, ticket)), Err(refusal), _) => ticket.refuse(refusal),
+        // Answered by its deadline; what was made late goes nowhere. A signature belongs to a message.
+        (_, Ok((_, Made::Signature(mut signature))), _) => signature.zeroize(),
+        (None, _, _) => {}
     }
     if lost {
         shared.lose(HsmError::Lost(format!("{MAX_FAILURES} signatures failed one after the other")));

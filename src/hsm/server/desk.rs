@@ -81,6 +81,8 @@ impl<D: Device> Desk<D> {
             LinkOp::Keys => Ok(Some(LinkResult::Keys(self.pool.ring().link_keys()))),
             LinkOp::Reinitialise => self.reinitialise().map(Some),
             LinkOp::Stats => Ok(Some(LinkResult::Stats(self.stats()))),
+            // Not built yet.
+            LinkOp::Health | LinkOp::Seal { .. } | LinkOp::Unseal { .. } => Err(LinkRefusal::PurposeDenied),
         };
         let result = match done {
             Ok(None) => return,
