@@ -48,6 +48,7 @@ impl House {
         let (here, there) = UnixStream::pair().unwrap();
         let log = fs::File::options().create(true).append(true).open(self.dir().join("log")).unwrap();
         let mut command = process::command("ceremony", self.dir());
+        command.envs(self.fault_environment());
         command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
         drop(command);

@@ -58,6 +58,7 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) fault: bool,
     pub(super) log: Option<PathBuf>,
     pub(super) environment: Vec<(&'static str, String, String)>,
 }
@@ -72,6 +73,7 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            fault: false,
             log: None,
             environment: Vec::new(),
         }
@@ -123,6 +125,13 @@ impl Options {
     /// Where standard error goes, instead of to [`super::House::log`].
     pub(crate) fn log(mut self, path: &Path) -> Self {
         self.log = Some(path.to_owned());
+        self
+    }
+
+    /// With the module that fails on demand before the HSM; see [`super::House::fault`]. Root alone may have it: the daemon
+    /// loads no module that is not root's.
+    pub(crate) fn fault(mut self) -> Self {
+        self.fault = true;
         self
     }
 
