@@ -69,6 +69,7 @@ impl Bench<'_> {
         self.try_out(found, handle).map_err(unfit)?;
         let pinned = PinnedKey {
             kid: kid.clone(),
+            label: None,
             role,
             cka_id: hex::encode(&id),
             public: found.public.map(|public| hex::encode(&public)),
@@ -76,6 +77,7 @@ impl Bench<'_> {
             module: self.module.clone(),
             token_serial: self.token_serial.clone(),
             mechanisms_bound: found.mechanisms_bound,
+            retired: None,
         };
         self.pins.keys.push(pinned);
         // The commit point: from here on the key is one of ours.

@@ -107,7 +107,7 @@ impl WorkerSession {
             return Ok(*handle);
         }
         let key = key.ok_or_else(|| HsmError::KeyGone(format!("number {position}")))?;
-        let handle = inventory::handle(&self.session, &key.kid, &key.id, key.role)?;
+        let handle = inventory::handle(&self.session, &key.label, &key.id, key.role)?;
         self.handles.insert(position, handle);
         Ok(handle)
     }
@@ -127,6 +127,7 @@ impl Pkcs11Device {
         let module = Module::load(&config.module)?;
         let device = Self { module, config, pin, live: Mutex::new(None) };
         let ring = device.connect()?;
+        ring.may_start()?;
         Ok((device, ring))
     }
 

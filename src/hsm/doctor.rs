@@ -3,7 +3,7 @@
 use super::inventory::Inventory;
 use super::module::{Module, Token};
 use super::pins::Pins;
-use super::ring::Ring;
+use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
 use crate::secret::Pin;
 use crate::wire::ceremony::Finding;
@@ -95,7 +95,7 @@ fn keys(ring: &Ring) -> Vec<Finding> {
         .keys()
         .iter()
         .map(|key| match key.usable() {
-            true => Finding::good(&key.kid, "pinned and fit"),
+            true => Finding::good(&key.kid, fit(key)),
             false => Finding::problem(&key.kid, key.problem.clone(), REMEDY),
         })
         .collect();
@@ -104,6 +104,18 @@ fn keys(ring: &Ring) -> Vec<Finding> {
         findings.push(Finding::problem("keys", "there are none", "run passportctl hsm init"));
     }
     findings
+}
+
+/// What a key that is used is like.
+fn fit(key: &RingKey) -> String {
+    let mut said = "pinned and fit".to_owned();
+    if key.label != key.kid {
+        said.push_str(&format!("; adopted, its label is \"{}\"", key.label));
+    }
+    if !key.unsaid.is_empty() {
+        said.push_str(&format!("; the token does not say {}", key.unsaid.join(", ")));
+    }
+    said
 }
 
 fn real_path(module: &Path) -> String {

@@ -79,6 +79,8 @@ pub enum HsmError {
     TooManyObjects(usize),
     /// A key that worked is no longer found (HSM).
     KeyGone(String),
+    /// The HSM has another public key than the pinned one, and no passport key that can be used (HSM admin).
+    PinnedKeyChanged(String),
     /// The list of pinned keys can't be used (operator).
     Pins(PathBuf, String),
     /// Others could have changed the list of pinned keys (operator).
@@ -126,6 +128,7 @@ impl HsmError {
                     | Self::ManyTokens { .. }
                     | Self::TokenUninitialised(_)
                     | Self::Mechanism { .. }
+                    | Self::PinnedKeyChanged(_)
                     | Self::Pins(..)
                     | Self::PinsOpen(..)
                     | Self::PinsLayout(..)
@@ -162,6 +165,9 @@ impl HsmError {
             Self::Call { what, reason } => format!("could not {what}: {reason}"),
             Self::TooLong(bytes) => format!("the token signs no message of {bytes} bytes (CKR_DATA_LEN_RANGE)"),
             Self::TooManyObjects(limit) => format!("the token holds more than {limit} objects"),
+            Self::PinnedKeyChanged(kid) => {
+                format!("the public key of {kid} in the HSM is not the pinned one, and no passport key can be used")
+            }
             Self::KeyGone(kid) => format!("the key {kid} is no longer in the token"),
             Self::PinsLayout(path, layout) => {
                 format!("{}: layout {layout} is not the one that this version knows", path.display())
@@ -203,6 +209,9 @@ impl HsmError {
             Self::TooLong(_) => "lower limits.max_msg_bytes to what the token takes",
             Self::TooManyObjects(_) => "give passportd a token of its own",
             Self::KeyGone(_) => "run passportctl hsm list",
+            Self::PinnedKeyChanged(_) => {
+                "find out who has changed the HSM; restore it, or make a new key (passportctl hsm rotate)"
+            }
             Self::PinsOpen(..) => "make sure that nobody has changed it, then run chown and chmod 0600 on it",
             Self::PinsLayout(..) => "use the passportd that wrote it",
             Self::Pins(..) => "restore it from state_dir/backups; never edit it",

@@ -151,10 +151,12 @@ mod tests {
                 id: vec![n],
                 public: Some(public),
                 mechanisms_bound: true,
+                unsaid: vec![],
                 problems,
             };
             let pin = PinnedKey {
                 kid: kid.to_owned(),
+                label: None,
                 role,
                 cka_id: hex::encode(&[n]),
                 public: Some(hex::encode(&public)),
@@ -162,6 +164,7 @@ mod tests {
                 module: String::new(),
                 token_serial: String::new(),
                 mechanisms_bound: true,
+                retired: None,
             };
             (found, pin)
         };

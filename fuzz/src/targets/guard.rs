@@ -47,6 +47,7 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
         let id = vec![u8::try_from(n).unwrap()];
         let pin = PinnedKey {
             kid: (*kid).to_owned(),
+            label: None,
             role,
             cka_id: hex::encode(&id),
             public: Some(public.to_owned()),
@@ -54,9 +55,10 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
             module: String::new(),
             token_serial: String::new(),
             mechanisms_bound: true,
+            retired: None,
         };
         let public = hex::decode_exactly(public);
-        (Found { label: (*kid).to_owned(), role, id, public, mechanisms_bound: true, problems }, pin)
+        (Found { label: (*kid).to_owned(), role, id, public, mechanisms_bound: true, unsaid: vec![], problems }, pin)
     });
     let (keys, pins) = made.unzip();
     let ring = Ring::new(Inventory { keys, ..Inventory::default() }, &Pins::of(pins), "");

@@ -121,9 +121,10 @@ fn ring(key: &SigningKey) -> Ring {
     let made = |kid: &str, n: u8, public: Option<[u8; 32]>| {
         let role = label::Label::parse(kid).unwrap().role;
         let (label, id, problems) = (kid.to_owned(), vec![n], vec![]);
-        let found = Found { label, role, id, public, mechanisms_bound: true, problems };
+        let found = Found { label, role, id, public, mechanisms_bound: true, unsaid: vec![], problems };
         let pin = PinnedKey {
             kid: kid.to_owned(),
+            label: None,
             role,
             cka_id: hex::encode(&[n]),
             public: public.map(|public| hex::encode(&public)),
@@ -131,6 +132,7 @@ fn ring(key: &SigningKey) -> Ring {
             module: String::new(),
             token_serial: String::new(),
             mechanisms_bound: true,
+            retired: None,
         };
         (found, pin)
     };
