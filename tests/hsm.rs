@@ -15,8 +15,12 @@
 mod bounds;
 #[path = "hsm/ceremonies.rs"]
 mod ceremonies;
+#[path = "support/fault_module.rs"]
+mod fault;
 #[path = "hsm/harness.rs"]
 mod harness;
+#[path = "hsm/pins.rs"]
+mod pins;
 #[path = "hsm/rates.rs"]
 mod rates;
 #[path = "hsm/roles.rs"]
@@ -37,7 +41,7 @@ use passportd::hsm::bench::raw_sign_rate;
 use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use passportd::passport::{Cap, Claims};
 use passportd::secret::Pin;
-use passportd::wire::ceremony::{Finding, PlanKind, Report, Request, Response, call};
+use passportd::wire::ceremony::{Finding, KeyReport, PlanKind, Report, Request, Response, call};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::link::{
     LinkGreeting, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,

@@ -19,7 +19,7 @@ use super::options::{POLICY, configuration, filled, put};
 use super::process::{self, Started};
 use super::raw::Raw;
 use super::softhsm::SoftHsm;
-use super::{Options, Roles, Users, eventually, fault, ledger, people};
+use super::{Options, Roles, Users, eventually, fault, fault_module, ledger, people};
 
 /// How long a start, or an end, may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,7 +48,7 @@ impl House {
         let metrics = metrics_addr();
         let mut config = configuration(hsm.dir(), &metrics, users.as_ref());
         if options.fault {
-            put(&mut config, "hsm.module", fault::module().to_str().unwrap().into());
+            put(&mut config, "hsm.module", fault_module::path().to_str().unwrap().into());
         }
         for (key, value) in options.settings.clone() {
             put(&mut config, &key, value);

@@ -4,6 +4,7 @@
 
 pub(crate) mod document;
 pub(crate) mod fault;
+pub(crate) mod fault_module;
 pub(crate) mod fences;
 pub(crate) mod house;
 pub(crate) mod keys;

@@ -56,7 +56,7 @@ macro_rules! plain {
         unsafe extern "C" fn $name($($arg: $kind),*) -> CK_RV {
             let Some(call) = real().and_then(|list| list.$name) else { return CKR_FUNCTION_NOT_SUPPORTED };
             // SAFETY: the caller's arguments, to the function that they are for.
-            around(stringify!($name), || unsafe { call($($arg),*) }, |_| {})
+            around(stringify!($name), || unsafe { call($($arg),*) }, |_, _| {})
         }
     )*};
 }
@@ -154,8 +154,15 @@ plain! {
 
 unsafe extern "C" fn C_Finalize(reserved: *mut c_void) -> CK_RV {
     let Some(call) = real().and_then(|list| list.C_Finalize) else { return CKR_FUNCTION_NOT_SUPPORTED };
-    // SAFETY: the caller's argument.
-    around("C_Finalize", || unsafe { call(reserved) }, |_| OPEN.store(0, Ordering::SeqCst))
+    let end = || {
+        // SAFETY: the caller's argument.
+        let answer = unsafe { call(reserved) };
+        if answer == CKR_OK {
+            OPEN.store(0, Ordering::SeqCst);
+        }
+        answer
+    };
+    around("C_Finalize", end, |_, _| {})
 }
 
 unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) -> CK_RV {
@@ -171,9 +178,9 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
         }
         answer
     };
-    let finish = |rule: &Rule| {
+    let finish = |rule: &Rule, answer| {
         // SAFETY: as above.
-        let Some(info) = (unsafe { info.as_mut() }) else { return };
+        let Some(info) = (if answer == CKR_OK { unsafe { info.as_mut() } } else { None }) else { return };
         for action in &rule.actions {
             if let Action::Flags(flags) = action {
                 info.flags |= flags;
@@ -204,7 +211,7 @@ unsafe extern "C" fn C_OpenSession(
         }
         answer
     };
-    around("C_OpenSession", open, |_| {})
+    around("C_OpenSession", open, |_, _| {})
 }
 
 unsafe extern "C" fn C_CloseSession(session: CK_SESSION_HANDLE) -> CK_RV {
@@ -217,13 +224,21 @@ unsafe extern "C" fn C_CloseSession(session: CK_SESSION_HANDLE) -> CK_RV {
         }
         answer
     };
-    around("C_CloseSession", close, |_| {})
+    around("C_CloseSession", close, |_, _| {})
 }
 
 unsafe extern "C" fn C_CloseAllSessions(slot: CK_SLOT_ID) -> CK_RV {
     let Some(call) = real().and_then(|list| list.C_CloseAllSessions) else { return CKR_FUNCTION_NOT_SUPPORTED };
-    // SAFETY: the caller's argument. Tests have one token.
-    around("C_CloseAllSessions", || unsafe { call(slot) }, |_| OPEN.store(0, Ordering::SeqCst))
+    let close = || {
+        // SAFETY: the caller's argument.
+        let answer = unsafe { call(slot) };
+        if answer == CKR_OK {
+            // Tests have one token.
+            OPEN.store(0, Ordering::SeqCst);
+        }
+        answer
+    };
+    around("C_CloseAllSessions", close, |_, _| {})
 }
 
 fn closed() {
@@ -244,7 +259,10 @@ unsafe extern "C" fn C_Sign(
     if signature.is_null() {
         return sign();
     }
-    let finish = |rule: &Rule| {
+    let finish = |rule: &Rule, answer| {
+        if answer != CKR_OK {
+            return;
+        }
         // SAFETY: the call has succeeded, so it is set.
         let len = usize::try_from(unsafe { signature_len.read() }).unwrap_or(0);
         // SAFETY: so many bytes were written there.
@@ -269,7 +287,13 @@ unsafe extern "C" fn C_GetAttributeValue(
     let Some(call) = real().and_then(|list| list.C_GetAttributeValue) else { return CKR_FUNCTION_NOT_SUPPORTED };
     // SAFETY: the caller's arguments.
     let get = || unsafe { call(session, object, template, count) };
-    let finish = |rule: &Rule| {
+    let finish = |rule: &Rule, answer| {
+        // What the object has not, or does not show, spoils the answer and not the other attributes (PKCS#11 2.40 §5.7).
+        let answered =
+            matches!(answer, CKR_OK | CKR_ATTRIBUTE_SENSITIVE | CKR_ATTRIBUTE_TYPE_INVALID | CKR_BUFFER_TOO_SMALL);
+        if !answered {
+            return;
+        }
         if rule.label.as_deref().is_some_and(|label| !is_labelled(session, object, label)) {
             return;
         }

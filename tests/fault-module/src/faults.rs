@@ -1,7 +1,7 @@
 //! The control file as it is now, and what it makes of a call.
 
 use crate::control::{Action, Control, Kill, Rule};
-use cryptoki_sys::{CK_RV, CKR_GENERAL_ERROR, CKR_OK};
+use cryptoki_sys::{CK_RV, CKR_GENERAL_ERROR};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -55,17 +55,15 @@ pub(crate) fn session_limit() -> Option<u64> {
     now(|read| read.control.sessions)
 }
 
-/// A call of a function with all that happens to it. `finish` bends the answer of a call that has succeeded.
-pub(crate) fn around(function: &str, real: impl FnOnce() -> CK_RV, finish: impl Fn(&Rule)) -> CK_RV {
+/// A call of a function with all that happens to it. `finish` bends what was answered, rule by rule.
+pub(crate) fn around(function: &str, real: impl FnOnce() -> CK_RV, finish: impl Fn(&Rule, CK_RV)) -> CK_RV {
     let rules = now(|read| if read.broken { None } else { Some(read.control.call(function)) });
     let Some(rules) = rules else { return CKR_GENERAL_ERROR };
     if let Some(value) = happens(function, &rules, false) {
         return value;
     }
     let answer = real();
-    if answer == CKR_OK {
-        rules.iter().for_each(finish);
-    }
+    rules.iter().for_each(|rule| finish(rule, answer));
     happens(function, &rules, true).unwrap_or(answer)
 }
 
