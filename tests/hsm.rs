@@ -11,6 +11,8 @@
     reason = "a test, and its helpers outside of #[test]"
 )]
 
+#[path = "hsm/adopt.rs"]
+mod adopt;
 #[path = "hsm/bounds.rs"]
 mod bounds;
 #[path = "hsm/ceremonies.rs"]

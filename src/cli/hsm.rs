@@ -26,7 +26,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
 const HOLDING: &str = "holding the ceremony";
 
 /// From the file, else typed. There is no third way: arguments and variables are seen by others and end up in logs.
-fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
+pub(super) fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
     if let Some(path) = &argument.pin_file {
         return Pin::from_file(path).map_err(|error| CliError::Usage(error.to_string()));
     }
@@ -39,7 +39,7 @@ fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
     Pin::take(&mut typed).map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
+pub(super) fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
     let socket = context.ceremony_socket()?;
     let progress = context.out.progress(HOLDING, Extent::Unknown);
     let report = hold(&socket, request, pin);
@@ -56,7 +56,7 @@ async fn init(context: &mut Context<'_>, init: &HsmInit) -> Result<Exit, CliErro
     };
     let pin = pin(&init.pin)?;
     let report = ceremony(context, &request, Some(&pin))?;
-    put_to_use(context, &report, true, Some(&init.tenant)).await
+    put_to_use(context, &report, &Use { activate: true, unknown_of: Some(&init.tenant), became: "made" }).await
 }
 
 async fn rotate(context: &mut Context<'_>, rotate: &HsmRotate) -> Result<Exit, CliError> {
@@ -69,7 +69,18 @@ async fn rotate(context: &mut Context<'_>, rotate: &HsmRotate) -> Result<Exit, C
     };
     let pin = pin(argument)?;
     let report = ceremony(context, &request, Some(&pin))?;
-    put_to_use(context, &report, rotate.activate, None).await
+    put_to_use(context, &report, &Use { activate: rotate.activate, unknown_of: None, became: "made" }).await
+}
+
+/// How the keys of a ceremony are put to use.
+pub(super) struct Use<'a> {
+    /// They sign at once.
+    pub(super) activate: bool,
+    /// Keys of this tenant that the daemon does not know count as new, so that an `init` that was interrupted is finished by
+    /// the next.
+    pub(super) unknown_of: Option<&'a str>,
+    /// What the ceremony has done with them: `made`, `adopted`.
+    pub(super) became: &'static str,
 }
 
 /// What became of one new key.
@@ -81,14 +92,9 @@ struct Step {
 }
 
 /// Stages each new key, and activates it if asked. The keys exist whatever happens here, so nothing is undone: what
-/// could not be done is said, with the commands that do it later. With `unknown_of`, keys of that tenant that the daemon
-/// does not know count as new, so that an `init` that was interrupted is finished by the next.
-async fn put_to_use(
-    context: &mut Context<'_>,
-    report: &Report,
-    and_activate: bool,
-    unknown_of: Option<&str>,
-) -> Result<Exit, CliError> {
+/// could not be done is said, with the commands that do it later.
+pub(super) async fn put_to_use(context: &mut Context<'_>, report: &Report, wish: &Use<'_>) -> Result<Exit, CliError> {
+    let Use { activate: and_activate, unknown_of, .. } = *wish;
     let admin = context.admin().await;
     let known = match (&admin, unknown_of) {
         (Ok(admin), Some(_)) => status_document(admin).await.ok(),
@@ -114,7 +120,7 @@ async fn put_to_use(
         let steps: Vec<_> = steps.iter().map(step_json).collect();
         return context.out.json(&json!({"ceremony": report, "keys": steps})).map(|()| exit);
     }
-    tell(context, report, &steps, and_activate)?;
+    tell(context, report, &steps, wish)?;
     Ok(exit)
 }
 
@@ -177,7 +183,7 @@ fn step_json(step: &Step) -> Value {
     json!({"kid": step.kid, "done": step.done, "error": error, "run": run})
 }
 
-fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: bool) -> Result<(), CliError> {
+fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], wish: &Use<'_>) -> Result<(), CliError> {
     for warning in &report.warnings {
         context.out.note(&format!("warning: {}", plain(warning)));
     }
@@ -189,7 +195,7 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
     }
     for step in steps {
         if report.keys.iter().any(|key| key.made_now && key.kid == step.kid) {
-            context.out.line(&format!("made {}", plain(&step.kid)))?;
+            context.out.line(&format!("{} {}", wish.became, plain(&step.kid)))?;
         }
         for done in &step.done {
             context.out.line(done)?;
@@ -198,7 +204,7 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
             context.out.note(&format!("{}: {error}; then run: {}", step.kid, run.join(" && ")));
         }
     }
-    for step in steps.iter().filter(|step| !activated && step.left.is_none()) {
+    for step in steps.iter().filter(|step| !wish.activate && step.left.is_none()) {
         let next = "activate it once verifiers have fetched the key set (cache.jwks_ttl_s)";
         context.out.line(&format!("{next}: passportctl key activate {}", step.kid))?;
     }

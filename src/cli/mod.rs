@@ -31,6 +31,7 @@ mod input;
 mod inspect;
 mod out;
 mod passports;
+mod plan;
 mod policy;
 mod progress;
 mod publish;
@@ -126,6 +127,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Drain => admin::drain(context).await,
         Command::Undrain => admin::undrain(context).await,
         Command::Hsm(command) => hsm::run(context, command).await,
+        Command::Ceremony(args::CeremonyCommand::Plan(plan)) => plan::run(context, plan).await,
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,

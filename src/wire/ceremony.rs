@@ -62,6 +62,9 @@ pub struct Request {
     /// For `retry-pin`: also if the token says that it is the last try before it locks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub final_try: bool,
+    /// For `adopt` and `retire-seal`: look, and change nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The answer. Members of later versions are passed over: what was done is done, and the admin needs to see it.

@@ -10,7 +10,7 @@ use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
     let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
-    keys.into_iter().chain([hsm_list(), hsm_doctor()]).collect()
+    keys.into_iter().chain([adopt(), hsm_list(), hsm_doctor()]).collect()
 }
 
 fn pin(fake: &Fake) -> String {
@@ -60,6 +60,23 @@ fn hsm_keys(leaf: &'static str, more: &[&str]) -> Page {
         page.case(&fake, &[&arguments[..], format].concat(), "");
     });
     page.case(&fake, &["--tenant", "t1", "--purpose", "auth", "--pin-file", "/no/such/pin"], "");
+    page.misused(&fake)
+}
+
+fn adopt() -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new("ceremony plan adopt");
+    let arguments = ["--tenant", "t1", "--purpose", "auth", "--cka-id", "0a0b", "--pin-file", pin.as_str()];
+    for more in [&["--dry-run"][..], &[]] {
+        with_ceremony(&fake, &report(&[held("ed25519/t1/auth/v2", true)]), |format| {
+            page.case(&fake, &[&arguments[..], more, format].concat(), "");
+        });
+    }
+    let why = "the key with CKA_ID 0a0b is not adopted: CKA_EXTRACTABLE is set; nothing was changed";
+    with_ceremony(&fake, &json!({"failed": {"code": "unfit", "message": why}}), |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
     page.misused(&fake)
 }
 

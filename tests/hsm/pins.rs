@@ -117,8 +117,12 @@ fn a_ceremony_killed_at_any_step_leaves_a_key_that_is_named_and_not_used() {
     ] {
         lying.control(step);
         let process = start(&lying.hsm, "ceremony", &lying.vars()).ready();
-        let request =
-            Request { plan: PlanKind::Generate, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+        let request = Request {
+            plan: PlanKind::Generate,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        };
         let answer = call(UnixStream::connect(&process.socket).unwrap(), &request, PIN.as_bytes());
         assert!(answer.is_err(), "{step}: {answer:?}");
         lying.control("");

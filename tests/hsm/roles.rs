@@ -1,4 +1,5 @@
-//! What this binary does when it is started again: a ceremony, a signer, or the raw measurement.
+//! What this binary does when it is started again: a ceremony, a signer, another program, or the raw
+//! measurement.
 
 use super::*;
 
@@ -95,6 +96,7 @@ pub(crate) fn run_role(role: &str) {
                 Err(error) => say(&format!("error {} {error}", error.refused_pin())),
             }
         }
+        "maker" => adopt::make(),
         "raw-rate" => {
             let sessions = config().sessions;
             let rate = raw_sign_rate(&config(), &pin(), sessions, Duration::from_secs(2)).unwrap();

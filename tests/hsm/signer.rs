@@ -321,7 +321,7 @@ fn read_only(path: &std::path::Path) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-fn snapshot(path: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn snapshot(path: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();

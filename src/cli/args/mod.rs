@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use conformance::{Conformance, Via};
 pub(super) use operate::{
-    Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand,
-    Pin, PolicyCommand, Smoke,
+    Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
+    HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
 };
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify};
@@ -166,6 +166,9 @@ pub(super) enum Command {
     /// Makes keys in the HSM, lists them, and finds what is set up wrong
     #[command(subcommand)]
     Hsm(HsmCommand),
+    /// Has one planned thing done in the HSM
+    #[command(subcommand)]
+    Ceremony(CeremonyCommand),
     /// Checks and explains the policy files
     #[command(subcommand)]
     Policy(PolicyCommand),

@@ -48,6 +48,41 @@ Examples:
     Doctor(Doctor),
 }
 
+/// `ceremony …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Has one thing done in the HSM
+    #[command(subcommand)]
+    Plan(PlanCommand),
+}
+
+/// `ceremony plan …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Takes over a key that another program made, as the next version of one, and publishes it
+    #[command(after_help = "\
+The key is held to all that a key of passportd's own is: it never left the HSM, may do nothing but sign, and signs once. It
+is not changed, so it keeps its label. Where it lacks something, what it lacks is said, and nothing happens.
+
+Examples:
+  pkcs11-tool --module MODULE --token-label TOKEN --login --list-objects     # shows the ids
+  passportctl ceremony plan adopt --tenant demo --purpose auth --cka-id 0a0b --dry-run")]
+    Adopt(Adopt),
+}
+
+/// `ceremony plan adopt`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) key: HsmInit,
+    /// The key's CKA_ID, in hex
+    #[arg(long, value_name = "HEX")]
+    pub(crate) cka_id: String,
+    /// Look at the key and try it; take nothing over
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 /// Where the PIN comes from.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Pin {
@@ -69,7 +104,7 @@ pub(crate) struct HsmInit {
     /// The tenant: a-z, 0-9 and -, at most 32 characters
     #[arg(long)]
     pub(crate) tenant: String,
-    /// The purpose of its passports: a-z, 0-9 and -, at most 32 characters; `rotate` takes `audit` and `seal`, too
+    /// The purpose of its passports: a-z, 0-9 and -, at most 32 characters; `rotate` and `adopt` take `audit` and `seal`, too
     #[arg(long)]
     pub(crate) purpose: String,
     #[command(flatten)]
