@@ -148,11 +148,12 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
 ];
 const WAITING: &str = "waiting for the daemon";
 /// Those that hold a ceremony; what they show is [`a_ceremony_is_announced_once_the_pin_is_known`]'s.
-const CEREMONIES: [(&str, &[&str]); 4] = [
+const CEREMONIES: [(&str, &[&str]); 5] = [
     ("hsm list", &[]),
     ("hsm doctor", &[]),
     ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),
     ("hsm rotate", &["--tenant", "t1", "--purpose", "auth"]),
+    ("ceremony plan adopt", &["--tenant", "t1", "--purpose", "auth", "--cka-id", "0a0b"]),
 ];
 /// Those that ask nobody, and are done at once.
 const ALONE: [&str; 6] = ["inspect", "policy check", "policy explain", "config check", "config print", "completions"];
