@@ -40,6 +40,8 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         role: "signer",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        devices: devices(hsm),
+        tcp: hsm.network,
         parent,
         lock_memory: true,
         ..Plan::default()
@@ -80,6 +82,8 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
         role: "ceremony",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, &[]),
+        devices: devices(hsm),
+        tcp: hsm.network,
         read_write: writable,
         parent,
         lock_memory: true,
@@ -111,9 +115,18 @@ fn readable(hsm: &Hsm, module: &Path, more: &[PathBuf]) -> Vec<PathBuf> {
     paths.push(module.to_owned());
     paths.extend(hsm.store.clone());
     paths.extend(hsm.module_config.clone());
+    paths.extend(hsm.module_paths.iter().filter(|path| !is_device(path)).cloned());
     paths.push("/proc/self".into());
     paths.extend_from_slice(more);
     paths
+}
+
+fn is_device(path: &Path) -> bool {
+    path.starts_with("/dev")
+}
+
+fn devices(hsm: &Hsm) -> Vec<PathBuf> {
+    hsm.module_paths.iter().filter(|path| is_device(path)).cloned().collect()
 }
 
 fn pin(hsm: &Hsm) -> Result<Pin, BootError> {
@@ -148,6 +161,7 @@ fn module(hsm: &Hsm) -> Result<ModuleConfig, BootError> {
         state_dir: hsm.state_dir.clone(),
         store: hsm.store.clone(),
         module_config: hsm.module_config.clone(),
+        module_env: hsm.module_env.clone(),
     })
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::codec::{AbsPath, Account, AddrOrOff, Choice, EnvName, Flag, Int, Maybe, Mode, SocketPath, Text, TokenUri};
 use super::listener::{Listener, Listeners};
+use super::paths::Paths;
 use super::section::section;
 use super::uri::Pkcs11Uri;
 
@@ -197,6 +198,11 @@ section! {
         module_config: Option<PathBuf> = None, Maybe(AbsPath), Restart;
         /// The environment variable in which the module looks for the path of that file.
         module_env: String = "SOFTHSM2_CONF".to_owned(), EnvName, Restart;
+        /// What else the module opens: its libraries and files, which it may read, and its device (under `/dev`), which it
+        /// may also write.
+        module_paths: Vec<PathBuf> = Vec::new(), Paths, Restart;
+        /// Whether the module reaches its HSM by TCP.
+        network: bool = false, Flag, Restart;
     }
 }
 
