@@ -204,6 +204,7 @@ fn raw(sessions: usize) -> f64 {
         state_dir: std::env::temp_dir(),
         store: None,
         module_config: None,
+        module_env: String::new(),
     };
     let pin = Pin::take(&mut PIN.as_bytes().to_vec()).unwrap();
     raw_sign_rate(&config, &pin, sessions, Duration::from_secs(SECONDS)).unwrap()

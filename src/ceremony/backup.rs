@@ -162,6 +162,7 @@ mod tests {
             state_dir,
             store: Some(store),
             module_config: None,
+            module_env: String::new(),
         }
     }
 

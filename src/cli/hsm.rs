@@ -256,7 +256,10 @@ fn examined(context: &mut Context<'_>, doctor: &Doctor) -> Result<Vec<Finding>, 
     let pin = doctors_pin(context, &doctor.pin)?;
     let request = Request { plan: PlanKind::Doctor, ..Request::default() };
     // The daemon is not needed, and neither is its configuration where the socket is served.
-    let module_config = context.configuration().ok().and_then(|loaded| loaded.config.hsm.module_config.clone());
+    let module_config = context.configuration().ok().and_then(|loaded| {
+        let hsm = &loaded.config.hsm;
+        Some((hsm.module_env.clone(), hsm.module_config.clone()?))
+    });
     let starting = Starting { config: context.global.config.clone(), module_config };
     let socket = context.ceremony_socket()?;
     let progress = context.out.progress(HOLDING, Extent::Unknown);

@@ -1,7 +1,7 @@
 //! One line for each thing that can be set up wrong, in the order in which one depends on the other.
 
 use super::inventory::Inventory;
-use super::module::{Module, Token};
+use super::module::{Module, Said, Token};
 use super::pins::Pins;
 use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
@@ -52,8 +52,16 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
                 Ok(()) => Finding::good("mechanisms", "CKM_EDDSA and CKM_EC_EDWARDS_KEY_PAIR_GEN are offered"),
                 Err(error) => Finding::bad("mechanisms", &error),
             });
+            let may_log_in = match module.said(&token) {
+                Ok(said) => told(config, &token, &said, &mut findings),
+                Err(error) => {
+                    findings.push(Finding::bad("token", &error));
+                    false
+                }
+            };
             match pin {
-                Some(pin) => findings.extend(inside(config, &module, &token, pin)),
+                Some(pin) if may_log_in => findings.extend(inside(config, &module, &token, pin)),
+                Some(_) => {}
                 None => findings.push(Finding::good("pin", "not tried, and the keys not read: no PIN was given")),
             }
         }
@@ -62,6 +70,32 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
         findings.push(Finding::bad("finalise", &error));
     }
     findings
+}
+
+/// What the token says of itself. Whether the PIN may be tried: never when it could be the last time.
+fn told(config: &ModuleConfig, token: &Token, said: &Said, findings: &mut Vec<Finding>) -> bool {
+    let wanted = u64::try_from(config.sessions).unwrap_or(u64::MAX);
+    // One more is the keeper, which is logged in and signs nothing.
+    if let Some(most) = said.sessions.filter(|most| *most <= wanted) {
+        let detail = format!("the token allows {most}, one of which holds the login; hsm.sessions asks for {wanted}");
+        let remedy = "set hsm.sessions to one less than the token allows; until then fewer sign than are asked for";
+        findings.push(Finding::problem("sessions", detail, remedy));
+    }
+    if !said.seals {
+        let remedy = "use a token that offers it, or do without seal and unseal";
+        findings.push(Finding::problem("seal", "CKM_SHA256_HMAC is not offered, so nothing can be sealed", remedy));
+    }
+    if said.pin_locked {
+        findings.push(Finding::bad("pin", &HsmError::PinLocked(token.label.clone())));
+    } else if said.pin_final_try {
+        let detail = "not tried: ONE attempt is left before it locks (CKF_USER_PIN_FINAL_TRY)";
+        let remedy =
+            "make sure of the PIN; then have the security officer reset the count, or log in with the vendor's tool";
+        findings.push(Finding::problem("pin", detail, remedy));
+    } else if said.pin_count_low {
+        findings.push(Finding::good("pin", "it was refused since it was last accepted (CKF_USER_PIN_COUNT_LOW)"));
+    }
+    !said.pin_locked && !said.pin_final_try
 }
 
 /// What only a login shows.
@@ -146,13 +180,19 @@ pub(super) fn store_problem(store: Option<&Path>) -> Option<HsmError> {
     if found.mode() & 0o007 != 0 {
         return wrong(format!("has mode {:04o}, so everybody may enter it", found.mode() & 0o7777));
     }
-    // One directory for each token, with files of mode 0600: the ids of another user are the usual mistake.
+    // SoftHSM: a directory for each token, with files of mode 0600; others: files. Ids of another user are the usual mistake.
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => return wrong(format!("can't be read by uid {uid}: {error}")),
     };
     for entry in entries.flatten() {
         let token = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            if std::fs::File::open(&token).is_err() {
+                return wrong(format!("holds {}, which uid {uid} can't read", token.display()));
+            }
+            continue;
+        }
         let inside = std::fs::read_dir(&token).map(Iterator::flatten);
         let Ok(inside) = inside else {
             return wrong(format!("holds {}, which uid {uid} can't read", token.display()));
@@ -170,13 +210,14 @@ pub(super) fn store_problem(store: Option<&Path>) -> Option<HsmError> {
 /// The module reads the environment, not our configuration: both must say the same.
 fn module_config(config: &ModuleConfig) -> Option<Finding> {
     let path = config.module_config.as_deref()?;
-    let seen = std::env::var_os("SOFTHSM2_CONF");
+    let name = &config.module_env;
+    let seen = std::env::var_os(name);
     Some(if seen.as_deref() != Some(path.as_os_str()) {
         let seen = seen.map_or_else(|| "not set".to_owned(), |seen| seen.to_string_lossy().into_owned());
         Finding::problem(
             "config",
-            format!("SOFTHSM2_CONF is {seen}, but hsm.module_config is {}", path.display()),
-            "set Environment=SOFTHSM2_CONF= in the unit to the same file",
+            format!("{name} is {seen}, but hsm.module_config is {}", path.display()),
+            "set Environment= in the units of signer and ceremony to the same file (hsm.module_env says which variable)",
         )
     } else if let Err(error) = std::fs::File::open(path) {
         Finding::problem(

@@ -82,7 +82,8 @@ pub struct ModuleConfig {
     pub state_dir: PathBuf,
     /// The directory of a file-based token, if it is one: copied before each ceremony, checked by the doctor.
     pub store: Option<PathBuf>,
-    /// The module's own configuration file. Whoever starts the process puts it into the variable that
-    /// `hsm.module_env` names.
+    /// The module's own configuration file. Whoever starts the process puts it into the variable `module_env`.
     pub module_config: Option<PathBuf>,
+    /// The variable by which the module finds its configuration: `SOFTHSM2_CONF`, `KRYOPTIC_CONF`.
+    pub module_env: String,
 }

@@ -6,7 +6,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::slot::{Limit, Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -33,6 +33,21 @@ pub struct Token {
     pub label: String,
     /// Its serial number.
     pub serial: String,
+}
+
+/// What a token says of itself, beside what decides whether it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The most sessions that one process may have open; `None` if there is no such bound, or it is not said.
+    pub sessions: Option<u64>,
+    /// `CKF_USER_PIN_LOCKED`.
+    pub pin_locked: bool,
+    /// `CKF_USER_PIN_FINAL_TRY`: one more refusal locks it.
+    pub pin_final_try: bool,
+    /// `CKF_USER_PIN_COUNT_LOW`: it was refused since it was last accepted.
+    pub pin_count_low: bool,
+    /// It offers `CKM_SHA256_HMAC`, by which small secrets are sealed.
+    pub seals: bool,
 }
 
 impl Module {
@@ -162,6 +177,23 @@ impl Module {
             }
             other => HsmError::call("log in", &other),
         })
+    }
+
+    /// What the token says of itself that the doctor tells.
+    ///
+    /// # Errors
+    /// [`HsmError::Call`].
+    pub fn said(&self, token: &Token) -> Result<Said, HsmError> {
+        let fails = |error: Error| HsmError::call("ask the token about itself", &error);
+        let info = self.pkcs11.get_token_info(token.slot).map_err(fails)?;
+        let offered = self.pkcs11.get_mechanism_list(token.slot).map_err(fails)?;
+        let sessions = match info.max_session_count() {
+            Limit::Max(most) => Some(most),
+            Limit::Unavailable | Limit::Infinite => None,
+        };
+        let (pin_locked, pin_final_try) = (info.user_pin_locked(), info.user_pin_final_try());
+        let seals = offered.contains(&MechanismType::SHA256_HMAC);
+        Ok(Said { sessions, pin_locked, pin_final_try, pin_count_low: info.user_pin_count_low(), seals })
     }
 
     /// What `CK_TOKEN_INFO.flags` say after a refusal. SoftHSM never sets them: it does not count.

@@ -3,8 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use passportd::passport::OwnedEnvelope;
+use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
+
 use super::beside::{Baseline, Beside};
-use super::load::{Load, on_record, only};
+use super::load::{Load, keys_of, on_record, only, verifies};
 use super::support::passports::demo;
 use super::support::{House, Options, eventually, root_or_skip};
 
@@ -16,25 +19,35 @@ const RECOVERS: Duration = Duration::from_secs(2);
 const SOON: Duration = Duration::from_secs(5);
 
 /// A fault, and its outcome.
-struct Row {
+pub(crate) struct Row {
     /// The control file.
-    control: &'static str,
+    pub(crate) control: &'static str,
     /// How long it lasts; none: over by itself once the call that says `log` was made.
-    lasts: Option<Duration>,
+    pub(crate) lasts: Option<Duration>,
     /// `hsm.op_timeout_ms` and `hsm.sessions`.
-    op_timeout_ms: i64,
-    sessions: i64,
+    pub(crate) op_timeout_ms: i64,
+    pub(crate) sessions: i64,
     /// Clients that issue, each with 8 requests under way.
-    issuers: usize,
+    pub(crate) issuers: usize,
     /// What they may be told beside passports.
-    told: &'static [&'static str],
+    pub(crate) told: &'static [&'static str],
     /// When the first must be told so, if any must.
-    within: Option<Duration>,
+    pub(crate) within: Option<Duration>,
+    /// What else holds while it lasts.
+    pub(crate) during: fn(&House),
 }
 
 /// Nobody notices.
-const UNNOTICED: Row =
-    Row { control: "", lasts: None, op_timeout_ms: 2_000, sessions: 2, issuers: 4, told: &[], within: None };
+pub(crate) const UNNOTICED: Row = Row {
+    control: "",
+    lasts: None,
+    op_timeout_ms: 2_000,
+    sessions: 2,
+    issuers: 4,
+    told: &[],
+    within: None,
+    during: |_| (),
+};
 
 /// One call of C_Sign in each row goes wrong, and is made good.
 macro_rules! once {
@@ -89,11 +102,12 @@ for_a_while! {
         control: "C_Sign flip=17 every=10",
         told: &["hsm_unavailable"],
         within: Some(Duration::from_secs(1)),
+        during: no_bad_signature_on_the_link,
         ..UNNOTICED
     };
 }
 
-fn run(name: &str, row: &Row) {
+pub(crate) fn run(name: &str, row: &Row) {
     if !root_or_skip(name) {
         return;
     }
@@ -111,6 +125,7 @@ fn run(name: &str, row: &Row) {
         eventually("the fault shows", within, || house.raw().issue(demo("first")).err());
         begun.elapsed()
     });
+    (row.during)(&house);
     match row.lasts {
         Some(lasts) => std::thread::sleep(lasts.saturating_sub(begun.elapsed())),
         None => eventually("the call was made", SOON, || (house.calls("C_Sign") > 0).then_some(())),
@@ -131,4 +146,22 @@ fn run(name: &str, row: &Row) {
     assert_eq!(house.pid("signer"), signer, "the same signer");
     assert!(!house.log().contains("signature_refused"), "no bad signature has left the signer");
     baselines.into_iter().for_each(|baseline| baseline.again(&house));
+}
+
+/// The test speaks to the signer as the front does: of what it is given, nothing is bad.
+fn no_bad_signature_on_the_link(house: &House) {
+    let keys = keys_of(house);
+    let payload = eventually("a passport", SOON, || house.raw().issue(demo("asked for again")).ok());
+    let mut released = 0;
+    for _ in 0..50 {
+        match house.ask_signer(LinkOp::Sign { payload: &payload.msg }) {
+            LinkResult::Signed { sig } => {
+                assert!(verifies(&OwnedEnvelope { sig: sig.to_vec(), ..payload.clone() }, &keys));
+                released += 1;
+            }
+            LinkResult::Refused(LinkRefusal::BadSignature) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(released > 0, "nine of ten are good");
 }

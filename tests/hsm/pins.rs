@@ -100,6 +100,31 @@ fn a_signer_whose_only_passport_key_is_another_one_does_not_start() {
 }
 
 #[test]
+fn the_doctor_tells_what_the_token_says_of_itself() {
+    let Some(lying) = Lying::new("the_doctor_tells_what_the_token_says_of_itself") else { return };
+    for (control, name, detail, logins) in [
+        ("", "pin", "accepted", 1),
+        ("sessions=2", "sessions", "the token allows 2, one of which holds the login; hsm.sessions asks for 2", 1),
+        ("C_GetTokenInfo flags=count_low", "pin", "refused since it was last accepted", 1),
+        ("C_GetTokenInfo flags=final_try,count_low", "pin", "not tried: ONE attempt is left", 0),
+        ("C_GetTokenInfo flags=locked", "pin", "is locked (CKR_PIN_LOCKED)", 0),
+    ] {
+        // One login more than there may be would be refused, and that would be told.
+        lying.control(&format!("{control}\nC_Login rv=0xA0 after={logins}"));
+        match hold(&lying.hsm, &lying.vars(), PlanKind::Doctor, "auth", Some(PIN)) {
+            Response::Done(report) => {
+                let found = report.findings.iter().find(|one| one.name == name).unwrap();
+                assert!(found.detail.contains(detail), "{control}: {:?}", report.findings);
+                let refused = report.findings.iter().any(|one| one.detail.contains("CKR_PIN_INCORRECT"));
+                assert!(!refused, "{control}: the PIN was tried");
+                assert_eq!(report.findings.iter().any(|one| one.name == V1), logins == 1, "{control}");
+            }
+            Response::Failed { message, .. } => panic!("{message}"),
+        }
+    }
+}
+
+#[test]
 fn a_ceremony_killed_at_any_step_leaves_a_key_that_is_named_and_not_used() {
     let Some(lying) = Lying::new("a_ceremony_killed_at_any_step_leaves_a_key_that_is_named_and_not_used") else {
         return;

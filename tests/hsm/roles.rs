@@ -25,6 +25,7 @@ pub(crate) fn config() -> ModuleConfig {
         state_dir: dir.join("state"),
         store: Some(dir.join("store")),
         module_config: Some(dir.join("softhsm2.conf")),
+        module_env: "SOFTHSM2_CONF".to_owned(),
     }
 }
 
