@@ -11,5 +11,7 @@ mod load;
 #[expect(dead_code, reason = "shared by several tests")]
 #[path = "abuse/proc.rs"]
 mod proc;
+#[path = "custody/start.rs"]
+mod start;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;

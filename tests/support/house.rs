@@ -295,6 +295,12 @@ impl House {
         status
     }
 
+    /// Waits for the end of a role that the test has started.
+    pub(crate) fn ended_role(&mut self, role: &str) -> ExitStatus {
+        let pid = self.processes.iter().find(|process| process.role == role).expect("the test has started it").pid();
+        self.ended(pid)
+    }
+
     /// Has all end with SIGTERM; how the first that was started ended.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         // The front first, as systemd would have it by its ordering.
