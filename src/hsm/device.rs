@@ -4,6 +4,7 @@
 //! implementation outside tests: there is no software signer (law L13).
 
 use super::inventory::{self, Inventory};
+use super::ladder::Fault;
 use super::module::{Module, Token};
 use super::pins::Pins;
 use super::ring::{Ring, RingKey};
@@ -113,6 +114,11 @@ impl WorkerSession {
     }
 }
 
+/// As the module itself would say it.
+fn not_initialised() -> HsmError {
+    HsmError::Call { what: "open a session", reason: "the module is not initialised".to_owned(), fault: Fault::Module }
+}
+
 /// Ed25519 without context and without pre-hash. SoftHSM ignores the parameters that would ask for either.
 fn ed25519() -> Mechanism<'static> {
     Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure))
@@ -172,9 +178,7 @@ impl Device for Pkcs11Device {
     fn open(&self, ring: &Arc<Ring>) -> Result<WorkerSession, HsmError> {
         let token = {
             let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.as_ref()
-                .map(|live| live.token.clone())
-                .ok_or_else(|| HsmError::Lost("the module is not initialised".to_owned()))?
+            live.as_ref().map(|live| live.token.clone()).ok_or_else(not_initialised)?
         };
         let session = self.module.read_only_session(&token)?;
         Ok(WorkerSession { session, ring: Arc::clone(ring), handles: HashMap::new() })
@@ -189,7 +193,10 @@ impl Device for Pkcs11Device {
         // Bytes of a wrong length may still be half of a signature over this message: they are not kept.
         let signature = <[u8; SIGNATURE]>::try_from(made.as_slice());
         made.zeroize();
-        signature.map_err(|_| HsmError::Call { what: "sign", reason: "the signature is not 64 bytes".to_owned() })
+        signature.map_err(|_| {
+            let reason = "the signature is not 64 bytes".to_owned();
+            HsmError::Call { what: "sign", reason, fault: Fault::Device }
+        })
     }
 
     fn derive(

@@ -1,5 +1,6 @@
 //! What can be wrong with an HSM, told apart: set-up errors that all look alike are what people suffer from most.
 
+use super::ladder::Fault;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -72,6 +73,8 @@ pub enum HsmError {
         what: &'static str,
         /// Function and `CKR_…`, as the module answered.
         reason: String,
+        /// Where that says the trouble is.
+        fault: Fault,
     },
     /// `CKR_DATA_LEN_RANGE`: the device takes no message of this length (HSM, or the peer that asked for so much).
     TooLong(usize),
@@ -105,7 +108,21 @@ pub enum HsmError {
 impl HsmError {
     /// A failed call. `what` reads as in "could not …".
     pub(crate) fn call(what: &'static str, error: &cryptoki::error::Error) -> Self {
-        Self::Call { what, reason: error.to_string() }
+        let fault = match error {
+            cryptoki::error::Error::Pkcs11(rv, _) => Fault::of(rv),
+            _ => Fault::Device,
+        };
+        Self::Call { what, reason: error.to_string(), fault }
+    }
+
+    /// Where the trouble is, for the ladder.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Call { fault, .. } => *fault,
+            Self::KeyGone(_) => Fault::Object,
+            Self::TooLong(_) => Fault::Message,
+            _ => Fault::Device,
+        }
     }
 
     /// Whether the PIN was refused: the process must end and not be started again by itself (exit code 78).
@@ -159,7 +176,7 @@ impl HsmError {
             Self::PinLocked(token) => format!("the user PIN of the token \"{token}\" is locked (CKR_PIN_LOCKED)"),
             Self::PinUnfit(token, why) => format!("the token \"{token}\" does not take this PIN: {why}"),
             Self::Mechanism { name, token } => format!("the token \"{token}\" does not offer {name}"),
-            Self::Call { what, reason } => format!("could not {what}: {reason}"),
+            Self::Call { what, reason, .. } => format!("could not {what}: {reason}"),
             Self::TooLong(bytes) => format!("the token signs no message of {bytes} bytes (CKR_DATA_LEN_RANGE)"),
             Self::TooManyObjects(limit) => format!("the token holds more than {limit} objects"),
             Self::KeyGone(kid) => format!("the key {kid} is no longer in the token"),

@@ -13,6 +13,7 @@
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
 //! | [`device`] | sessions that sign, behind a trait so that the pool's tests need no module |
+//! | [`ladder`] | which way back from a failure: pure |
 //! | [`pool`] | workers, queue, deadlines, the watchdog |
 //! | [`server`] | the private socket to the front |
 //! | [`serve`] | the signer from PIN to the last signature |
@@ -27,6 +28,7 @@ mod error;
 pub mod guard;
 pub mod inventory;
 pub mod label;
+pub mod ladder;
 pub mod module;
 pub mod path;
 pub mod pins;

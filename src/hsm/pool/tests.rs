@@ -3,6 +3,7 @@
 use super::*;
 use crate::hsm::inventory::{Found, Inventory};
 use crate::hsm::label;
+use crate::hsm::ladder::Fault;
 use crate::hsm::pins::{PinnedKey, Pins};
 use crate::passport::hex;
 use ed25519_dalek::{Signer, SigningKey};
@@ -82,7 +83,7 @@ impl Device for Staged {
             self.0.wait_for_release();
         }
         if Stage::take(&self.0.fail) {
-            return Err(HsmError::Call { what: "sign", reason: "CKR_DEVICE_ERROR".to_owned() });
+            return Err(HsmError::Call { what: "sign", reason: "CKR_DEVICE_ERROR".to_owned(), fault: Fault::Device });
         }
         if message.len() > LONGEST {
             return Err(HsmError::TooLong(message.len()));
