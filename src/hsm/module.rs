@@ -6,7 +6,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::slot::{Limit, Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -33,6 +33,8 @@ pub struct Token {
     pub label: String,
     /// Its serial number.
     pub serial: String,
+    /// How many sessions a process may have open (`ulMaxSessionCount`), if it says so.
+    pub max_sessions: Option<usize>,
 }
 
 impl Module {
@@ -98,9 +100,15 @@ impl Module {
         match fits.as_slice() {
             [] => Err(HsmError::NoToken { wanted: describe(choice), present: list(&shown) }),
             [(_, info)] if !info.token_initialized() => Err(HsmError::TokenUninitialised(info.label().to_owned())),
-            [(slot, info)] => {
-                Ok(Token { slot: *slot, label: info.label().to_owned(), serial: info.serial_number().to_owned() })
-            }
+            [(slot, info)] => Ok(Token {
+                slot: *slot,
+                label: info.label().to_owned(),
+                serial: info.serial_number().to_owned(),
+                max_sessions: match info.max_session_count() {
+                    Limit::Max(most) => usize::try_from(most).ok(),
+                    Limit::Unavailable | Limit::Infinite => None,
+                },
+            }),
             several => {
                 let serials: Vec<&str> = several.iter().map(|(_, info)| info.serial_number()).collect();
                 Err(HsmError::ManyTokens { wanted: describe(choice), serials: serials.join(", ") })

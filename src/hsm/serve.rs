@@ -66,8 +66,14 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let signals = termination_signals()?;
     let (wake, woken) = UnixStream::pair().map_err(|error| HsmError::Host("make a socket pair", error))?;
     woken.set_nonblocking(true).map_err(|error| HsmError::Host("use a socket pair", error))?;
-    let limits =
-        Limits { sessions: plan.module.sessions, queue: plan.module.queue, op_timeout: plan.module.op_timeout };
+    let limits = Limits {
+        sessions: plan.module.sessions,
+        queue: plan.module.queue,
+        op_timeout: plan.module.op_timeout,
+        login_timeout: Duration::from_secs(60),
+        max_stuck: 4,
+        keepalive: Duration::from_secs(60),
+    };
     let (device, ring) = Pkcs11Device::start(plan.module, plan.pin)?;
     let (module, token) = device.describe();
     for key in ring.keys().iter().filter(|key| !key.usable()) {

@@ -144,7 +144,7 @@ impl<D: Device> Desk<D> {
     }
 
     fn stats(&self) -> LinkStats {
-        let counts = self.pool.counts();
+        let counts = self.pool.health().counts;
         let used = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
             usage.user_time().num_microseconds().saturating_add(usage.system_time().num_microseconds())
         });
