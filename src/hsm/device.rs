@@ -22,6 +22,8 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a signature (RFC 8032 §5.1.6).
 pub const SIGNATURE: usize = 64;
+/// Bytes that a seal key derives: an HMAC-SHA256 (RFC 2104).
+pub const DERIVED: usize = 32;
 
 /// An HSM as the pool sees it. Every call may hang.
 pub trait Device: Send + Sync + 'static {
@@ -49,7 +51,7 @@ pub trait Device: Send + Sync + 'static {
         session: &mut Self::Session,
         position: usize,
         input: &[u8],
-    ) -> Result<Zeroizing<[u8; 32]>, HsmError>;
+    ) -> Result<Zeroizing<[u8; DERIVED]>, HsmError>;
 
     /// The session that holds the login, lent to the one worker that finds no other. Dropped, it comes back.
     ///
@@ -305,7 +307,7 @@ impl Device for Pkcs11Device {
         session: &mut WorkerSession,
         position: usize,
         input: &[u8],
-    ) -> Result<Zeroizing<[u8; 32]>, HsmError> {
+    ) -> Result<Zeroizing<[u8; DERIVED]>, HsmError> {
         let made = session.make(position, Kind::Derive, input);
         session.spoilt |= made.is_err();
         made.map(Zeroizing::new)

@@ -111,6 +111,7 @@ impl Fault {
 #[derive(Debug, Default)]
 pub struct Ladder {
     counts: [u64; 4],
+    last: Option<Rung>,
     /// Requests given up since the last signature.
     given_up: u32,
     login: Option<Instant>,
@@ -199,7 +200,13 @@ impl Ladder {
         self.counts
     }
 
+    /// The rung that was tried last.
+    pub const fn last(&self) -> Option<Rung> {
+        self.last
+    }
+
     fn count(&mut self, rung: Rung) {
+        self.last = Some(rung);
         let [session, login, module, process] = &mut self.counts;
         let count = match rung {
             Rung::Session => session,

@@ -70,9 +70,9 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         sessions: plan.module.sessions,
         queue: plan.module.queue,
         op_timeout: plan.module.op_timeout,
-        login_timeout: Duration::from_secs(60),
-        max_stuck: 4,
-        keepalive: Duration::from_secs(60),
+        login_timeout: plan.module.login_timeout,
+        max_stuck: plan.module.max_stuck,
+        keepalive: plan.module.keepalive,
     };
     let (device, ring) = Pkcs11Device::start(plan.module, plan.pin)?;
     let (module, token) = device.describe();

@@ -53,6 +53,7 @@ fn run<D: Device>(shared: &Shared<D>) {
         state = match shared.idles_out(last) {
             Some(left) if left.is_zero() => {
                 state.healing = Some(Instant::now());
+                state.watchdog_sleeps = false;
                 drop(state);
                 keep(shared);
                 last = Instant::now();

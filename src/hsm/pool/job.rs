@@ -1,7 +1,7 @@
 //! A request on its way through the pool, and the right to answer it.
 
 use super::{Answer, DeriveAnswer, Ring};
-use crate::hsm::device::SIGNATURE;
+use crate::hsm::device::{DERIVED, SIGNATURE};
 use crate::wire::link::LinkRefusal;
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl Ticket {
         }
     }
 
-    pub(super) fn derived(mut self, key: Zeroizing<[u8; 32]>) {
+    pub(super) fn derived(mut self, key: Zeroizing<[u8; DERIVED]>) {
         if let Some(Waiting::Derived(answer)) = self.0.take_if(|waiting| matches!(waiting, Waiting::Derived(_))) {
             answer(Ok(key));
         }

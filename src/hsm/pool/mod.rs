@@ -23,7 +23,7 @@ pub use healer::PROBES;
 pub use worker::ATTEMPTS;
 
 use super::HsmError;
-use super::device::{Device, SIGNATURE};
+use super::device::{DERIVED, Device, SIGNATURE};
 use super::ladder::Rung;
 use super::ring::Ring;
 use crate::wire::link::LinkRefusal;
@@ -42,7 +42,7 @@ pub const RESTART_FACTOR: u32 = 6;
 /// What is called, once, with the outcome.
 pub type Answer = Box<dyn FnOnce(Result<[u8; SIGNATURE], LinkRefusal>) + Send>;
 /// The same for a derived key.
-pub type DeriveAnswer = Box<dyn FnOnce(Result<Zeroizing<[u8; 32]>, LinkRefusal>) + Send>;
+pub type DeriveAnswer = Box<dyn FnOnce(Result<Zeroizing<[u8; DERIVED]>, LinkRefusal>) + Send>;
 
 /// Bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +57,8 @@ pub struct Limits {
     pub login_timeout: Duration,
     /// Threads that may be lost inside the module before the process ends.
     pub max_stuck: u32,
-    /// After this long without use a session is looked after; zero: never.
-    pub keepalive: Duration,
+    /// After this long without use a session is looked after; none: never.
+    pub keepalive: Option<Duration>,
 }
 
 impl Limits {
@@ -96,7 +96,7 @@ pub struct PoolHealth {
     pub max_stuck: u32,
     /// Requests are refused at once, until the HSM signs again.
     pub down: bool,
-    /// The rung that the healer is at.
+    /// The rung that was tried last.
     pub rung: Option<Rung>,
 }
 
@@ -192,7 +192,9 @@ impl<D: Device> Pool<D> {
         };
         self.shared.phase_changed();
         self.shared.healer.notify_one();
-        answer.recv().unwrap_or(Err(LinkRefusal::HsmUnavailable))
+        // A healer that does not come back ends the process; whoever asked need not wait for that.
+        let longest = self.shared.limits.start_timeout() + self.shared.limits.op_timeout;
+        answer.recv_timeout(longest).unwrap_or(Err(LinkRefusal::HsmUnavailable))
     }
 
     /// Whether the pool keeps its promise that each request is answered in time: its own watch does that, eight times
@@ -243,7 +245,7 @@ impl<D: Device> Pool<D> {
             limit,
             max_stuck: self.shared.limits.max_stuck,
             down: state.phase == Phase::Down,
-            rung: state.heal.as_ref().map(|(rung, _)| *rung),
+            rung: state.ladder.last(),
         }
     }
 
@@ -271,5 +273,9 @@ impl<D: Device> Pool<D> {
     }
 }
 
+#[cfg(test)]
+mod heal_tests;
+#[cfg(test)]
+mod staged;
 #[cfg(test)]
 mod tests;

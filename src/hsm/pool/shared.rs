@@ -86,8 +86,7 @@ impl<D: Device> Shared<D> {
 
     /// What is left until a session that was `last` used then is looked after; none if none is.
     pub(super) fn idles_out(&self, last: Instant) -> Option<Duration> {
-        let keepalive = self.limits.keepalive;
-        (!keepalive.is_zero()).then(|| keepalive.saturating_sub(last.elapsed()))
+        self.limits.keepalive.map(|keepalive| keepalive.saturating_sub(last.elapsed()))
     }
 
     /// A worker has left the module.

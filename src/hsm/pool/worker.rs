@@ -5,7 +5,7 @@ use super::job::{Job, Kind, Task, Ticket};
 use super::shared::Shared;
 use super::state::{Phase, Slot, State};
 use crate::hsm::HsmError;
-use crate::hsm::device::{Device, SIGNATURE};
+use crate::hsm::device::{DERIVED, Device, SIGNATURE};
 use crate::hsm::ladder::{Fault, Rung};
 use crate::hsm::ring::{Ring, RingKey};
 use crate::wire::link::{KeyRole, LinkRefusal};
@@ -38,7 +38,7 @@ enum Next {
 /// What the module returned, unverified.
 enum Made {
     Signature([u8; SIGNATURE]),
-    Derived(Zeroizing<[u8; 32]>),
+    Derived(Zeroizing<[u8; DERIVED]>),
 }
 
 /// What came of a job.
@@ -112,6 +112,9 @@ fn next<D: Device>(shared: &Shared<D>, id: u64, has_session: bool, last: Instant
         }
         if has_session && (phase != Phase::Serving || idle_out) {
             *slot = Slot { since: Some(Instant::now()), ..Slot::default() };
+            if std::mem::take(&mut state.watchdog_sleeps) {
+                shared.watch.notify_one();
+            }
             return if idle_out { Next::Keep } else { Next::Close };
         }
         *slot = Slot { parked: phase != Phase::Serving, retired, ..Slot::default() };
