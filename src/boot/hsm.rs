@@ -53,7 +53,6 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         listener,
         front_uid,
         manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
-        last_words: logging::flush,
     })?;
     Ok(0)
 }
@@ -173,6 +172,10 @@ struct ServiceManager {
 }
 
 impl hsm::Manager for ServiceManager {
+    fn starting(&self, within: Duration) {
+        self.manager.starting("the HSM's module starts", within);
+    }
+
     fn ready(&self, usable_keys: usize) {
         self.manager.ready(&format!("serving; keys {usable_keys}"));
     }

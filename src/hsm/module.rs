@@ -18,6 +18,11 @@ static LOADED: OnceLock<(PathBuf, Pkcs11)> = OnceLock::new();
 const MECHANISMS: [(MechanismType, &str); 2] =
     [(MechanismType::EDDSA, "CKM_EDDSA"), (MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, "CKM_EC_EDWARDS_KEY_PAIR_GEN")];
 
+/// Whether this process has loaded a module; it then ends by [`super::leave`].
+pub fn loaded() -> bool {
+    LOADED.get().is_some()
+}
+
 /// A loaded module.
 #[derive(Clone, Debug)]
 pub struct Module {

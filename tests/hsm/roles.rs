@@ -50,6 +50,8 @@ pub(crate) fn say(line: &str) {
 struct Parent;
 
 impl Manager for Parent {
+    fn starting(&self, _within: Duration) {}
+
     fn ready(&self, _usable_keys: usize) {
         say("ready");
     }
@@ -88,12 +90,12 @@ pub(crate) fn run_role(role: &str) {
                 listener: listen(),
                 front_uid: var("ALLOWED").unwrap().parse().unwrap(),
                 manager: Box::new(Parent),
-                last_words: || (),
             };
             match run_signer(plan) {
                 Ok(reason) => say(&format!("ended {reason:?}")),
                 Err(error) => say(&format!("error {} {error}", error.refused_pin())),
             }
+            leave(0);
         }
         "raw-rate" => {
             let sessions = config().sessions;
