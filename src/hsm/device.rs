@@ -6,6 +6,7 @@
 use super::inventory::{self, Inventory};
 use super::ladder::Fault;
 use super::module::{Module, Token};
+use super::pin_note;
 use super::pins::Pins;
 use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig};
@@ -256,11 +257,22 @@ impl Pkcs11Device {
         let token = self.module.token(&self.config.token).map_err(|error| self.explain(error))?;
         self.module.check_mechanisms(&token)?;
         let keeper = self.module.read_only_session(&token)?;
-        self.module.login(&token, &keeper, &self.pin)?;
+        self.log_in(&token, &keeper)?;
         let pins = Pins::read(&self.config.state_dir)?;
         let ring = Ring::new(Inventory::read(&keeper)?, &pins, &token.serial);
         *self.live() = Some(Live { token, keeper: Arc::new(Mutex::new(Some(keeper))) });
         Ok(ring)
+    }
+
+    /// Once for each PIN that is refused, however often this process is started.
+    fn log_in(&self, token: &Token, session: &Session) -> Result<(), HsmError> {
+        let dir = &self.config.state_dir;
+        pin_note::before(dir, token, &self.pin, self.module.pin_flags(token)?)?;
+        let outcome = self.module.login(token, session, &self.pin);
+        if let Err(error) = pin_note::after(dir, token, &self.pin, &outcome) {
+            tracing::warn!(name: "pin_note_failed", %error, "what came of a login can't be noted");
+        }
+        outcome
     }
 
     /// SoftHSM shows no token, or does not initialise, when it can't read its store: say that instead.
@@ -332,7 +344,7 @@ impl Device for Pkcs11Device {
             drop(session.close());
         }
         let session = self.module.read_only_session(&token)?;
-        self.module.login(&token, &session, &self.pin)?;
+        self.log_in(&token, &session)?;
         *kept = Some(session);
         Ok(())
     }

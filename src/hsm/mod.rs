@@ -9,6 +9,7 @@
 //! | [`module`] | load once, initialise, find the token, log in |
 //! | [`label`] | what a key's `CKA_LABEL` says: role, tenant, purpose, version |
 //! | [`inventory`] | which keys are there, with which attributes |
+//! | [`pin_note`] | what is remembered of a refused PIN |
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
@@ -31,6 +32,7 @@ pub mod label;
 pub mod ladder;
 pub mod module;
 pub mod path;
+pub mod pin_note;
 pub mod pins;
 pub mod pool;
 pub mod ring;

@@ -1,5 +1,6 @@
 //! The module itself: loaded once, initialised, the token found, logged in.
 
+use super::pin_note::PinFlags;
 use super::{HsmError, TokenChoice, path};
 use crate::secret::Pin;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -174,6 +175,19 @@ impl Module {
                 HsmError::PinUnfit(label, refused.to_string())
             }
             other => HsmError::call("log in", &other),
+        })
+    }
+
+    /// What the token says of its user PIN now.
+    ///
+    /// # Errors
+    /// [`HsmError::Call`].
+    pub fn pin_flags(&self, token: &Token) -> Result<PinFlags, HsmError> {
+        let info = self.pkcs11.get_token_info(token.slot).map_err(|error| HsmError::call("ask the token", &error))?;
+        Ok(PinFlags {
+            locked: info.user_pin_locked(),
+            final_try: info.user_pin_final_try(),
+            count_low: info.user_pin_count_low(),
         })
     }
 

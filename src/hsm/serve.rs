@@ -149,8 +149,10 @@ fn start(
         if left.is_zero() {
             return Err(HsmError::Lost(format!("the module does not start within {} s", longest.as_secs_f32())));
         }
-        manager.starting(left.min(EXTENSION * 2));
-        let [signal, _] = wait([signals.as_fd(), woken.as_fd()], Some(left.min(EXTENSION)))?;
+        let [signal, answered] = wait([signals.as_fd(), woken.as_fd()], Some(left.min(EXTENSION)))?;
+        if !signal && !answered && !asked {
+            manager.starting(EXTENSION * 2);
+        }
         if signal && matches!(signals.read_signal(), Ok(Some(_))) && !asked {
             asked = true;
             manager.stopping();

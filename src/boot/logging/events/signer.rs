@@ -35,6 +35,9 @@ table! {
     hsm_up_inside INFO "de458bca267dae5fb995d02f83cef984" []
         "It signs again."
         "Nothing.";
+    pin_note_failed WARN - [error]
+        "What came of a login could not be noted outside of the process."
+        "Make `[hsm] state_dir` writable for the signer's user: the directory `signer` in it.";
     sessions_limited WARN - [sessions limit]
         "The token gives fewer sessions than configured; the signer goes on with `limit`."
         "`[hsm] sessions`, or the session limit of the HSM.";
