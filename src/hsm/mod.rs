@@ -11,6 +11,7 @@
 //! | [`inventory`] | which keys are there, with which attributes |
 //! | [`pin_note`] | what is remembered of a refused PIN |
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
+//! | [`recycle`] | when a module that leaks is left behind |
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
 //! | [`device`] | sessions that sign, behind a trait so that the pool's tests need no module |
@@ -35,6 +36,7 @@ pub mod path;
 pub mod pin_note;
 pub mod pins;
 pub mod pool;
+pub mod recycle;
 pub mod ring;
 pub mod serve;
 pub mod server;

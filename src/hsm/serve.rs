@@ -3,6 +3,7 @@
 use super::device::{Device as _, Pkcs11Device};
 use super::guard::Bounds;
 use super::pool::{Limits, Pool};
+use super::recycle::{LOOK, Recycle, resident_kib};
 use super::ring::Ring;
 use super::server::{Desk, Door, Token};
 use super::{HsmError, ModuleConfig};
@@ -16,6 +17,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+
+/// How long the front may take to close a link on which it has all its replies.
+const WAY: Duration = Duration::from_secs(1);
 
 /// How often the manager is told that the module starts still.
 const EXTENSION: Duration = Duration::from_secs(5);
@@ -55,9 +59,11 @@ pub trait Manager: Send {
 pub enum ExitReason {
     /// SIGTERM, SIGINT or SIGQUIT.
     Asked,
+    /// It had grown beyond its bound, and is to be started afresh.
+    Recycled,
 }
 
-/// Runs until SIGTERM, SIGINT or SIGQUIT. Threads are started in here, so the sandbox must be entered before.
+/// Runs until SIGTERM, SIGINT or SIGQUIT, or until it has grown beyond its bound. Threads are started in here, so the sandbox must be entered before.
 ///
 /// Whatever it returns, the process must then end by [`super::leave`]: a thread may still be inside the module, and `exit`
 /// would run the module's destructors under it.
@@ -77,6 +83,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         max_stuck: plan.module.max_stuck,
         keepalive: plan.module.keepalive,
     };
+    let growth = plan.module.recycle_kib;
     let Some((device, ring)) = start(plan.module, plan.pin, &limits, &signals, &*plan.manager)? else {
         return Ok(ExitReason::Asked);
     };
@@ -91,11 +98,17 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let tell = move || drop((&wake).write(&[1]));
     let pool = Pool::start(device, ring, limits, Box::new(tell))?;
     let token = Token { module, token, sessions: pool.health().sessions, boot_id: random_id()? };
-    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, token));
+    let recycle = Recycle::new(resident_kib(), growth, Instant::now());
+    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, token, recycle));
     let door = Door::new(plan.listener, plan.front_uid)?;
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
-    let ended = serve(&door, &desk, &signals, &woken, &*plan.manager, &|| pool.in_time(Instant::now()));
+    let events = Events { signals, woken };
+    let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &|| pool.in_time(Instant::now()));
+    let ended = match ended {
+        Ok(ExitReason::Recycled) => give_way(&door, &events, &recycle, limits.op_timeout),
+        ended => ended,
+    };
     plan.manager.stopping();
     let quiet = pool.close();
     let lost = pool.lost();
@@ -174,23 +187,36 @@ fn wait<const N: usize>(polled: [BorrowedFd<'_>; N], longest: Option<Duration>) 
     Ok(polled.map(|fd| fd.any().unwrap_or(false)))
 }
 
+/// What ends the main loop.
+struct Events {
+    signals: SignalFd,
+    /// The pool is lost.
+    woken: UnixStream,
+}
+
+impl Events {
+    fn asked(&self) -> bool {
+        matches!(self.signals.read_signal(), Ok(Some(_)))
+    }
+}
+
 fn serve(
     door: &Door,
     desk: &Arc<Desk<Pkcs11Device>>,
-    signals: &SignalFd,
-    woken: &UnixStream,
+    events: &Events,
     manager: &dyn Manager,
+    recycle: &Recycle,
     in_time: &dyn Fn() -> bool,
 ) -> Result<ExitReason, HsmError> {
     let every = manager.watches();
     let mut due = every.map(|every| Instant::now() + every);
+    let mut look = (recycle.at_kib() > 0).then(|| Instant::now() + LOOK);
     loop {
-        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let [accept, signal, lost] = wait([door.listener().as_fd(), signals.as_fd(), woken.as_fd()], left)?;
-        if lost {
-            return Ok(ExitReason::Asked);
-        }
-        if signal && matches!(signals.read_signal(), Ok(Some(_))) {
+        let next = [due, look].into_iter().flatten().min();
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        let polled = [door.listener().as_fd(), events.signals.as_fd(), events.woken.as_fd()];
+        let [accept, signal, lost] = wait(polled, left)?;
+        if lost || (signal && events.asked()) {
             return Ok(ExitReason::Asked);
         }
         if accept {
@@ -206,7 +232,29 @@ fn serve(
             }
             due = Some(now + every);
         }
+        if look.is_some_and(|look| now >= look) {
+            if recycle.due(resident_kib(), now) {
+                return Ok(ExitReason::Recycled);
+            }
+            look = Some(now + LOOK);
+        }
     }
+}
+
+/// Lets the front go elsewhere: it gets its replies, and closes the link. One that does not is not waited for longer than a
+/// call may take.
+fn give_way(door: &Door, events: &Events, recycle: &Recycle, op_timeout: Duration) -> Result<ExitReason, HsmError> {
+    let (rss_kib, limit_kib) = (resident_kib(), recycle.at_kib());
+    tracing::info!(name: "signer_recycles", rss_kib, limit_kib, "the module has grown; the signer is started afresh");
+    door.leave();
+    let deadline = Instant::now() + op_timeout + WAY;
+    while !door.is_empty() && Instant::now() < deadline {
+        let [signal, lost] = wait([events.signals.as_fd(), events.woken.as_fd()], Some(WAY / 100))?;
+        if lost || (signal && events.asked()) {
+            return Ok(ExitReason::Asked);
+        }
+    }
+    Ok(ExitReason::Recycled)
 }
 
 /// A byte written to the one shows at the other.

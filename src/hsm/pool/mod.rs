@@ -230,7 +230,8 @@ impl<D: Device> Pool<D> {
 
     /// How it stands.
     pub fn health(&self) -> PoolHealth {
-        let limit = self.shared.device.limit().and_then(|limit| u32::try_from(limit).ok());
+        // With a single session the one worker is lent the one that holds the login.
+        let limit = self.shared.device.limit().and_then(|limit| u32::try_from(limit.max(1)).ok());
         let state = self.shared.lock();
         let counts = Counts {
             signatures: self.shared.signatures.load(Ordering::Relaxed),

@@ -38,6 +38,9 @@ table! {
     pin_note_failed WARN - [error]
         "What came of a login could not be noted outside of the process."
         "Make `[hsm] state_dir` writable for the signer's user: the directory `signer` in it.";
+    signer_recycles INFO "a124cb75b69af45eb3dde4450bdf5bef" [rss_kib limit_kib]
+        "The module has grown beyond the bound; the signer lets the front have its replies, and ends to be started afresh."
+        "Nothing. If it is often: `[hsm] recycle_mib`, and the module's vendor.";
     sessions_limited WARN - [sessions limit]
         "The token gives fewer sessions than configured; the signer goes on with `limit`."
         "`[hsm] sessions`, or the session limit of the HSM.";
