@@ -6,8 +6,12 @@
 mod beside;
 #[path = "custody/faults.rs"]
 mod faults;
+#[path = "custody/kills.rs"]
+mod kills;
 #[path = "faults/load.rs"]
 mod load;
+#[path = "custody/pin.rs"]
+mod pin;
 #[expect(dead_code, reason = "shared by several tests")]
 #[path = "abuse/proc.rs"]
 mod proc;

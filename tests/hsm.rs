@@ -17,6 +17,8 @@ mod bounds;
 mod ceremonies;
 #[path = "hsm/harness.rs"]
 mod harness;
+#[path = "hsm/leaving.rs"]
+mod leaving;
 #[path = "hsm/rates.rs"]
 mod rates;
 #[path = "hsm/roles.rs"]

@@ -7,6 +7,7 @@ pub(crate) fn var(name: &str) -> Option<String> {
 }
 
 pub(crate) fn config() -> ModuleConfig {
+    let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
     let dir = PathBuf::from(var("HSM_DIR").unwrap());
     ModuleConfig {
         module: var("HSM_MODULE").map_or_else(|| softhsm::module().unwrap(), PathBuf::from),
@@ -15,11 +16,11 @@ pub(crate) fn config() -> ModuleConfig {
             ..TokenChoice::default()
         },
         sessions: var("HSM_SESSIONS").map_or(2, |n| n.parse().unwrap()),
-        op_timeout: Duration::from_secs(5),
-        login_timeout: Duration::from_secs(60),
+        op_timeout: millis("HSM_OP_TIMEOUT_MS", 5_000),
+        login_timeout: millis("HSM_LOGIN_TIMEOUT_MS", 60_000),
         max_stuck: 4,
         keepalive: None,
-        recycle_kib: None,
+        recycle_kib: var("HSM_RECYCLE_KIB").map(|kib| kib.parse().unwrap()),
         queue: 256,
         state_dir: dir.join("state"),
         store: Some(dir.join("store")),

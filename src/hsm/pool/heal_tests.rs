@@ -107,11 +107,21 @@ fn a_module_that_signs_badly_does_not_serve() {
     let bench = bench(1, 8, 5000);
     bench.stage.bend.store(true, Ordering::SeqCst);
     assert!(bench.pool.reinitialise().is_err());
-    assert_eq!(bench.counts().bad_signatures, 1, "its own probe's");
+    assert_eq!(bench.counts().bad_signatures, u64::try_from(PROBES).unwrap(), "its own probes'");
     assert_eq!(bench.sign(b"a"), Err(LinkRefusal::HsmUnavailable));
     bench.stage.bend.store(false, Ordering::SeqCst);
     bench.wait(|health| !health.down);
     assert!(bench.sign(b"a").is_ok());
+}
+
+#[test]
+fn so_many_keys_are_tried_before_nothing_is_said_to_work() {
+    let bench = bench(1, 8, 5000);
+    bench.stage.fails(PROBES - 1, Fault::Device);
+    assert!(bench.pool.reinitialise().is_ok(), "some keys may be gone");
+    bench.stage.fails(PROBES, Fault::Device);
+    assert!(bench.pool.reinitialise().is_err());
+    bench.wait(|health| !health.down);
 }
 
 #[test]

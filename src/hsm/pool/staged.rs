@@ -220,7 +220,9 @@ impl Device for Staged {
 fn ring(key: &SigningKey) -> Ring {
     let public = key.verifying_key().to_bytes();
     let (mut found, mut pinned) = (Vec::new(), Vec::new());
-    for (kid, id) in [(KID, 1), (SEAL_KID, 2)] {
+    let more = (2..=u8::try_from(PROBES + 2).unwrap()).map(|n| (format!("ed25519/t1/auth/v{n}"), n + 1));
+    for (kid, id) in [(KID.to_owned(), 1), (SEAL_KID.to_owned(), 2)].into_iter().chain(more) {
+        let kid = kid.as_str();
         let role = label::Label::parse(kid).unwrap().role;
         let public = (role != KeyRole::Seal).then_some(public);
         found.push(Found {
