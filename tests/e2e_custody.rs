@@ -4,6 +4,8 @@
 
 #[path = "custody/beside.rs"]
 mod beside;
+#[path = "custody/ends.rs"]
+mod ends;
 #[path = "custody/faults.rs"]
 mod faults;
 #[path = "custody/kills.rs"]

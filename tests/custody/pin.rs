@@ -84,3 +84,20 @@ fn the_final_try_is_not_made_without_an_operators_word() {
         assert_eq!(house.calls("C_Login"), 1);
     }
 }
+
+#[test]
+fn a_pin_that_is_changed_under_a_signer_is_found_out_by_one_login() {
+    if !root_or_skip("a PIN that is changed") {
+        return;
+    }
+    let mut house = House::start(Options::default().roles(Roles::Apart).fault());
+    let signer = house.pid("signer");
+    house.fault("C_Login log rv=0xA0");
+    house.raw().issue(demo("alice")).expect("a login holds");
+    // CKR_CRYPTOKI_NOT_INITIALIZED, and so another login.
+    house.fault("C_Login log rv=0xA0\nC_Sign rv=0x190 for=1");
+    assert!(house.raw().issue(demo("bob")).is_err());
+    assert_eq!(house.ended(signer).code(), Some(78), "{}", house.log());
+    refused(&mut house);
+    assert_eq!(house.calls("C_Login"), 1);
+}
