@@ -4,13 +4,21 @@
 
 #[path = "custody/beside.rs"]
 mod beside;
+#[path = "custody/ends.rs"]
+mod ends;
 #[path = "custody/faults.rs"]
 mod faults;
+#[path = "custody/kills.rs"]
+mod kills;
 #[path = "faults/load.rs"]
 mod load;
+#[path = "custody/pin.rs"]
+mod pin;
 #[expect(dead_code, reason = "shared by several tests")]
 #[path = "abuse/proc.rs"]
 mod proc;
+#[path = "custody/real.rs"]
+mod real;
 #[path = "custody/start.rs"]
 mod start;
 #[expect(dead_code, reason = "shared by several tests")]

@@ -21,6 +21,8 @@ mod ceremonies;
 mod fault;
 #[path = "hsm/harness.rs"]
 mod harness;
+#[path = "hsm/leaving.rs"]
+mod leaving;
 #[path = "hsm/pins.rs"]
 mod pins;
 #[path = "hsm/rates.rs"]
@@ -40,7 +42,7 @@ use harness::{
 use passportd::ceremony::{CeremonyPlan, run_ceremony};
 use passportd::clock::Moment;
 use passportd::hsm::bench::raw_sign_rate;
-use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
+use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, leave, run_signer};
 use passportd::passport::{Cap, Claims};
 use passportd::secret::Pin;
 use passportd::wire::ceremony::{Finding, KeyReport, PlanKind, Report, Request, Response, call};

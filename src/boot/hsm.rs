@@ -1,6 +1,8 @@
 //! Starting the signer and a ceremony.
 
+use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,8 +14,10 @@ use crate::ceremony::{CeremonyPlan, run_ceremony};
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
 use crate::hsm::path::trusted;
+use crate::hsm::pin_note;
 use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use crate::lifecycle::{Manager, watchdog_every};
+use crate::log::give_dir;
 use crate::sandbox::{Plan, enter};
 use crate::secret::Pin;
 use crate::server::listen::{Access, bind};
@@ -36,10 +40,12 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
     let front_uid = uid_of_peer(config.server.hsm_user.as_ref(), config.server.user.as_ref())?;
     let listener = bind(&hsm.socket, link_access(config)?)?;
     let manager = Manager::from_environment();
+    let own_dir = make_own_dir(config)?;
     let applied = enter(&Plan {
         role: "signer",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        read_write: vec![own_dir],
         devices: devices(hsm),
         tcp: hsm.network,
         parent,
@@ -55,7 +61,6 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         listener,
         front_uid,
         manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
-        last_words: logging::flush,
     })?;
     Ok(0)
 }
@@ -92,6 +97,23 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
     logging::queue_from_now().map_err(BootError::Log)?;
     run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
     Ok(0)
+}
+
+/// The one directory that the signer writes to, as its alone, where it is missing and its parent is there.
+fn make_own_dir(config: &Config) -> Result<PathBuf, BootError> {
+    let dir = config.hsm.state_dir.join(pin_note::OWN_DIR);
+    let fail = |what| {
+        let path = dir.display().to_string();
+        move |error| BootError::Place { key: "[hsm] state_dir", path, what, error }
+    };
+    if !dir.is_dir() {
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(fail("create it"))?;
+        if is_root() {
+            give_dir(&dir, uid_after(config.server.hsm_user.as_ref())?)
+                .map_err(fail("give it to the signer's user"))?;
+        }
+    }
+    Ok(dir)
 }
 
 fn hsm_has_no_user_of_its_own(config: &Config) -> bool {
@@ -187,6 +209,10 @@ struct ServiceManager {
 }
 
 impl hsm::Manager for ServiceManager {
+    fn starting(&self, within: Duration) {
+        self.manager.starting("the HSM's module starts", within);
+    }
+
     fn ready(&self, usable_keys: usize) {
         self.manager.ready(&format!("serving; keys {usable_keys}"));
     }

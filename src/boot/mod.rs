@@ -179,6 +179,9 @@ pub fn main() -> ExitCode {
         error.exit_code()
     });
     logging::flush();
+    if crate::hsm::module::loaded() {
+        crate::hsm::leave(code);
+    }
     ExitCode::from(code)
 }
 

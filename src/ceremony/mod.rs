@@ -15,7 +15,8 @@ mod protocol;
 use crate::hsm::doctor::doctor;
 use crate::hsm::inventory::Inventory;
 use crate::hsm::label::{AUDIT_PURPOSE, SEAL_PURPOSE};
-use crate::hsm::module::Module;
+use crate::hsm::module::{Module, Token};
+use crate::hsm::pin_note;
 use crate::hsm::pins::Pins;
 use crate::hsm::ring::Ring;
 use crate::hsm::{Bounds, HsmError, ModuleConfig};
@@ -133,12 +134,13 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
     let (request, pin) = protocol::read(&plan.stream)?;
     tracing::info!(name: "ceremony_begun", peer_uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
     let mut report = match (request.plan, pin) {
-        (PlanKind::RetryPin, _) => {
-            return Err(CeremonyError::Request("this plan is not there yet".to_owned()));
-        }
+        (PlanKind::RetryPin, _) => retry_pin(&plan.module, request.final_try)?,
         (PlanKind::Doctor, pin) => Report { findings: doctor(&plan.module, pin.as_ref()), ..Report::default() },
         (_, None) => return Err(CeremonyError::Request("the PIN is missing".to_owned())),
-        (PlanKind::List, Some(pin)) => with_token(&plan.module, &pin, &READING, |_| Ok(()))?,
+        (PlanKind::List, Some(pin)) => {
+            let access = Access { writing: false, dry_run: true, final_try: request.final_try };
+            with_token(&plan.module, &pin, &access, |_| Ok(()))?
+        }
         (_, Some(pin)) => change(&plan.module, &request, &pin)?,
     };
     report.warnings.extend(outside_bounds(plan.bounds.as_ref(), &request));
@@ -151,10 +153,32 @@ struct Access {
     writing: bool,
     /// The list of pinned keys stays as it is.
     dry_run: bool,
+    /// The admin is sure of the PIN: it is tried even if one more refusal locks it.
+    final_try: bool,
 }
 
-/// To look.
-const READING: Access = Access { writing: false, dry_run: true };
+/// Lets the signer try its PIN once more. No PIN is needed: it stays where it is.
+fn retry_pin(config: &ModuleConfig, final_try: bool) -> Result<Report, CeremonyError> {
+    let _held = lock(&config.state_dir)?;
+    if !final_try {
+        let module = Module::load(&config.module)?;
+        module.initialise()?;
+        let may = module.token(&config.token).and_then(|token| may_log_in(&module, &token, false));
+        module.finalise()?;
+        may?;
+    }
+    pin_note::allow(&config.state_dir)?;
+    Ok(Report::default())
+}
+
+/// What the token says of its PIN must be asked before a login, not after it.
+fn may_log_in(module: &Module, token: &Token, final_try: bool) -> Result<(), HsmError> {
+    let flags = module.pin_flags(token)?;
+    if flags.locked {
+        return Err(HsmError::PinLocked(token.label.clone()));
+    }
+    if flags.final_try && !final_try { Err(HsmError::PinFinalTry(token.label.clone())) } else { Ok(()) }
+}
 
 /// Changes what is asked for, with a copy of all that it could spoil made first.
 fn change(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report, CeremonyError> {
@@ -167,14 +191,15 @@ fn change(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report,
     if writing && request.dry_run {
         return Err(CeremonyError::Request("only adopt and retire-seal can be tried without effect".to_owned()));
     }
-    let mut report = with_token(config, pin, &Access { writing, dry_run: request.dry_run }, |bench| {
+    let access = Access { writing, dry_run: request.dry_run, final_try: request.final_try };
+    let mut report = with_token(config, pin, &access, |bench| {
         if request.plan == PlanKind::RetireSeal {
             return bench.retire_seal(request.kid.as_deref().ok_or_else(|| missing("kid"))?);
         }
         for (role, tenant, purpose) in &wanted {
             match request.plan {
                 PlanKind::Adopt => {
-                    bench.adopt(*role, tenant, purpose, id.as_deref().ok_or_else(|| missing("cka_id"))?)?
+                    bench.adopt(*role, tenant, purpose, id.as_deref().ok_or_else(|| missing("cka_id"))?)?;
                 }
                 PlanKind::Init if bench.exists(*role, tenant, purpose) => {}
                 _ => bench.make(*role, tenant, purpose)?,
@@ -237,6 +262,7 @@ fn logged_in(
     let token = module.token(&config.token)?;
     module.check_mechanisms(&token)?;
     let session = if access.writing { module.read_write_session(&token)? } else { module.read_only_session(&token)? };
+    may_log_in(module, &token, access.final_try)?;
     module.login(&token, &session, pin)?;
     let pins = Pins::read(&config.state_dir)?;
     let inventory = Inventory::read(&session)?;

@@ -19,6 +19,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
         HsmCommand::Init(init) => self::init(context, &init).await,
         HsmCommand::Rotate(rotate) => self::rotate(context, &rotate).await,
         HsmCommand::List(pin) => list(context, &pin),
+        HsmCommand::RetryPin { final_try } => retry_pin(context, final_try),
         HsmCommand::Doctor(doctor) => self::doctor(context, &doctor),
     }
 }
@@ -209,6 +210,16 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], wish: &Use<'
         context.out.line(&format!("{next}: passportctl key activate {}", step.kid))?;
     }
     Ok(())
+}
+
+fn retry_pin(context: &mut Context<'_>, final_try: bool) -> Result<Exit, CliError> {
+    let request = Request { plan: PlanKind::RetryPin, final_try, ..Request::default() };
+    let report = ceremony(context, &request, None)?;
+    if context.out.is_json() {
+        return context.out.json(&report).map(|()| Exit::Ok);
+    }
+    context.out.line("the signer may try its PIN once more; now run: systemctl start passportd-signer")?;
+    Ok(Exit::Ok)
 }
 
 fn list(context: &mut Context<'_>, argument: &PinArgument) -> Result<Exit, CliError> {

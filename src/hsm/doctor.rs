@@ -1,7 +1,8 @@
 //! One line for each thing that can be set up wrong, in the order in which one depends on the other.
 
 use super::inventory::Inventory;
-use super::module::{Module, Said, Token};
+use super::module::{Module, Token};
+use super::pin_note::{self, PinFlags};
 use super::pins::Pins;
 use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
@@ -52,8 +53,9 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
                 Ok(()) => Finding::good("mechanisms", "CKM_EDDSA and CKM_EC_EDWARDS_KEY_PAIR_GEN are offered"),
                 Err(error) => Finding::bad("mechanisms", &error),
             });
-            let may_log_in = match module.said(&token) {
-                Ok(said) => told(config, &token, &said, &mut findings),
+            let said = module.seals(&token).and_then(|seals| Ok((seals, module.pin_flags(&token)?)));
+            let may_log_in = match said {
+                Ok((seals, flags)) => told(config, &token, seals, flags, &mut findings),
                 Err(error) => {
                     findings.push(Finding::bad("token", &error));
                     false
@@ -73,29 +75,38 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
 }
 
 /// What the token says of itself. Whether the PIN may be tried: never when it could be the last time.
-fn told(config: &ModuleConfig, token: &Token, said: &Said, findings: &mut Vec<Finding>) -> bool {
-    let wanted = u64::try_from(config.sessions).unwrap_or(u64::MAX);
+fn told(config: &ModuleConfig, token: &Token, seals: bool, pin: PinFlags, findings: &mut Vec<Finding>) -> bool {
+    let wanted = config.sessions;
     // One more is the keeper, which is logged in and signs nothing.
-    if let Some(most) = said.sessions.filter(|most| *most <= wanted) {
+    if let Some(most) = token.max_sessions.filter(|most| *most <= wanted) {
         let detail = format!("the token allows {most}, one of which holds the login; hsm.sessions asks for {wanted}");
         let remedy = "set hsm.sessions to one less than the token allows; until then fewer sign than are asked for";
         findings.push(Finding::problem("sessions", detail, remedy));
     }
-    if !said.seals {
+    if !seals {
         let remedy = "use a token that offers it, or do without seal and unseal";
         findings.push(Finding::problem("seal", "CKM_SHA256_HMAC is not offered, so nothing can be sealed", remedy));
     }
-    if said.pin_locked {
+    if pin.locked {
         findings.push(Finding::bad("pin", &HsmError::PinLocked(token.label.clone())));
-    } else if said.pin_final_try {
+    } else if pin.final_try {
         let detail = "not tried: ONE attempt is left before it locks (CKF_USER_PIN_FINAL_TRY)";
         let remedy =
             "make sure of the PIN; then have the security officer reset the count, or log in with the vendor's tool";
         findings.push(Finding::problem("pin", detail, remedy));
-    } else if said.pin_count_low {
+    } else if pin.count_low {
         findings.push(Finding::good("pin", "it was refused since it was last accepted (CKF_USER_PIN_COUNT_LOW)"));
     }
-    !said.pin_locked && !said.pin_final_try
+    match pin_note::describe(&config.state_dir) {
+        Ok(None) => {}
+        Ok(Some(said)) => findings.push(Finding::problem(
+            "pin note",
+            said,
+            "put the right PIN into its file, or run passportctl hsm retry-pin",
+        )),
+        Err(error) => findings.push(Finding::bad("pin note", &error)),
+    }
+    !pin.locked && !pin.final_try
 }
 
 /// What only a login shows.

@@ -1,5 +1,6 @@
 //! The module itself: loaded once, initialised, the token found, logged in.
 
+use super::pin_note::PinFlags;
 use super::{HsmError, TokenChoice, path};
 use crate::secret::Pin;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -18,6 +19,11 @@ static LOADED: OnceLock<(PathBuf, Pkcs11)> = OnceLock::new();
 const MECHANISMS: [(MechanismType, &str); 2] =
     [(MechanismType::EDDSA, "CKM_EDDSA"), (MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, "CKM_EC_EDWARDS_KEY_PAIR_GEN")];
 
+/// Whether this process has loaded a module; it then ends by [`super::leave`].
+pub fn loaded() -> bool {
+    LOADED.get().is_some()
+}
+
 /// A loaded module.
 #[derive(Clone, Debug)]
 pub struct Module {
@@ -33,21 +39,8 @@ pub struct Token {
     pub label: String,
     /// Its serial number.
     pub serial: String,
-}
-
-/// What a token says of itself, beside what decides whether it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// The most sessions that one process may have open; `None` if there is no such bound, or it is not said.
-    pub sessions: Option<u64>,
-    /// `CKF_USER_PIN_LOCKED`.
-    pub pin_locked: bool,
-    /// `CKF_USER_PIN_FINAL_TRY`: one more refusal locks it.
-    pub pin_final_try: bool,
-    /// `CKF_USER_PIN_COUNT_LOW`: it was refused since it was last accepted.
-    pub pin_count_low: bool,
-    /// It offers `CKM_SHA256_HMAC`, by which small secrets are sealed.
-    pub seals: bool,
+    /// How many sessions a process may have open (`ulMaxSessionCount`), if it says so.
+    pub max_sessions: Option<usize>,
 }
 
 impl Module {
@@ -113,9 +106,15 @@ impl Module {
         match fits.as_slice() {
             [] => Err(HsmError::NoToken { wanted: describe(choice), present: list(&shown) }),
             [(_, info)] if !info.token_initialized() => Err(HsmError::TokenUninitialised(info.label().to_owned())),
-            [(slot, info)] => {
-                Ok(Token { slot: *slot, label: info.label().to_owned(), serial: info.serial_number().to_owned() })
-            }
+            [(slot, info)] => Ok(Token {
+                slot: *slot,
+                label: info.label().to_owned(),
+                serial: info.serial_number().to_owned(),
+                max_sessions: match info.max_session_count() {
+                    Limit::Max(most) => usize::try_from(most).ok(),
+                    Limit::Unavailable | Limit::Infinite => None,
+                },
+            }),
             several => {
                 let serials: Vec<&str> = several.iter().map(|(_, info)| info.serial_number()).collect();
                 Err(HsmError::ManyTokens { wanted: describe(choice), serials: serials.join(", ") })
@@ -179,21 +178,27 @@ impl Module {
         })
     }
 
-    /// What the token says of itself that the doctor tells.
+    /// Whether the token offers `CKM_SHA256_HMAC`, by which small secrets are sealed.
     ///
     /// # Errors
     /// [`HsmError::Call`].
-    pub fn said(&self, token: &Token) -> Result<Said, HsmError> {
-        let fails = |error: Error| HsmError::call("ask the token about itself", &error);
-        let info = self.pkcs11.get_token_info(token.slot).map_err(fails)?;
-        let offered = self.pkcs11.get_mechanism_list(token.slot).map_err(fails)?;
-        let sessions = match info.max_session_count() {
-            Limit::Max(most) => Some(most),
-            Limit::Unavailable | Limit::Infinite => None,
-        };
-        let (pin_locked, pin_final_try) = (info.user_pin_locked(), info.user_pin_final_try());
-        let seals = offered.contains(&MechanismType::SHA256_HMAC);
-        Ok(Said { sessions, pin_locked, pin_final_try, pin_count_low: info.user_pin_count_low(), seals })
+    pub fn seals(&self, token: &Token) -> Result<bool, HsmError> {
+        let offered = self.pkcs11.get_mechanism_list(token.slot);
+        let offered = offered.map_err(|error| HsmError::call("list the token's mechanisms", &error))?;
+        Ok(offered.contains(&MechanismType::SHA256_HMAC))
+    }
+
+    /// What the token says of its user PIN now.
+    ///
+    /// # Errors
+    /// [`HsmError::Call`].
+    pub fn pin_flags(&self, token: &Token) -> Result<PinFlags, HsmError> {
+        let info = self.pkcs11.get_token_info(token.slot).map_err(|error| HsmError::call("ask the token", &error))?;
+        Ok(PinFlags {
+            locked: info.user_pin_locked(),
+            final_try: info.user_pin_final_try(),
+            count_low: info.user_pin_count_low(),
+        })
     }
 
     /// What `CK_TOKEN_INFO.flags` say after a refusal. SoftHSM never sets them: it does not count.

@@ -200,7 +200,7 @@ impl Pins {
 }
 
 /// Writes a file beside `path`, syncs it, renames it over `path` and syncs the directory.
-fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
     let fresh: PathBuf = path.with_extension("json.new");
     let fails = |error| file_error("write", &fresh, error);
     // Left by a ceremony that was killed. The ceremony lock is held, so nobody else writes it now.

@@ -10,7 +10,7 @@ use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
     let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
-    keys.into_iter().chain([adopt(), hsm_list(), hsm_doctor()]).collect()
+    keys.into_iter().chain([adopt(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
 }
 
 fn pin(fake: &Fake) -> String {
@@ -87,6 +87,19 @@ fn hsm_list() -> Page {
     let keys = [held("ed25519/t1/auth/v1", true), held("ed25519/t1/auth/v2", false)];
     with_ceremony(&fake, &report(&keys), |format| {
         page.case(&fake, &[&["--pin-file", pin.as_str()], format].concat(), "");
+    });
+    page.misused(&fake)
+}
+
+fn retry_pin() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("hsm retry-pin");
+    with_ceremony(&fake, &json!({"done": {}}), |format| {
+        page.case(&fake, format, "");
+    });
+    let why = "one more wrong PIN locks the token";
+    with_ceremony(&fake, &json!({"failed": {"code": "pin", "message": why}}), |format| {
+        page.case(&fake, &[&["--final-try"], format].concat(), "");
     });
     page.misused(&fake)
 }

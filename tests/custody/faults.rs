@@ -49,6 +49,9 @@ pub(crate) const UNNOTICED: Row = Row {
     during: |_| (),
 };
 
+/// Nothing is issued, and everybody is told so at once.
+const DOWN: Row = Row { told: &["hsm_unavailable"], within: Some(Duration::from_secs(1)), ..UNNOTICED };
+
 /// One call of C_Sign in each row goes wrong, and is made good.
 macro_rules! once {
     ($($name:ident $control:literal)*) => {$(
@@ -98,6 +101,19 @@ for_a_while! {
         told: &["hsm_timeout"],
         ..UNNOTICED
     };
+    device_error Row { control: "C_Sign rv=0x30", ..DOWN };
+    device_removed Row { control: "C_Sign rv=0x32", ..DOWN };
+    device_memory Row { control: "C_Sign rv=0x31", ..DOWN };
+    vendor_defined Row { control: "C_Sign rv=0x80000001", ..DOWN };
+    session_handle_invalid Row { control: "C_Sign rv=0xB3", ..DOWN };
+    session_closed Row { control: "C_Sign rv=0xB0", ..DOWN };
+    object_handle_invalid Row { control: "C_Sign rv=0x82", ..DOWN };
+    user_not_logged_in Row { control: "C_Sign rv=0x101", ..DOWN };
+    operation_active Row { control: "C_Sign rv=0x90", ..DOWN };
+    cryptoki_not_initialized Row { control: "C_Sign rv=0x190", ..DOWN };
+    no_session_is_to_be_had Row { control: "C_Sign rv=0xB3\nC_OpenSession rv=0xB1", ..DOWN };
+    initialising_fails Row { control: "C_Sign rv=0x30\nC_Initialize rv=0x05", ..DOWN };
+    logging_in_fails Row { control: "C_Sign rv=0x101\nC_Login rv=0x30", ..DOWN };
     one_signature_in_ten_has_a_wrong_bit Row {
         control: "C_Sign flip=17 every=10",
         told: &["hsm_unavailable"],

@@ -8,6 +8,7 @@ pub(crate) fn var(name: &str) -> Option<String> {
 }
 
 pub(crate) fn config() -> ModuleConfig {
+    let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
     let dir = PathBuf::from(var("HSM_DIR").unwrap());
     ModuleConfig {
         module: var("HSM_MODULE").map_or_else(|| softhsm::module().unwrap(), PathBuf::from),
@@ -16,11 +17,11 @@ pub(crate) fn config() -> ModuleConfig {
             ..TokenChoice::default()
         },
         sessions: var("HSM_SESSIONS").map_or(2, |n| n.parse().unwrap()),
-        op_timeout: Duration::from_secs(5),
-        login_timeout: Duration::from_secs(60),
+        op_timeout: millis("HSM_OP_TIMEOUT_MS", 5_000),
+        login_timeout: millis("HSM_LOGIN_TIMEOUT_MS", 60_000),
         max_stuck: 4,
         keepalive: None,
-        recycle_kib: None,
+        recycle_kib: var("HSM_RECYCLE_KIB").map(|kib| kib.parse().unwrap()),
         queue: 256,
         state_dir: dir.join("state"),
         store: Some(dir.join("store")),
@@ -52,6 +53,8 @@ pub(crate) fn say(line: &str) {
 struct Parent;
 
 impl Manager for Parent {
+    fn starting(&self, _within: Duration) {}
+
     fn ready(&self, _usable_keys: usize) {
         say("ready");
     }
@@ -90,12 +93,12 @@ pub(crate) fn run_role(role: &str) {
                 listener: listen(),
                 front_uid: var("ALLOWED").unwrap().parse().unwrap(),
                 manager: Box::new(Parent),
-                last_words: || (),
             };
             match run_signer(plan) {
                 Ok(reason) => say(&format!("ended {reason:?}")),
                 Err(error) => say(&format!("error {} {error}", error.refused_pin())),
             }
+            leave(0);
         }
         "maker" => adopt::make(),
         "raw-rate" => {

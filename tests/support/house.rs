@@ -117,6 +117,13 @@ impl House {
         self.processes.push(Started::new(role, self.hsm.dir(), &log, &own));
     }
 
+    /// Starts one role that ends by itself, and waits for that.
+    pub(crate) fn start_to_the_end(&mut self, role: &'static str) -> ExitStatus {
+        self.start_role(role);
+        let pid = self.processes.last().expect("it was started just now").pid();
+        self.ended(pid)
+    }
+
     /// What the module that fails on demand needs to know, if it is there.
     pub(super) fn fault_environment(&self) -> Vec<(&'static str, String)> {
         if self.options.fault { fault::environment(self.hsm.dir()).to_vec() } else { Vec::new() }

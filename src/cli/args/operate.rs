@@ -43,6 +43,18 @@ Examples:
     /// The keys that the HSM holds
     #[command(after_help = "Examples:\n  passportctl hsm list --pin-file /root/hsm.pin")]
     List(Pin),
+    /// Lets the signer try its PIN once more, after the HSM has refused it
+    #[command(after_help = "\
+A PIN that was refused is not tried again, however often the signer is started: each try brings the HSM nearer to locking
+itself. With the right PIN in its file nothing needs to be said; this is for a PIN that was right all the same.
+
+Examples:
+  passportctl hsm retry-pin && systemctl start passportd-signer")]
+    RetryPin {
+        /// Even if the HSM says that it is the last try before it locks
+        #[arg(long)]
+        final_try: bool,
+    },
     /// Finds what is set up wrong: one line each, with its remedy
     #[command(after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Doctor(Doctor),

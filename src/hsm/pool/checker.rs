@@ -4,7 +4,7 @@
 //! signed to this thread and goes back into the module; while none do, it verifies itself, without a hop.
 
 use super::Shared;
-use super::state::Ticket;
+use super::job::Ticket;
 use crate::hsm::HsmError;
 use crate::hsm::device::{Device, SIGNATURE};
 use crate::hsm::ring::Ring;
@@ -40,7 +40,7 @@ impl Signed {
             return self.ticket.signed(self.signature);
         }
         self.signature.zeroize();
-        shared.bad_signatures.fetch_add(1, Ordering::Relaxed);
+        shared.count_bad();
         let kid = key.map(|key| key.kid.as_str()).unwrap_or_default();
         let why = "the HSM made a signature that does not verify; it was destroyed";
         tracing::error!(name: "signature_destroyed", kid, "{why}");

@@ -1,97 +1,31 @@
 //! What the pool's mutex guards.
 
-use super::{Answer, DeriveAnswer, HsmError, Ring};
-use crate::hsm::device::DERIVED;
+use super::job::{Job, Ticket};
+use super::{HsmError, Ring};
+use crate::hsm::ladder::{Ladder, Rung};
 use crate::wire::link::LinkRefusal;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
-use zeroize::Zeroizing;
 
 /// Where the pool stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Jobs are taken.
     Serving,
-    /// Workers close their sessions and wait; jobs stay queued.
+    /// Workers close their sessions and wait, so that the healer can have the module for itself; jobs stay queued.
     Quiescing,
+    /// The healer goes on trying; jobs are refused at once.
+    Down,
+    /// Workers close their sessions, for the last time.
+    Closing,
     /// For ever.
     Closed,
 }
 
-/// Who is answered.
-enum Asker {
-    Signature(Answer),
-    Derived(DeriveAnswer),
-}
-
-/// The right to answer a request, once. Dropped without an answer, it answers that we have a defect.
-pub(super) struct Ticket(Option<Asker>);
-
-impl Ticket {
-    pub(super) const fn sign(answer: Answer) -> Self {
-        Self(Some(Asker::Signature(answer)))
-    }
-
-    pub(super) const fn derive(answer: DeriveAnswer) -> Self {
-        Self(Some(Asker::Derived(answer)))
-    }
-
-    pub(super) fn signed(mut self, signature: [u8; 64]) {
-        match self.0.take() {
-            Some(Asker::Signature(answer)) => answer(Ok(signature)),
-            other => self.0 = other,
-        }
-    }
-
-    pub(super) fn derived(mut self, key: Zeroizing<[u8; DERIVED]>) {
-        match self.0.take() {
-            Some(Asker::Derived(answer)) => answer(Ok(key)),
-            other => self.0 = other,
-        }
-    }
-
-    pub(super) fn refuse(mut self, refusal: LinkRefusal) {
-        self.settle(refusal);
-    }
-
-    fn settle(&mut self, refusal: LinkRefusal) {
-        match self.0.take() {
-            Some(Asker::Signature(answer)) => answer(Err(refusal)),
-            Some(Asker::Derived(answer)) => answer(Err(refusal)),
-            None => {}
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.settle(LinkRefusal::Internal);
-    }
-}
-
-/// What is asked of the module.
-pub(super) enum Work {
-    /// A signature over these bytes, which is verified before it is released.
-    Sign(Vec<u8>),
-    /// HMAC-SHA256 of these bytes.
-    Derive(Vec<u8>),
-}
-
-/// What is to be done, and with which key.
-pub(super) struct Task {
-    /// The keys that the request was judged by.
-    pub(super) ring: Arc<Ring>,
-    /// The key in them.
-    pub(super) position: usize,
-    pub(super) work: Work,
-}
-
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) deadline: Instant,
-    pub(super) ticket: Ticket,
-}
+/// Who waits for the module to have been started afresh on the front's word.
+pub(super) type Asked = SyncSender<Result<Arc<Ring>, LinkRefusal>>;
 
 /// One worker, as others see it.
 #[derive(Default)]
@@ -102,6 +36,8 @@ pub(super) struct Slot {
     pub(super) job: Option<(Instant, Ticket)>,
     /// It holds no session and waits for the phase to change.
     pub(super) parked: bool,
+    /// There was no session left for it. It takes no jobs until everybody has left the module once.
+    pub(super) retired: bool,
 }
 
 pub(super) struct State {
@@ -114,10 +50,15 @@ pub(super) struct State {
     next_worker: u64,
     /// Given up, and still inside the module.
     pub(super) stuck: u32,
-    /// Requests that failed since the last that did not.
-    pub(super) failures: u32,
-    /// Since when the module is being started afresh.
-    pub(super) restarting: Option<Instant>,
+    pub(super) ladder: Ladder,
+    /// What the healer is to do, and why.
+    pub(super) heal: Option<(Rung, String)>,
+    /// The front wants the module started afresh.
+    pub(super) asked: Option<Asked>,
+    /// Since when the healer has been inside the module.
+    pub(super) healing: Option<Instant>,
+    /// It has been said that there are fewer sessions than configured.
+    pub(super) limited: bool,
     /// Why the process should end.
     pub(super) lost: Option<HsmError>,
     /// The watchdog sleeps until it is told that there is work.
@@ -134,16 +75,24 @@ impl State {
             workers: HashMap::new(),
             next_worker: 0,
             stuck: 0,
-            failures: 0,
-            restarting: None,
+            ladder: Ladder::default(),
+            heal: None,
+            asked: None,
+            healing: None,
+            limited: false,
             lost: None,
             watchdog_sleeps: false,
         }
     }
 
+    /// Whether a job has any prospect.
+    pub(super) fn takes_jobs(&self) -> bool {
+        self.lost.is_none() && matches!(self.phase, Phase::Serving | Phase::Quiescing)
+    }
+
     /// Queues a job; `true` if the watchdog must be woken. Else the job, and why not.
     pub(super) fn admit(&mut self, job: Job) -> Result<bool, (Job, LinkRefusal)> {
-        if self.lost.is_some() || self.phase == Phase::Closed {
+        if !self.takes_jobs() {
             return Err((job, LinkRefusal::HsmUnavailable));
         }
         if self.queue.len() >= self.bound {
@@ -151,6 +100,12 @@ impl State {
         }
         self.queue.push_back(job);
         Ok(std::mem::take(&mut self.watchdog_sleeps))
+    }
+
+    /// Puts a job back where its age belongs: nearly always in front.
+    pub(super) fn put_back(&mut self, job: Job) {
+        let at = self.queue.iter().position(|other| other.deadline > job.deadline).unwrap_or(self.queue.len());
+        self.queue.insert(at, job);
     }
 
     /// Counts a new worker in.
@@ -161,23 +116,62 @@ impl State {
         id
     }
 
-    /// Whether every answer that was due `slack` ago has been given, and no restart is older than `longest`.
+    /// Has the healer do at least this.
+    pub(super) fn want(&mut self, rung: Rung, why: &HsmError) {
+        if self.heal.as_ref().is_none_or(|(wanted, _)| *wanted < rung) {
+            self.heal = Some((rung, why.detail()));
+        }
+        self.hush();
+    }
+
+    /// Has the workers leave the module.
+    pub(super) fn hush(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Quiescing;
+        }
+    }
+
+    /// Serves again, with every worker.
+    pub(super) fn resume(&mut self) {
+        if matches!(self.phase, Phase::Quiescing | Phase::Down) {
+            self.phase = Phase::Serving;
+        }
+        self.workers.values_mut().for_each(|slot| slot.retired = false);
+    }
+
+    /// Refuses what waits, and what comes.
+    #[must_use]
+    pub(super) fn go_down(&mut self) -> Vec<Ticket> {
+        if matches!(self.phase, Phase::Serving | Phase::Quiescing) {
+            self.phase = Phase::Down;
+        }
+        std::mem::take(&mut self.queue).into_iter().map(|job| job.ticket).collect()
+    }
+
+    /// Workers that sign.
+    pub(super) fn active(&self) -> usize {
+        self.workers.values().filter(|slot| !slot.retired).count()
+    }
+
+    /// Whether every answer that was due `slack` ago has been given, and the healer has been at it for no longer than
+    /// `longest`.
     pub(super) fn in_time(&self, now: Instant, slack: Duration, longest: Duration) -> bool {
         let in_time = |deadline: Instant| now.saturating_duration_since(deadline) <= slack;
         // All requests get the same time, so the oldest is in front.
         self.queue.front().is_none_or(|job| in_time(job.deadline))
             && self.workers.values().all(|slot| slot.job.as_ref().is_none_or(|(deadline, _)| in_time(*deadline)))
-            && self.restarting.is_none_or(|since| now.saturating_duration_since(since) <= longest)
+            && self.healing.is_none_or(|since| now.saturating_duration_since(since) <= longest)
     }
 
-    pub(super) fn all_parked(&self) -> bool {
-        self.workers.values().all(|slot| slot.parked)
+    /// Whether nobody is inside the module or holds a session, and nobody will.
+    pub(super) fn all_out(&self) -> bool {
+        self.stuck == 0 && self.healing.is_none() && self.workers.values().all(|slot| slot.parked)
     }
 
     /// Whether a deadline could pass.
     pub(super) fn anything_to_watch(&self) -> bool {
         !self.queue.is_empty()
-            || self.restarting.is_some()
+            || self.healing.is_some()
             || self.workers.values().any(|slot| slot.since.is_some() || slot.job.is_some())
     }
 }

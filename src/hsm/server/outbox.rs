@@ -5,7 +5,7 @@
 //! than [`MAX_PENDING`] unread, is cut off. So a stuck front can't hold up a worker.
 
 use crate::wire;
-use crate::wire::link::{LinkGreeting, LinkReply};
+use crate::wire::link::{LinkGreeting, LinkReply, LinkResult};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::SendFlags;
@@ -38,6 +38,7 @@ struct Out {
     last_reply: Option<Instant>,
     /// The writer thread looks every [`LOOK`].
     watched: bool,
+    greeted: bool,
     closed: bool,
 }
 
@@ -64,7 +65,15 @@ impl Out {
 impl Outbox {
     /// Starts the writer thread.
     pub(super) fn start(socket: UnixStream) -> std::io::Result<Self> {
-        let out = Out { pending: Vec::new(), in_flight: 0, held: 0, last_reply: None, watched: false, closed: false };
+        let out = Out {
+            pending: Vec::new(),
+            in_flight: 0,
+            held: 0,
+            last_reply: None,
+            watched: false,
+            greeted: false,
+            closed: false,
+        };
         let made =
             Self(Arc::new(Inner { socket, out: Mutex::new(out), blocked: Condvar::new(), room: Condvar::new() }));
         let own = made.clone();
@@ -122,7 +131,20 @@ impl Outbox {
     /// Sends the greeting.
     pub(super) fn greet(&self, greeting: &LinkGreeting) {
         let mut out = self.lock();
+        out.greeted = true;
         let encoded = wire::encode_frame(greeting, &mut out.pending);
+        self.push(out, encoded.is_ok());
+    }
+
+    /// Tells the peer to go elsewhere once it has its replies. One that has not been greeted yet is closed.
+    pub(super) fn leaving(&self) {
+        let mut out = self.lock();
+        if !out.greeted {
+            drop(out);
+            return self.close();
+        }
+        let encoded = wire::encode_frame(&LinkReply { id: 0, result: LinkResult::Leaving }, &mut out.pending);
+        out.held = 0;
         self.push(out, encoded.is_ok());
     }
 
@@ -204,7 +226,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::wire::frame::{Split, split};
-    use crate::wire::link::{KeyRole, LinkKey, LinkResult};
+    use crate::wire::link::{KeyRole, LinkKey};
     use std::io::{Read, Write};
 
     /// The ids of `count` replies, which must come without a further one.

@@ -32,7 +32,10 @@ pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream
         return Err("its hello was refused");
     }
     while let Some(frame) = input.next()? {
-        let request: LinkRequest<'_> = wire::decode(input.body(frame)).map_err(|_| "a frame is malformed")?;
+        let request: LinkRequest<'_> = wire::decode(input.body(frame)).map_err(|_| {
+            desk.unreadable();
+            "a frame is malformed"
+        })?;
         if !outbox.begin() {
             return Err("it does not read its replies");
         }

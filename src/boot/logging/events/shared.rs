@@ -35,6 +35,12 @@ table! {
     service_given_up ERROR "b7e1de6fd4af72b0e64efc8421fbc5d2" [service]
         "The role `service` ended with exit code 78 and is not started again."
         "The role's own last event says what to mend; then start passportd again.";
+    service_recycled INFO - [service]
+        "The role `service` ended in order to be started afresh: the signer does so when its module has grown too large."
+        "Nothing. If it is often: `[hsm] recycle_mib`, and the module's vendor.";
+    service_revived INFO - [service]
+        "The role `service` had been given up, and is started once more because of a SIGHUP."
+        "Nothing.";
     service_killed WARN - [service]
         "The role did not end in its time."
         "Look at why: a hung HSM, a full disk.";

@@ -24,11 +24,31 @@ table! {
     module_stuck ERROR "1b51fd595a143cd05923f60ba9eaf2bf" [stuck limit]
         "Calls into the HSM's module do not come back; above the limit the signer ends itself and is started again."
         "Look at the HSM and the way to it.";
+    ladder_rung WARN "2ef3ce3b34c1237e30b6440d95dde613" [rung error]
+        "The trouble `error` was mended by the rung `rung` of the recovery ladder: another `login`, or the `module` started \
+         afresh; or, as the message says, was not mended by a login."
+        "Nothing, unless it repeats: then look at the HSM.";
+    hsm_down_inside ERROR "f42f859b110094c197815522f13dc7dd" [error]
+        "Nothing that the signer can do makes the HSM sign. Requests are refused at once; it goes on trying, and after a \
+         minute ends to be started again."
+        "What `error` says: the HSM, the way to it, its store.";
+    hsm_up_inside INFO "de458bca267dae5fb995d02f83cef984" []
+        "It signs again."
+        "Nothing.";
+    pin_note_failed WARN - [error]
+        "What came of a login could not be noted outside of the process."
+        "Make `[hsm] state_dir` writable for the signer's user: the directory `signer` in it.";
+    signer_recycles INFO "a124cb75b69af45eb3dde4450bdf5bef" [rss_kib limit_kib]
+        "The module has grown beyond the bound; the signer lets the front have its replies, and ends to be started afresh."
+        "Nothing. If it is often: `[hsm] recycle_mib`, and the module's vendor.";
+    sessions_limited WARN - [sessions limit]
+        "The token gives fewer sessions than configured; the signer goes on with `limit`."
+        "`[hsm] sessions`, or the session limit of the HSM.";
     signer_ends ERROR "ecd1b0735c38786cb0dc0e9ed76ae4a1" [error]
         "The signer can't go on."
         "What `error` says. A refused PIN is not tried again: mend `[hsm] pin_file`, then start the signer.";
-    signer_aborts ERROR "c5372b4e2f3c9ad91542fbe3099c65c4" [error]
-        "The signer ends at once, since a thread is still inside the module."
+    signer_aborts ERROR "c5372b4e2f3c9ad91542fbe3099c65c4" []
+        "The signer ends although a thread is still inside the module."
         "Nothing: it is started again.";
     signer_accept_failed WARN - [error]
         "The front's connection could not be accepted."
