@@ -102,7 +102,8 @@ fn make_own_dir(config: &Config) -> Result<PathBuf, BootError> {
         let path = dir.display().to_string();
         move |error| BootError::Place { key: "[hsm] state_dir", path, what, error }
     };
-    if !dir.is_dir() {
+    // Without that of the state, the sandbox says what is missing.
+    if config.hsm.state_dir.is_dir() && !dir.is_dir() {
         fs::DirBuilder::new().mode(0o700).create(&dir).map_err(fail("create it"))?;
         if is_root() {
             give_dir(&dir, uid_after(config.server.hsm_user.as_ref())?)

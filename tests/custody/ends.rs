@@ -66,11 +66,12 @@ fn few_sessions(sessions: u32) {
     house.kill("signer");
     house.fault(&format!("sessions={sessions}"));
     house.start_role("signer");
+    eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
     house.wait_ready();
     let load = Load::start(&house, 4, 0);
     std::thread::sleep(Duration::from_secs(1));
     // Everybody leaves the module and comes back to as few.
-    house.fault(&format!("sessions={sessions}\nC_Sign rv=0x190 for=1 log"));
+    house.fault(&format!("sessions={sessions}\nC_Sign log for=1 rv=0x190"));
     eventually("the call was made", PATIENCE, || (house.calls("C_Sign") > 0).then_some(()));
     std::thread::sleep(Duration::from_secs(1));
     let (told, _) = load.end();
