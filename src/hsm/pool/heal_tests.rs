@@ -1,6 +1,6 @@
 //! The pool climbs the ladder, rung by rung.
 
-use super::staged::{Bench, PATIENT_MS, Stage, bench, limits, with};
+use super::staged::{Bench, Outcome, PATIENCE, PATIENT_MS, Stage, bench, limits, with};
 use super::*;
 use crate::hsm::ladder::{Fault, GIVEN_UP, MODULE_PAUSE_MAX, Rung};
 use proptest::prelude::*;
@@ -187,7 +187,7 @@ fn idle_sessions_are_looked_after_and_dead_ones_replaced_before_they_are_missed(
     let bench = with(Limits { keepalive: Some(keepalive), ..limits(1, 8, 5000) }, Arc::new(Stage::default()));
     assert!(bench.sign(b"a").is_ok());
     let wait = |counter: &AtomicUsize, least| {
-        let end = Instant::now() + super::staged::PATIENCE;
+        let end = Instant::now() + PATIENCE;
         while Stage::count(counter) < least {
             assert!(Instant::now() < end);
             std::thread::sleep(Duration::from_millis(1));
@@ -197,7 +197,7 @@ fn idle_sessions_are_looked_after_and_dead_ones_replaced_before_they_are_missed(
     wait(&bench.stage.kept, 2);
     assert_eq!(Stage::count(&bench.stage.opened), 1);
     bench.stage.idled_out.store(1, Ordering::SeqCst);
-    let end = Instant::now() + super::staged::PATIENCE;
+    let end = Instant::now() + PATIENCE;
     while Stage::count(&bench.stage.open_now) > 0 {
         assert!(Instant::now() < end);
         std::thread::sleep(Duration::from_millis(1));
@@ -284,7 +284,7 @@ proptest! {
             }
         }
         for _ in 0..asked {
-            let (number, outcome): (usize, super::staged::Outcome) = told.recv_timeout(super::staged::PATIENCE).unwrap();
+            let (number, outcome): (usize, Outcome) = told.recv_timeout(PATIENCE).unwrap();
             match outcome {
                 Ok(signature) => prop_assert!(public.verify(&number.to_le_bytes(), &signature)),
                 Err(refusal) => prop_assert!(
