@@ -132,7 +132,8 @@ pub fn after(state_dir: &Path, token: &Token, pin: &Pin, outcome: &Result<(), Hs
     let path = place(state_dir)?;
     let left = match outcome {
         Err(HsmError::PinIncorrect { left, .. }) => *left,
-        Err(error) if error.refused_pin() => "",
+        // Without a PIN of its own the token has refused none: the one that it gets may be this.
+        Err(error) if error.refused_pin() && !matches!(error, HsmError::PinUnset(_)) => "",
         // Not durable: what comes back after a power loss is `trying`, which keeps nobody from trying.
         _ => match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", &path, error)),
@@ -303,10 +304,14 @@ mod tests {
             desk.after("0000", &outcome);
             assert!(remembered(&desk.before("0000", WELL)), "{outcome:?}");
         }
-        let desk = Desk::new();
-        desk.before("0000", WELL).unwrap();
-        desk.after("0000", &Err(HsmError::Lost("the device is gone".to_owned())));
-        assert!(desk.before("0000", WELL).is_ok(), "that says nothing of the PIN");
+        for outcome in
+            [Err(HsmError::Lost("the device is gone".to_owned())), Err(HsmError::PinUnset("passports".to_owned()))]
+        {
+            let desk = Desk::new();
+            desk.before("0000", WELL).unwrap();
+            desk.after("0000", &outcome);
+            assert!(desk.before("0000", WELL).is_ok(), "that says nothing of the PIN: {outcome:?}");
+        }
     }
 
     #[test]

@@ -112,3 +112,35 @@ fn a_module_that_leaks_is_left_behind_and_no_passport_is_lost() {
     assert!(log.contains("the signer is started afresh") && log.contains("it ended to be started afresh"), "{log}");
     assert!(!log.contains("it ended; starting it again"), "in order: {log}");
 }
+
+/// The store of a SoftHSM is renamed for a while, as a mount that goes away.
+fn store_away(lasts: Duration) {
+    let house = House::start(Options::default());
+    let (signer, beside, load) = (house.pid("signer"), Beside::start(&house), Load::start(&house, 4, 0));
+    let (store, away) = (house.dir().join("store"), house.dir().join("away"));
+    std::fs::rename(&store, &away).unwrap();
+    let begun = Instant::now();
+    eventually("it shows", lasts, || house.raw().issue(demo("first")).err());
+    eventually("readyz says so", lasts, || (house.get("/readyz").0 == 503).then_some(()));
+    std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
+    std::fs::rename(&away, &store).unwrap();
+    let over = Instant::now();
+    eventually("passports are issued again", Duration::from_secs(2), || house.raw().issue(demo("again")).ok());
+    println!("away for {lasts:?}, back after {:?}", over.elapsed());
+    house.wait_ready();
+    let (told, _) = load.end();
+    assert!(beside.end() > 0);
+    only(&told, &["hsm_unavailable"]);
+    on_record(&house, &told);
+    assert_eq!(house.pid("signer"), signer, "the same signer");
+}
+
+#[test]
+fn a_store_that_is_away_for_two_seconds_is_back_by_itself() {
+    store_away(Duration::from_secs(2));
+}
+
+#[test]
+fn a_store_that_is_away_for_eight_seconds_is_back_by_itself() {
+    store_away(Duration::from_secs(8));
+}
