@@ -106,7 +106,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let events = Events { signals, woken };
     let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &|| pool.in_time(Instant::now()));
     let ended = match ended {
-        Ok(ExitReason::Recycled) => give_way(&door, &events, &recycle, limits.op_timeout),
+        Ok(ExitReason::Recycled) => give_way(&door, &desk, &events, &recycle, limits.op_timeout),
         ended => ended,
     };
     plan.manager.stopping();
@@ -243,13 +243,24 @@ fn serve(
 
 /// Lets the front go elsewhere: it gets its replies, and closes the link. One that does not is not waited for longer than a
 /// call may take.
-fn give_way(door: &Door, events: &Events, recycle: &Recycle, op_timeout: Duration) -> Result<ExitReason, HsmError> {
+fn give_way(
+    door: &Door,
+    desk: &Arc<Desk<Pkcs11Device>>,
+    events: &Events,
+    recycle: &Recycle,
+    op_timeout: Duration,
+) -> Result<ExitReason, HsmError> {
     let (rss_kib, limit_kib) = (resident_kib(), recycle.at_kib());
     tracing::info!(name: "signer_recycles", rss_kib, limit_kib, "the module has grown; the signer is started afresh");
     door.leave();
     let deadline = Instant::now() + op_timeout + WAY;
     while !door.is_empty() && Instant::now() < deadline {
-        let [signal, lost] = wait([events.signals.as_fd(), events.woken.as_fd()], Some(WAY / 100))?;
+        let polled = [door.listener().as_fd(), events.signals.as_fd(), events.woken.as_fd()];
+        let [accept, signal, lost] = wait(polled, Some(WAY / 100))?;
+        if accept {
+            // To be closed at once: nobody is to wait for a greeting that does not come.
+            door.accept(desk);
+        }
         if lost || (signal && events.asked()) {
             return Ok(ExitReason::Asked);
         }
