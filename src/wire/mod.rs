@@ -11,10 +11,11 @@ pub mod hello;
 pub mod link;
 mod plain;
 pub mod problem;
+pub mod sealed;
 pub mod service;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest};
-pub use armour::{MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
+pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
