@@ -12,6 +12,7 @@
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
+//! | [`sealer`] | how secrets are sealed: a trait, since it is a later room that does it |
 //! | [`device`] | sessions that sign, behind a trait so that the pool's tests need no module |
 //! | [`pool`] | workers, queue, deadlines, the watchdog |
 //! | [`server`] | the private socket to the front |
@@ -32,6 +33,7 @@ pub mod path;
 pub mod pins;
 pub mod pool;
 pub mod ring;
+pub mod sealer;
 pub mod serve;
 pub mod server;
 
