@@ -21,6 +21,8 @@ mod harness;
 mod rates;
 #[path = "hsm/roles.rs"]
 mod roles;
+#[path = "hsm/sealing.rs"]
+mod sealing;
 #[path = "hsm/signer.rs"]
 mod signer;
 #[expect(dead_code, reason = "shared by several tests")]
@@ -36,13 +38,16 @@ use passportd::clock::Moment;
 use passportd::hsm::bench::raw_sign_rate;
 use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use passportd::passport::{Cap, Claims};
+use passportd::seal::XChaCha;
 use passportd::secret::Pin;
+use passportd::wire::Plain;
 use passportd::wire::ceremony::{Finding, PlanKind, Report, Request, Response, call};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::link::{
     LinkGreeting, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
     PROBE_PREFIX,
 };
+use passportd::wire::sealed::{MAX_PLAIN, NamespacePattern};
 use passportd::wire::{WIRE_VERSION, decode, encode_frame};
 use softhsm::{LABEL, PIN, SoftHsm};
 use std::collections::{BTreeMap, BTreeSet};

@@ -15,6 +15,7 @@ use crate::hsm::path::trusted;
 use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use crate::lifecycle::{Manager, watchdog_every};
 use crate::sandbox::{Plan, enter};
+use crate::seal::XChaCha;
 use crate::secret::Pin;
 use crate::server::listen::{Access, bind};
 
@@ -52,6 +53,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         pin,
         listener,
         front_uid,
+        sealer: Box::new(XChaCha),
         manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
         last_words: logging::flush,
     })?;
@@ -157,6 +159,7 @@ fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
         purposes: tenant.purposes.iter().cloned().collect(),
         max_ttl_s: seconds(tenant.max_ttl_s),
         rate_per_s: tenant.rate_per_s.try_into().ok(),
+        namespaces: tenant.seal_namespaces.clone(),
     };
     Bounds {
         issuer: config.passport.issuer.clone(),

@@ -3,6 +3,7 @@
 use super::device::Pkcs11Device;
 use super::guard::Bounds;
 use super::pool::{Limits, Pool};
+use super::sealer::Sealer;
 use super::server::{Desk, Door, Token};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
@@ -16,12 +17,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// The main loop turns at least this often.
+const TIDY: Duration = Duration::from_secs(5);
+
 /// All that the signer is given.
 pub struct SignerPlan {
     /// The module.
     pub module: ModuleConfig,
     /// What it signs.
     pub bounds: Bounds,
+    /// How it seals.
+    pub sealer: Box<dyn Sealer>,
     /// The user PIN.
     pub pin: Pin,
     /// The private socket, bound.
@@ -81,7 +87,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let pool = Pool::start(device, ring, limits, Box::new(tell))?;
     let sessions = u32::try_from(limits.sessions).unwrap_or(u32::MAX);
     let token = Token { module, token, sessions, boot_id: random_id()? };
-    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, token));
+    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, plan.sealer, token));
     let door = Door::new(plan.listener, plan.front_uid)?;
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
@@ -116,8 +122,8 @@ fn serve(
     let mut due = every.map(|every| Instant::now() + every);
     loop {
         // Rounded up: a poll that ends too early would turn once more for nothing.
-        let left = due.map(|due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
-        let pause = left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
+        let left = due.map_or(TIDY, |due| due.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+        let pause = PollTimeout::try_from(left.min(TIDY)).unwrap_or(PollTimeout::MAX);
         let mut polled = [
             PollFd::new(door.listener().as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.as_fd(), PollFlags::POLLIN),
@@ -138,6 +144,7 @@ fn serve(
             door.accept(desk);
         }
         let now = Instant::now();
+        desk.tidy(now);
         if let (Some(at), Some(every)) = (due, every)
             && now >= at
         {

@@ -3,6 +3,8 @@
 mod desk;
 mod outbox;
 mod reader;
+mod refusals;
+mod sealing;
 
 pub use desk::{Desk, Token};
 

@@ -194,6 +194,8 @@ labels! {
         Verify = "verify",
         /// VerifyBatch.
         VerifyBatch = "verify_batch",
+        /// Seal and Unseal.
+        Seal = "seal",
         /// The admin socket.
         Admin = "admin",
         /// The signer's queue.

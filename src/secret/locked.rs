@@ -6,7 +6,7 @@ use std::fmt;
 use zeroize::Zeroize;
 
 /// What an empty buffer keeps; more is given back.
-const KEPT: usize = 64 << 10;
+const KEPT: usize = 128 << 10;
 /// The smallest mapping: one page.
 const LEAST: usize = 4 << 10;
 
@@ -102,7 +102,7 @@ impl LockedBuf {
         self.start = until;
         if self.is_empty() {
             (self.start, self.end) = (0, 0);
-            if self.pages.as_deref().is_some_and(|pages| pages.len() > KEPT.min(self.limit)) {
+            if self.pages.as_deref().is_some_and(|pages| pages.len() > KEPT) {
                 // Everything in it has been zeroised.
                 self.pages = None;
             }

@@ -172,7 +172,7 @@ fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Pro
 
 impl Turn {
     /// For work that outlives the turn.
-    fn owned(&self) -> Self {
+    pub(super) fn owned(&self) -> Self {
         Self { live: Arc::clone(&self.live), rights: Arc::clone(&self.rights), ..*self }
     }
 }

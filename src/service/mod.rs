@@ -6,6 +6,7 @@ mod issuing;
 mod outcome;
 mod problems;
 pub mod rate;
+mod sealing;
 mod services;
 pub mod shares;
 pub mod stints;
@@ -18,6 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::error;
+use zeroize::Zeroize as _;
 
 pub use admins::Admin;
 pub use services::{Gates, Service};
@@ -44,6 +46,14 @@ pub struct Done {
     pub lease: Option<Lease>,
     /// It holds a secret: whoever writes it zeroises what it went through.
     pub sensitive: bool,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if self.sensitive {
+            self.frame.zeroize();
+        }
+    }
 }
 
 /// Work that outlives its turn.

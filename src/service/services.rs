@@ -8,6 +8,7 @@ use tracing::error;
 
 use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
+use super::sealing::Secret;
 use super::shares::Place;
 use super::together::{Awaiting, Pile};
 use super::verifying::FIRST_SLICE;
@@ -29,6 +30,7 @@ pub struct Gates {
     pub(super) issue: Gate,
     pub(super) verify: Gate,
     pub(super) verify_batch: Gate,
+    pub(super) seal: Gate,
 }
 
 /// Speaks with one service.
@@ -132,10 +134,11 @@ impl Service {
                 self.allow(turn, Operation::Issue, 1)?;
                 self.issue(turn, spec).map(Given::Later)
             }
-            // Not built yet: no policy grants what would let it.
-            ServiceOp::Seal { .. } | ServiceOp::Unseal { .. } => {
-                self.spend(&turn.live, &turn.rights, 1)?;
-                Err(Problem::new(Code::OpDenied))
+            ServiceOp::Seal { namespace, name, plain } => {
+                self.seal(turn, Secret { namespace, name }, plain.0).map(Given::Later)
+            }
+            ServiceOp::Unseal { namespace, name, blob } => {
+                self.unseal(turn, Secret { namespace, name }, blob).map(Given::Later)
             }
             ServiceOp::IssueBatch(specs) => {
                 self.fits(turn, specs.len())?;
@@ -162,7 +165,7 @@ impl Service {
         Ok(())
     }
 
-    fn spend(&self, live: &Live, rights: &Rights, items: usize) -> Result<(), Problem> {
+    pub(super) fn spend(&self, live: &Live, rights: &Rights, items: usize) -> Result<(), Problem> {
         let rps = rights.share().rps.unwrap_or(live.loaded.config.limits.rps);
         self.client.place.share().take(rps, items).map_err(problems::of_rate)
     }
@@ -281,6 +284,7 @@ fn after(problem: &Problem) -> Turned {
 fn endpoint(op: Op) -> Endpoint {
     match op {
         Op::Issue | Op::IssueBatch => Endpoint::Issue,
+        Op::Seal | Op::Unseal => Endpoint::Seal,
         Op::VerifyBatch => Endpoint::VerifyBatch,
         Op::Verify | Op::Introspect => Endpoint::Verify,
         _ => Endpoint::Admin,
@@ -313,7 +317,7 @@ impl Speaker for Service {
             turn.take_up(&request);
             match self.answer(&turn, &keyring, &mut pile, request.op).await {
                 Ok(Given::Awaiting(one)) => pile.push(&turn, one),
-                Ok(Given::Later(later)) => return Turned::Later { later, wipe: false },
+                Ok(Given::Later(later)) => return Turned::Later { later, wipe: turn.op == Op::Seal },
                 Ok(Given::Now(ok)) => {
                     reply(daemon, &self.client.peer, &turn, Ok(ok), out);
                     return Turned::Done;

@@ -103,10 +103,13 @@ pub fn is_name(text: &str) -> bool {
 pub struct NamespacePattern(String);
 
 impl NamespacePattern {
-    /// Reads a pattern; `None` if it is none. The daemon's own namespaces have none.
+    /// Reads a pattern; `None` if it is none, or one of the daemon's own namespaces.
     pub fn parse(text: &str) -> Option<Self> {
-        let exact = text.strip_suffix("/*").unwrap_or(text);
-        let tenant = exact.split_once('/').map_or(exact, |(tenant, _)| tenant);
+        Self::of_daemon(text).filter(|pattern| pattern.tenant() != RESERVED_TENANT)
+    }
+
+    /// Reads a pattern, be it of the daemon's own namespaces; for the signer's bounds.
+    pub fn of_daemon(text: &str) -> Option<Self> {
         let fits = match text.strip_suffix("/*") {
             // Two parts below the tenant have nothing below them.
             Some(above) => {
@@ -114,7 +117,7 @@ impl NamespacePattern {
             }
             None => Namespace::parse(text).is_some(),
         };
-        (fits && tenant != RESERVED_TENANT).then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.to_owned()))
     }
 
     /// As it was written.

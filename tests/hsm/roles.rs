@@ -32,9 +32,10 @@ pub(crate) fn bounds() -> Bounds {
         purposes: BTreeSet::from(["auth".to_owned()]),
         max_ttl_s: 3600,
         rate_per_s: rate.map(|rate| rate.try_into().unwrap()),
+        namespaces: vec![NamespacePattern::parse("t1/*").unwrap()],
     };
     Bounds {
-        issuer: ISSUER.to_owned(),
+        issuer: var("ISSUER").unwrap_or_else(|| ISSUER.to_owned()),
         tenants: BTreeMap::from([("t1".to_owned(), tenant(None)), ("slow".to_owned(), tenant(Some(2)))]),
         max_iat_drift_s: 60,
     }
@@ -84,6 +85,7 @@ pub(crate) fn run_role(role: &str) {
             let plan = SignerPlan {
                 module: config(),
                 bounds: bounds(),
+                sealer: Box::new(XChaCha),
                 pin: pin(),
                 listener: listen(),
                 front_uid: var("ALLOWED").unwrap().parse().unwrap(),

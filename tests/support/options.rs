@@ -13,9 +13,10 @@ name = "tester"
 uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
-         "resume_issue", "reload", "drain"]
+         "resume_issue", "reload", "drain", "seal", "unseal"]
 templates = ["demo"]
 verify_as = ["demo"]
+seal_namespaces = ["t1/*"]
 
 [[template]]
 name = "demo"
@@ -29,7 +30,8 @@ max_ttl_s = 3600
 "#;
 
 /// The signer's bounds.
-const BOUNDS: &str = "[[tenant]]\nname = \"t1\"\npurposes = [\"auth\", \"other\"]\nmax_ttl_s = 86400\n";
+const BOUNDS: &str =
+    "[[tenant]]\nname = \"t1\"\npurposes = [\"auth\", \"other\"]\nmax_ttl_s = 86400\nseal_namespaces = [\"t1/*\"]\n";
 
 /// Whom the roles run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

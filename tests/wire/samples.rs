@@ -13,7 +13,12 @@ macro_rules! sample {
         let mut frame = Vec::new();
         encode_frame(&value, &mut frame).unwrap();
         assert_eq!(frame[HEADER], WIRE_VERSION);
-        $out.push(Sample { kind: $kind, name: $name.to_owned(), shown: shown(&format!("{value:?}")), frame });
+        $out.push(Sample {
+            kind: $kind,
+            name: $name.to_owned(),
+            shown: revealed($kind, shown(&format!("{value:?}")), &frame),
+            frame,
+        });
     }};
 }
 
@@ -85,6 +90,19 @@ pub(crate) fn all() -> Vec<Sample> {
     admin_replies(&mut out);
     link::all(&mut out);
     out
+}
+
+/// Plaintext is not printed; the specification needs it all the same.
+fn revealed(kind: &str, shown: String, frame: &[u8]) -> String {
+    use super::schema::{Role, places};
+    const WITHHELD: &str = "Plain(withheld)";
+    if !shown.contains(WITHHELD) {
+        return shown;
+    }
+    let body = &frame[HEADER..];
+    let all = places(kind, body);
+    let plain = all.iter().find(|place| place.path.ends_with(".plain") && place.role == Role::Raw).unwrap();
+    shown.replace(WITHHELD, &format!("h'{}'", super::hex(&body[plain.at..plain.at + plain.len])))
 }
 
 /// Rust's notation with byte strings as `h'…'`: the lists of four or more numbers of which none is above 255.

@@ -33,7 +33,12 @@ const PUBLIC: [&str; 4] = [
 static BOUNDS: LazyLock<Bounds> = LazyLock::new(|| {
     // `audit` stands there by mistake; the guard must know better.
     let purposes = ["auth", "audit", "seal"].map(str::to_owned);
-    let tenant = TenantBounds { purposes: BTreeSet::from(purposes), max_ttl_s: MAX_TTL, rate_per_s: None };
+    let tenant = TenantBounds {
+        purposes: BTreeSet::from(purposes),
+        max_ttl_s: MAX_TTL,
+        rate_per_s: None,
+        namespaces: Vec::new(),
+    };
     let tenants = BTreeMap::from([("t1".to_owned(), tenant.clone()), ("t1.host7".to_owned(), tenant)]);
     Bounds { issuer: ISSUER.to_owned(), tenants, max_iat_drift_s: DRIFT }
 });

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod operate;
+mod seal;
 mod service;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(super) use operate::{
     Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand,
     Pin, PolicyCommand, Smoke,
 };
+pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify};
 
@@ -136,6 +138,12 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// The public keys as a JSON Web Key Set
     Keys(Keys),
+    /// Encrypts a small secret
+    Seal(Seal),
+    /// Decrypts one
+    Unseal(Unseal),
+    /// Seals files afresh that an older key has sealed
+    Reseal(Reseal),
     /// Everything an operator wants to see
     #[command(after_help = "Examples:\n  passportctl status --output json | jq .health")]
     Status,

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::seconds;
+use crate::wire::sealed::MAX_PLAIN;
 
 /// `key …`.
 #[derive(Debug, Subcommand)]
@@ -219,6 +220,12 @@ pub(crate) struct Bench {
     /// The template to issue by
     #[arg(long, default_value = "demo")]
     pub(crate) template: String,
+    /// With `seal` and `unseal`: the secret's namespace
+    #[arg(long, default_value = "t1/bench")]
+    pub(crate) namespace: String,
+    /// With `seal` and `unseal`: the secret's length
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = size)]
+    pub(crate) size: usize,
     /// The subject of the passports
     #[arg(long, default_value = "bench")]
     pub(crate) sub: String,
@@ -243,10 +250,20 @@ pub(crate) enum BenchWhat {
     Issue,
     /// Verifying passports.
     Verify,
+    /// Sealing a secret.
+    Seal,
+    /// Unsealing a secret.
+    Unseal,
     /// A server of this program that only echoes: what the socket and this client cost.
     Echo,
     /// Issuing and verifying at given rates, as on a working day.
     Mixed,
+}
+
+/// Bytes of a secret.
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|bytes| *bytes <= MAX_PLAIN);
+    bytes.ok_or_else(|| format!("expected at most {MAX_PLAIN} bytes"))
 }
 
 /// How much load.

@@ -1,10 +1,13 @@
 //! Each operation of the link, once it is read.
 
 use super::outbox::Outbox;
+use super::refusals::Refusals;
+use super::sealing::Sealing;
 use crate::clock::Moment;
 use crate::hsm::device::Device;
 use crate::hsm::guard::{self, Bounds, Rates};
 use crate::hsm::pool::Pool;
+use crate::hsm::sealer::Sealer;
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::{
     KeyRole, LinkGreeting, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
@@ -12,8 +15,7 @@ use crate::wire::link::{
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The module is started afresh no more often than this: each time costs a login, and a front that asks without end
@@ -35,18 +37,26 @@ pub struct Token {
 
 /// Everything that a connection needs.
 pub struct Desk<D: Device> {
-    pool: Pool<D>,
-    bounds: Bounds,
-    rates: Rates,
+    pub(super) pool: Pool<D>,
+    pub(super) bounds: Bounds,
+    pub(super) rates: Rates,
+    pub(super) sealing: Arc<Sealing>,
     token: Token,
-    refused: AtomicU64,
+    refused: Arc<Refusals>,
     restarted: Mutex<Option<Instant>>,
 }
 
 impl<D: Device> Desk<D> {
     /// For a pool that runs.
-    pub fn new(pool: Pool<D>, bounds: Bounds, token: Token) -> Self {
-        Self { pool, bounds, rates: Rates::default(), token, refused: AtomicU64::new(0), restarted: Mutex::new(None) }
+    pub fn new(pool: Pool<D>, bounds: Bounds, sealer: Box<dyn Sealer>, token: Token) -> Self {
+        let refused = Arc::new(Refusals::default());
+        let sealing = Arc::new(Sealing::new(sealer, &bounds, Arc::clone(&refused)));
+        Self { pool, bounds, rates: Rates::default(), sealing, token, refused, restarted: Mutex::new(None) }
+    }
+
+    /// What is to be done from time to time, whether anybody asks for anything or not.
+    pub fn tidy(&self, now: Instant) {
+        self.sealing.tidy(now);
     }
 
     /// Answers a hello.
@@ -82,13 +92,15 @@ impl<D: Device> Desk<D> {
             LinkOp::Reinitialise => self.reinitialise().map(Some),
             LinkOp::Stats => Ok(Some(LinkResult::Stats(self.stats()))),
             // Not built yet.
-            LinkOp::Health | LinkOp::Seal { .. } | LinkOp::Unseal { .. } => Err(LinkRefusal::PurposeDenied),
+            LinkOp::Health => Err(LinkRefusal::PurposeDenied),
+            LinkOp::Seal { namespace, name, plain } => self.seal(id, (namespace, name), plain, outbox),
+            LinkOp::Unseal { namespace, name, blob } => self.unseal(id, (namespace, name), blob, outbox),
         };
         let result = match done {
             Ok(None) => return,
             Ok(Some(result)) => result,
             Err(refusal) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.refused.count(refusal);
                 LinkResult::Refused(refusal)
             }
         };
@@ -150,7 +162,7 @@ impl<D: Device> Desk<D> {
         });
         LinkStats {
             signatures: counts.signatures,
-            refused: self.refused.load(Ordering::Relaxed),
+            refused: self.refused.total(),
             queued: counts.queued,
             stuck: counts.stuck,
             rss_kib: resident_kib(),

@@ -6,7 +6,7 @@ use passportd::wire::link::{
 };
 use passportd::wire::{HEADER, Plain, WIRE_VERSION, encode_frame};
 
-use super::{KID, Sample, count, shown, signature};
+use super::{KID, Sample, count, revealed, shown, signature};
 
 pub(super) fn all(out: &mut Vec<Sample>) {
     link_greetings(out);

@@ -113,6 +113,9 @@ table! {
     verified DEBUG - [op result reason corr_id kid batch_len accepted verify_path peer_uid peer_pid listener]
         "A verification was answered: how many of how many were accepted, and by which engine. For a single one, the reason and, where we know the key, its kid."
         "Nothing.";
+    secret_given DEBUG - [op result corr_id kid peer_uid peer_pid listener]
+        "A secret was sealed or opened. Which one, the ledger says."
+        "Nothing.";
     issued DEBUG - [op result corr_id kid batch_len accepted peer_uid peer_pid listener]
         "An issue was answered: `accepted` of `batch_len` passports were issued; `kid` is the first one's key."
         "Nothing.";
