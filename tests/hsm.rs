@@ -15,6 +15,8 @@
 mod bounds;
 #[path = "hsm/ceremonies.rs"]
 mod ceremonies;
+#[path = "hsm/front.rs"]
+mod front;
 #[path = "hsm/harness.rs"]
 mod harness;
 #[path = "hsm/rates.rs"]
@@ -47,7 +49,7 @@ use passportd::wire::link::{
     LinkGreeting, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
     PROBE_PREFIX,
 };
-use passportd::wire::sealed::{MAX_PLAIN, NamespacePattern};
+use passportd::wire::sealed::{MAX_PLAIN, NONCE, NamespacePattern, Sealed};
 use passportd::wire::{WIRE_VERSION, decode, encode_frame};
 use softhsm::{LABEL, PIN, SoftHsm};
 use std::collections::{BTreeMap, BTreeSet};

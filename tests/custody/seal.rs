@@ -52,7 +52,7 @@ fn a_secret_is_sealed_and_opened_and_both_are_on_record_without_it() {
         for record in found {
             assert_eq!((&record["sub"], &record["kid"]), (&Value::from("t1/billing/database"), &Value::from(V1)));
             assert_eq!(
-                (&record["outcome"], &record["peer"]["uid"]),
+                (&record["outcome"], &record["uid"]),
                 (&Value::from("ok"), &Value::from(nix::unistd::geteuid().as_raw()))
             );
         }

@@ -137,3 +137,47 @@ fn requests_that_wait_for_a_key_are_all_answered() {
         assert_eq!(unseal(&mut link, (&namespace, "x"), &blob).unwrap().1, plain.as_bytes());
     }
 }
+
+/// The nonces of so many blobs.
+fn nonces(link: &mut Link, count: usize) -> Vec<[u8; NONCE]> {
+    let mut all = Vec::with_capacity(count);
+    while all.len() < count {
+        let round = (count - all.len()).min(500);
+        (0..round).for_each(|_| drop(link.send(LinkOp::Seal { namespace: "t1/n", name: "x", plain: Plain(b"") })));
+        for _ in 0..round {
+            match link.reply().unwrap().result {
+                LinkResult::Sealed { blob, .. } => all.push(*Sealed::parse(&blob).unwrap().nonce),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    all
+}
+
+/// Nothing about nonces is remembered, so nothing can be rolled back: two signers beside each other, and one whose state and
+/// store are those of before.
+#[test]
+fn nonces_are_distinct_over_two_signers_and_a_restored_one() {
+    const EACH: usize = 34_000;
+    let Some(hsm) = initialised() else { return };
+    let copy = tempfile::tempdir().unwrap();
+    let sh = |script: &str| {
+        let done = Command::new("sh").args(["-ec", script, "sh"]).arg(hsm.dir()).arg(copy.path()).status().unwrap();
+        assert!(done.success(), "{script}");
+    };
+    sh("cp -a \"$1/store\" \"$1/state\" \"$2\"");
+    let mut all = {
+        let (one, other) = (signer(&hsm), signer(&hsm));
+        let (mut one, mut other) = (Link::open(&one).0, Link::open(&other).0);
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| nonces(&mut other, EACH));
+            let one = nonces(&mut one, EACH);
+            [one, other.join().unwrap()].concat()
+        })
+    };
+    sh("rm -r \"$1/store\" \"$1/state\"; cp -a \"$2/store\" \"$2/state\" \"$1\"");
+    let restored = signer(&hsm);
+    all.extend(nonces(&mut Link::open(&restored).0, EACH));
+    let distinct: BTreeSet<_> = all.iter().collect();
+    assert_eq!((distinct.len(), all.len()), (3 * EACH, 3 * EACH));
+}

@@ -10,13 +10,13 @@ namespace and name. The answer may lie in a repository, an image or a backup. A 
 0600 and must not be there yet.
 
 Examples:
-  printf %s hunter2 | passportctl seal --namespace t1/billing --name database > database.sealed
-  passportctl seal --namespace t1/billing --in password --out database.sealed --name database
-  printf %s hunter2 | passportctl seal --namespace t1/billing --name database --output json";
+  passportctl seal --namespace t1/billing --in password --out database.sealed
+  passportctl seal --namespace t1/billing --name database > database.sealed
+  passportctl seal --namespace t1/billing --name database --output json";
 
 const UNSEAL: &str = "\
 Examples:
-  passportctl unseal --namespace t1/billing --name database < database.sealed
+  passportctl unseal --namespace t1/billing --in database.sealed
   passportctl unseal --namespace t1/billing --in database.sealed --out password";
 
 const RESEAL: &str = "\

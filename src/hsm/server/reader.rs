@@ -14,7 +14,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 /// The largest request, with its header: a payload or a sealed secret, and what names it.
-const MAX_REQUEST: usize = largest(MAX_PAYLOAD, MAX_SEALED) + 1024;
+const MAX_REQUEST: usize = MAX_SEALED + 1024;
+const _: () = assert!(MAX_SEALED > MAX_PAYLOAD, "or a payload is the largest");
 /// Room for many requests, so that what is pipelined is read at once. It may hold secrets, so it is locked, and zeroised as
 /// it is read.
 const BUFFER: usize = 128 * 1024;
@@ -22,10 +23,6 @@ const BUFFER: usize = 128 * 1024;
 const FRAME_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a new connection may take to say hello.
 const HELLO_DEADLINE: Duration = Duration::from_secs(2);
-
-const fn largest(one: usize, other: usize) -> usize {
-    if one > other { one } else { other }
-}
 
 /// Serves a connection until it ends. `Err` is why it was closed, for the log.
 pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream) -> Result<(), &'static str> {
