@@ -692,7 +692,7 @@ class ReloadReport:
     policy_more: int
 
 
-def _variant(name: str, **fields: Any) -> Any:
+def _variant(name: str, /, **fields: Any) -> Any:
     """A dataclass for one variant; its qualified name says whose."""
     cls = dataclasses.make_dataclass(name.split(".")[-1], list(fields.items()), frozen=True)
     cls.__qualname__, cls.__module__ = name, __name__

@@ -29,7 +29,7 @@ Array32 = p.Array(32)
 LIMITS = p.Limits(max_frame=1 << 20, max_msg_bytes=4096, max_batch=512, max_in_flight=256)
 
 
-def struct(name: str, **fields: p.Codec) -> p.Struct:
+def struct(name: str, /, **fields: p.Codec) -> p.Struct:
     return p.Struct(make_dataclass(name, list(fields)), **fields)
 
 

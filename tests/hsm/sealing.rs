@@ -143,7 +143,9 @@ fn nonces(link: &mut Link, count: usize) -> Vec<[u8; NONCE]> {
     let mut all = Vec::with_capacity(count);
     while all.len() < count {
         let round = (count - all.len()).min(500);
-        (0..round).for_each(|_| drop(link.send(LinkOp::Seal { namespace: "t1/n", name: "x", plain: Plain(b"") })));
+        for _ in 0..round {
+            link.send(LinkOp::Seal { namespace: "t1/n", name: "x", plain: Plain(b"") });
+        }
         for _ in 0..round {
             match link.reply().unwrap().result {
                 LinkResult::Sealed { blob, .. } => all.push(*Sealed::parse(&blob).unwrap().nonce),
