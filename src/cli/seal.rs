@@ -30,8 +30,7 @@ pub(super) async fn seal(context: &mut Context<'_>, seal: Seal) -> Result<Exit, 
     if ends.out.is_none() && context.out.is_terminal() && !context.out.is_json() {
         return Err(CliError::Usage("a sealed secret is no text: use --out, a pipe, or --output json".to_owned()));
     }
-    let secret =
-        read(context, &ends.input, MAX_PLAIN, "a secret has 65536 at most; seal a key, and encrypt with that")?;
+    let secret = read(context, &ends.input, MAX_PLAIN, "a secret is small: seal a key, and encrypt with that")?;
     let client = context.client().await?;
     let blob = client.seal(&place.namespace, &name, secret.expose()).await?;
     let kid = sealed("the answer", &blob)?;
