@@ -30,7 +30,7 @@ name = "service"
 uid = @UID@
 listener = "main"
 rps = 10000000
-allow = ["issue", "verify", "introspect", "keys", "health"]
+allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal"]
 templates = ["demo", "keyless"]
 verify_as = ["demo", "second"]
 
