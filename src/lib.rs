@@ -35,6 +35,9 @@ pub mod hsm;
 pub mod signer;
 
 #[cfg(feature = "daemon")]
+pub mod seal;
+
+#[cfg(feature = "daemon")]
 pub mod log;
 
 #[cfg(feature = "daemon")]

@@ -33,7 +33,8 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 11] = [
+const WITHOUT_DAEMON: [&str; 13] = [
+    "ceremony plan adopt",
     "completions",
     "config check",
     "config print",
@@ -41,6 +42,7 @@ const WITHOUT_DAEMON: [&str; 11] = [
     "hsm doctor",
     "hsm init",
     "hsm list",
+    "hsm retry-pin",
     "hsm rotate",
     "inspect",
     "policy check",

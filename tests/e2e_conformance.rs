@@ -30,7 +30,7 @@ name = "service"
 uid = @UID@
 listener = "main"
 rps = 10000000
-allow = ["issue", "verify", "introspect", "keys", "health"]
+allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal"]
 templates = ["demo", "keyless"]
 verify_as = ["demo", "second"]
 
@@ -186,7 +186,8 @@ fn python() -> Option<Command> {
 }
 
 /// What a run that disturbs nobody leaves in the ledger: no change of anything.
-const RECORDED: [&str; 5] = ["passport_issued", "issue_refused", "request_refused", "peer_refused", "attested"];
+const RECORDED: [&str; 6] =
+    ["passport_issued", "issue_refused", "request_refused", "peer_refused", "attested", "seal_refused"];
 
 #[test]
 fn without_being_told_to_it_disturbs_nobody_and_says_what_it_left_out() {

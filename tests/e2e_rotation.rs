@@ -252,7 +252,12 @@ fn steps_out_of_order_change_nothing() {
 #[test]
 fn a_ceremony_with_a_wrong_pin_makes_nothing_and_harms_nobody() {
     let house = House::start(Options::default());
-    let request = Request { plan: PlanKind::Generate, tenant: Some("t1".into()), purpose: Some("auth".into()) };
+    let request = Request {
+        plan: PlanKind::Generate,
+        tenant: Some("t1".into()),
+        purpose: Some("auth".into()),
+        ..Request::default()
+    };
     let Response::Failed { code, message } = house.try_ceremony(&request, "0000-wrong") else { panic!("done") };
     assert_eq!(code, "pin", "{message}");
     house.raw().issue(demo("x")).unwrap();

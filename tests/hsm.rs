@@ -11,16 +11,28 @@
     reason = "a test, and its helpers outside of #[test]"
 )]
 
+#[path = "hsm/adopt.rs"]
+mod adopt;
 #[path = "hsm/bounds.rs"]
 mod bounds;
 #[path = "hsm/ceremonies.rs"]
 mod ceremonies;
+#[path = "support/fault_module.rs"]
+mod fault;
+#[path = "hsm/front.rs"]
+mod front;
 #[path = "hsm/harness.rs"]
 mod harness;
+#[path = "hsm/leaving.rs"]
+mod leaving;
+#[path = "hsm/pins.rs"]
+mod pins;
 #[path = "hsm/rates.rs"]
 mod rates;
 #[path = "hsm/roles.rs"]
 mod roles;
+#[path = "hsm/sealing.rs"]
+mod sealing;
 #[path = "hsm/signer.rs"]
 mod signer;
 #[expect(dead_code, reason = "shared by several tests")]
@@ -34,15 +46,18 @@ use harness::{
 use passportd::ceremony::{CeremonyPlan, run_ceremony};
 use passportd::clock::Moment;
 use passportd::hsm::bench::raw_sign_rate;
-use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
+use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, leave, run_signer};
 use passportd::passport::{Cap, Claims};
+use passportd::seal::XChaCha;
 use passportd::secret::Pin;
-use passportd::wire::ceremony::{Finding, PlanKind, Report, Request, Response, call};
+use passportd::wire::Plain;
+use passportd::wire::ceremony::{Finding, KeyReport, PlanKind, Report, Request, Response, call};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::link::{
     LinkGreeting, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
     PROBE_PREFIX,
 };
+use passportd::wire::sealed::{MAX_PLAIN, NONCE, NamespacePattern, Sealed};
 use passportd::wire::{WIRE_VERSION, decode, encode_frame};
 use softhsm::{LABEL, PIN, SoftHsm};
 use std::collections::{BTreeMap, BTreeSet};

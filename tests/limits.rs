@@ -223,7 +223,7 @@ fn two_ceremonies_are_accepted_and_the_next_waits() {
     let (tell, told) = mpsc::channel();
     let third = UnixStream::connect(&socket).unwrap();
     let asks = thread::spawn(move || {
-        let doctor = Request { plan: PlanKind::Doctor, tenant: None, purpose: None };
+        let doctor = Request { plan: PlanKind::Doctor, ..Request::default() };
         tell.send(call(third, &doctor, b"")).unwrap();
     });
     assert!(told.recv_timeout(Duration::from_secs(1)).is_err(), "it waits to be accepted");

@@ -1,14 +1,14 @@
 //! The programs as they are built to be shipped: nothing in them errs on purpose, and no feature could put it there.
 #![cfg(test)]
 
-#[path = "support/fault.rs"]
-mod fault;
+#[path = "support/mark.rs"]
+mod mark;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use fault::{FAULT, has_fault};
+use mark::{FAULT, has_fault};
 
 /// Every feature of a package of this repository. A fault is put in under `cfg(test)`, where no build of a program can ask
 /// for it, and never by a feature, which any package of a build can turn on for all.

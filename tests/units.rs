@@ -99,6 +99,31 @@ fn systemd_has_nothing_to_say_about_the_units() {
 }
 
 #[test]
+fn systemd_has_nothing_to_say_about_the_drop_ins_for_other_hsms() {
+    for (name, from, to) in [
+        ("hsm-device.conf", "DeviceAllow=/dev/hsm0 rw", "DeviceAllow=hsm0 of mine"),
+        ("hsm-network.conf", "IPAddressAllow=192", "IPAddressAllow=hsm-192"),
+    ] {
+        let text = fs::read_to_string(folder().join("drop-ins").join(name)).unwrap();
+        assert!(text.contains(from), "{name}");
+        let remark =
+            |line: &str| line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_uppercase)).map(str::to_owned);
+        let all: Vec<_> = text.lines().map(|line| remark(line).unwrap_or_else(|| line.to_owned())).collect();
+        // As shipped, with everything that is offered in a remark, and with a mistake.
+        for (text, good) in [(text.clone(), true), (all.join("\n"), true), (text.replace(from, to), false)] {
+            let root = root("", "", "");
+            for unit in ["passportd-signer.service", "passportd-ceremony@.service"] {
+                let folder = root.path().join(format!("etc/systemd/system/{unit}.d"));
+                fs::create_dir(&folder).unwrap();
+                fs::write(folder.join("hsm.conf"), &text).unwrap();
+            }
+            let Some((found, said)) = verified(root.path()) else { return };
+            assert_eq!(found, good, "{name}: {said}\n{text}");
+        }
+    }
+}
+
+#[test]
 fn the_exposure_only_falls() {
     for (unit, most) in EXPOSURE {
         let path = folder().join(unit);

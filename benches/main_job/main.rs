@@ -185,10 +185,15 @@ fn raw(sessions: usize) -> f64 {
         token: TokenChoice { label: Some(LABEL.to_owned()), ..TokenChoice::default() },
         sessions,
         op_timeout: Duration::from_secs(5),
+        login_timeout: Duration::from_secs(60),
+        max_stuck: 4,
+        keepalive: None,
+        recycle_kib: None,
         queue: 1,
         state_dir: std::env::temp_dir(),
         store: None,
         module_config: None,
+        module_env: String::new(),
     };
     let pin = Pin::take(&mut PIN.as_bytes().to_vec()).unwrap();
     raw_sign_rate(&config, &pin, sessions, Duration::from_secs(SECONDS)).unwrap()

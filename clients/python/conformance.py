@@ -10,6 +10,7 @@ client sends, through a socket of its own and the codecs of passportd.py. One li
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import pathlib
 import re
@@ -231,6 +232,11 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
     if name == "Keys":
         etag = fields.get("if_etag")
         return kind(None if etag is None else bytes.fromhex(etag))
+    if name == "Seal":
+        return kind(fields["namespace"], fields["name"], fields["plain"].encode())
+    if name == "Unseal":
+        text = fields["blob_b64"]
+        return kind(fields["namespace"], fields["name"], base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return kind(**fields)
 
 
@@ -266,6 +272,10 @@ def outcome(result: Any) -> Dict[str, Any]:
         return {"problem": shown(result)}
     name = type(result).__qualname__.split(".")[-1]
     value = getattr(result, "value", None)
+    if name == "Sealed":
+        return {"ok": {name: {"blob_b64": base64.urlsafe_b64encode(value).decode().rstrip("=")}}}
+    if name == "Unsealed":
+        return {"ok": {name: {"plain": value.decode()}}}
     if name == "IssuedBatch":
         items = [{"problem": shown(one)} if isinstance(one, p.Problem) else {"ok": shown(one)} for one in value]
         return {"ok": {name: items}}

@@ -692,7 +692,7 @@ class ReloadReport:
     policy_more: int
 
 
-def _variant(name: str, **fields: Any) -> Any:
+def _variant(name: str, /, **fields: Any) -> Any:
     """A dataclass for one variant; its qualified name says whose."""
     cls = dataclasses.make_dataclass(name.split(".")[-1], list(fields.items()), frozen=True)
     cls.__qualname__, cls.__module__ = name, __name__
@@ -712,6 +712,8 @@ class ServiceOp:
     VerifyBatch = _variant("ServiceOp.VerifyBatch", want=Want, items=Sequence[Passport])
     Introspect = _variant("ServiceOp.Introspect", want=Want, passport=Passport)
     Keys = _variant("ServiceOp.Keys", if_etag=Optional[bytes])
+    Seal = _variant("ServiceOp.Seal", namespace=str, name=str, plain=bytes)
+    Unseal = _variant("ServiceOp.Unseal", namespace=str, name=str, blob=bytes)
 
 
 class ServiceOk:
@@ -728,6 +730,8 @@ class ServiceOk:
     Introspection = _variant("ServiceOk.Introspection", value=Introspection)
     Keys = _variant("ServiceOk.Keys", value=KeySet)
     KeysNotModified = _variant("ServiceOk.KeysNotModified", value=NotModified)
+    Sealed = _variant("ServiceOk.Sealed", value=bytes)
+    Unsealed = _variant("ServiceOk.Unsealed", value=bytes)
 
 
 class AdminOp:
@@ -812,6 +816,8 @@ REQUEST = Struct(
         Struct(ServiceOp.VerifyBatch, want=_WANT, items=ListOf(_PASSPORT)),
         Struct(ServiceOp.Introspect, want=_WANT, passport=_PASSPORT),
         Struct(ServiceOp.Keys, if_etag=OptionOf(Array(32))),
+        Struct(ServiceOp.Seal, namespace=STR, name=STR, plain=BYTES),
+        Struct(ServiceOp.Unseal, namespace=STR, name=STR, blob=BYTES),
     ),
 )
 
@@ -849,6 +855,8 @@ REPLY = Struct(
             Struct(ServiceOk.Introspection, value=_INTROSPECTION),
             Struct(ServiceOk.Keys, value=Struct(KeySet, etag=Array(32), max_age_s=U32, jwks=BYTES)),
             Struct(ServiceOk.KeysNotModified, value=Struct(NotModified, max_age_s=U32)),
+            Struct(ServiceOk.Sealed, value=BYTES),
+            Struct(ServiceOk.Unsealed, value=BYTES),
         )
     ),
 )
@@ -1219,6 +1227,17 @@ class Client(_Caller):
     def keys(self, if_etag: Optional[bytes] = None) -> Union[KeySet, NotModified]:
         """The public keys, or `NotModified` when the set with the ETag `if_etag` is current."""
         return self._expect(ServiceOp.Keys(if_etag), ServiceOk.Keys, ServiceOk.KeysNotModified)
+
+    def seal(self, namespace: str, name: str, plain: bytes) -> bytes:
+        """A small secret, encrypted: only this daemon opens it, and only under the same namespace and name.
+
+        Python can't forget: copies of the secret may stay in this process until their memory is used again.
+        """
+        return self._expect(ServiceOp.Seal(namespace, name, plain), ServiceOk.Sealed)
+
+    def unseal(self, namespace: str, name: str, blob: bytes) -> bytes:
+        """The secret that `seal` encrypted; `Problem` with `MALFORMED` if it does not open here."""
+        return self._expect(ServiceOp.Unseal(namespace, name, blob), ServiceOk.Unsealed)
 
 
 class AdminClient(_Caller):

@@ -29,7 +29,7 @@ Array32 = p.Array(32)
 LIMITS = p.Limits(max_frame=1 << 20, max_msg_bytes=4096, max_batch=512, max_in_flight=256)
 
 
-def struct(name: str, **fields: p.Codec) -> p.Struct:
+def struct(name: str, /, **fields: p.Codec) -> p.Struct:
     return p.Struct(make_dataclass(name, list(fields)), **fields)
 
 
@@ -45,7 +45,23 @@ def link() -> Dict[str, p.Codec]:
     stats = struct(
         "LinkStats", signatures=p.U64, refused=p.U64, queued=p.U32, stuck=p.U32, rss_kib=p.U64, cpu_us=p.U64
     )
-    refusal = enum_of(*[f"Refusal{n}" for n in range(15)])
+    health = struct(
+        "LinkHealth",
+        boot_id=p.U64,
+        sessions=p.U32,
+        limit=p.U32,
+        stuck=p.U32,
+        max_stuck=p.U32,
+        down=p.BOOL,
+        rung=p.STR,
+        ladder=p.ListOf(p.U64),
+        refused=p.ListOf(p.U64),
+        bad_signatures=p.U64,
+        rss_kib=p.U64,
+        rss_base_kib=p.U64,
+        recycles_at_kib=p.U64,
+    )
+    refusal = enum_of(*[f"Refusal{n}" for n in range(17)])
     welcome = struct("LinkWelcome", wire=p.U8, sessions=p.U32, module=p.STR, token=p.STR, boot_id=p.U64)
     result = p.EnumOf(
         struct("Signed", sig=p.Array(64)),
@@ -54,6 +70,10 @@ def link() -> Dict[str, p.Codec]:
         struct("Reinitialised", keys=p.ListOf(key)),
         struct("Stats", stats=stats),
         struct("Refused", refusal=refusal),
+        struct("Health", health=health),
+        struct("Leaving"),
+        struct("Sealed", kid=p.STR, blob=p.BYTES),
+        struct("Unsealed", kid=p.STR, plain=p.BYTES),
     )
     op = p.EnumOf(
         struct("Sign", payload=p.BYTES),
@@ -61,6 +81,9 @@ def link() -> Dict[str, p.Codec]:
         struct("Keys"),
         struct("Reinitialise"),
         struct("Stats"),
+        struct("Health"),
+        struct("Seal", namespace=p.STR, name=p.STR, plain=p.BYTES),
+        struct("Unseal", namespace=p.STR, name=p.STR, blob=p.BYTES),
     )
     return {
         "LinkHello": struct("LinkHello", wire=p.U8, issuer=p.STR),
@@ -306,6 +329,10 @@ def answer(op: Any) -> Any:
         if op.if_etag == b"e" * 32:
             return p.ServiceOk.KeysNotModified(p.NotModified(60))
         return p.ServiceOk.Keys(p.KeySet(b"e" * 32, 60, b'{"keys":[]}'))
+    if isinstance(op, p.ServiceOp.Seal):
+        return p.ServiceOk.Sealed(b"PSB1" + op.plain)
+    if isinstance(op, p.ServiceOp.Unseal):
+        return p.ServiceOk.Unsealed(op.blob[4:])
     if isinstance(op, p.ServiceOp.Introspect):
         return p.ServiceOk.Introspection(p.Introspection(True, None, op.passport.msg))
     if isinstance(op, p.ServiceOp.Version):

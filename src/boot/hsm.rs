@@ -1,6 +1,8 @@
 //! Starting the signer and a ceremony.
 
+use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,9 +14,12 @@ use crate::ceremony::{CeremonyPlan, run_ceremony};
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
 use crate::hsm::path::trusted;
+use crate::hsm::pin_note;
 use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use crate::lifecycle::{Manager, watchdog_every};
+use crate::log::give_dir;
 use crate::sandbox::{Plan, enter};
+use crate::seal::XChaCha;
 use crate::secret::Pin;
 use crate::server::listen::{Access, bind};
 
@@ -36,10 +41,14 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
     let front_uid = uid_of_peer(config.server.hsm_user.as_ref(), config.server.user.as_ref())?;
     let listener = bind(&hsm.socket, link_access(config)?)?;
     let manager = Manager::from_environment();
+    let own_dir = make_own_dir(config)?;
     let applied = enter(&Plan {
         role: "signer",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        read_write: vec![own_dir],
+        devices: devices(hsm),
+        tcp: hsm.network,
         parent,
         lock_memory: true,
         ..Plan::default()
@@ -52,8 +61,8 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         pin,
         listener,
         front_uid,
+        sealer: Box::new(XChaCha),
         manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
-        last_words: logging::flush,
     })?;
     Ok(0)
 }
@@ -80,6 +89,8 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
         role: "ceremony",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, &[]),
+        devices: devices(hsm),
+        tcp: hsm.network,
         read_write: writable,
         parent,
         lock_memory: true,
@@ -88,6 +99,24 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
     logging::queue_from_now().map_err(BootError::Log)?;
     run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
     Ok(0)
+}
+
+/// The one directory that the signer writes to, as its alone, where it is missing and its parent is there.
+fn make_own_dir(config: &Config) -> Result<PathBuf, BootError> {
+    let dir = config.hsm.state_dir.join(pin_note::OWN_DIR);
+    let fail = |what| {
+        let path = dir.display().to_string();
+        move |error| BootError::Place { key: "[hsm] state_dir", path, what, error }
+    };
+    // Without that of the state, the sandbox says what is missing.
+    if config.hsm.state_dir.is_dir() && !dir.is_dir() {
+        fs::DirBuilder::new().mode(0o700).create(&dir).map_err(fail("create it"))?;
+        if is_root() {
+            give_dir(&dir, uid_after(config.server.hsm_user.as_ref())?)
+                .map_err(fail("give it to the signer's user"))?;
+        }
+    }
+    Ok(dir)
 }
 
 fn hsm_has_no_user_of_its_own(config: &Config) -> bool {
@@ -111,9 +140,18 @@ fn readable(hsm: &Hsm, module: &Path, more: &[PathBuf]) -> Vec<PathBuf> {
     paths.push(module.to_owned());
     paths.extend(hsm.store.clone());
     paths.extend(hsm.module_config.clone());
+    paths.extend(hsm.module_paths.iter().filter(|path| !is_device(path)).cloned());
     paths.push("/proc/self".into());
     paths.extend_from_slice(more);
     paths
+}
+
+fn is_device(path: &Path) -> bool {
+    path.starts_with("/dev")
+}
+
+fn devices(hsm: &Hsm) -> Vec<PathBuf> {
+    hsm.module_paths.iter().filter(|path| is_device(path)).cloned().collect()
 }
 
 fn pin(hsm: &Hsm) -> Result<Pin, BootError> {
@@ -140,10 +178,15 @@ fn module(hsm: &Hsm) -> Result<ModuleConfig, BootError> {
         },
         sessions: hsm.sessions,
         op_timeout: Duration::from_millis(hsm.op_timeout_ms),
+        login_timeout: Duration::from_millis(hsm.login_timeout_ms),
+        max_stuck: hsm.max_stuck,
+        keepalive: (hsm.keepalive_s > 0).then(|| Duration::from_secs(hsm.keepalive_s)),
+        recycle_kib: (hsm.recycle_mib > 0).then(|| hsm.recycle_mib.saturating_mul(1024)),
         queue: hsm.queue,
         state_dir: hsm.state_dir.clone(),
         store: hsm.store.clone(),
         module_config: hsm.module_config.clone(),
+        module_env: hsm.module_env.clone(),
     })
 }
 
@@ -153,6 +196,7 @@ fn bounds(config: &Config, file: &SignerBounds) -> Bounds {
         purposes: tenant.purposes.iter().cloned().collect(),
         max_ttl_s: seconds(tenant.max_ttl_s),
         rate_per_s: tenant.rate_per_s.try_into().ok(),
+        namespaces: tenant.seal_namespaces.clone(),
     };
     Bounds {
         issuer: config.passport.issuer.clone(),
@@ -169,6 +213,10 @@ struct ServiceManager {
 }
 
 impl hsm::Manager for ServiceManager {
+    fn starting(&self, within: Duration) {
+        self.manager.starting("the HSM's module starts", within);
+    }
+
     fn ready(&self, usable_keys: usize) {
         self.manager.ready(&format!("serving; keys {usable_keys}"));
     }

@@ -33,7 +33,7 @@ use crate::state::StateError;
 use crate::verify::KeyringError;
 use args::{Arguments, Role};
 
-pub use logging::events::{EVENTS, Event};
+pub use logging::events::{Event, events};
 
 /// `EX_CONFIG` of sysexits.h: starting again does not help until somebody changes something. Units name it, and the 2 of
 /// wrong arguments, in `RestartPreventExitStatus=`.
@@ -179,6 +179,9 @@ pub fn main() -> ExitCode {
         error.exit_code()
     });
     logging::flush();
+    if crate::hsm::module::loaded() {
+        crate::hsm::leave(code);
+    }
     ExitCode::from(code)
 }
 

@@ -22,7 +22,7 @@ use crate::server::listen::{Access, bind};
 
 /// The first pause before a role is started again; doubled up to [`PAUSE_MAX`], and forgotten after [`CALM`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 const CALM: Duration = Duration::from_secs(10);
 /// The pause after a failed `accept`: out of descriptors, it fails again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -43,13 +43,16 @@ pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, 
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
     let mut quit = signal(SignalKind::quit()).map_err(BootError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
-    let mut house = House::new(config, hsm.module_config.clone())?;
+    let mut house = House::new(config, hsm.module_config.clone().map(|file| (hsm.module_env.clone(), file)))?;
     let code = loop {
         tokio::select! {
             _ = terminate.recv() => break 0,
             _ = interrupt.recv() => break 0,
             _ = quit.recv() => break 0,
-            _ = hangup.recv() => house.front.signal(Signal::SIGHUP),
+            _ = hangup.recv() => {
+                house.front.signal(Signal::SIGHUP);
+                house.signer.revive();
+            }
             stream = next(&ceremonies), if house.ceremonies.len() < CEREMONIES => house.ceremony(stream),
             // The front goes on: what is issued already is still verified, and readyz says what is wrong.
             ended = house.signer.ended() => {
@@ -86,7 +89,8 @@ async fn next(listener: &UnixListener) -> UnixStream {
 struct Origin {
     program: PathBuf,
     config: Option<PathBuf>,
-    module_config: Option<PathBuf>,
+    /// The module's own configuration file, and the variable in which the module looks for it.
+    module_config: Option<(String, PathBuf)>,
 }
 
 struct House {
@@ -97,7 +101,7 @@ struct House {
 }
 
 impl House {
-    fn new(config: Option<PathBuf>, module_config: Option<PathBuf>) -> Result<Self, BootError> {
+    fn new(config: Option<PathBuf>, module_config: Option<(String, PathBuf)>) -> Result<Self, BootError> {
         let program = std::env::current_exe().map_err(BootError::Program)?;
         let origin = Origin { program, config, module_config };
         let kept = |role| Kept {
@@ -143,14 +147,14 @@ async fn end_all(ceremonies: &mut [Child]) {
     }
 }
 
-/// `hsm.module_config` reaches SoftHSM by its environment variable; only the roles that load the module look at it.
+/// `hsm.module_config` reaches the module by an environment variable; only the roles that load the module look at it.
 fn command(origin: &Origin, role: &str) -> Command {
     let mut command = Command::new(&origin.program);
     for name in not_for(role, std::env::var("WATCHDOG_PID").ok().as_deref(), std::process::id()) {
         command.env_remove(name);
     }
-    if let Some(file) = &origin.module_config {
-        command.env("SOFTHSM2_CONF", file);
+    if let Some((name, file)) = &origin.module_config {
+        command.env(name, file);
     }
     command.arg(role).arg("--parent").arg(std::process::id().to_string()).kill_on_drop(true);
     if let Some(config) = &origin.config {
@@ -210,6 +214,11 @@ impl Kept {
             self.due = None;
             return true;
         }
+        if ended.as_ref().is_ok_and(ExitStatus::success) && self.started.elapsed() > CALM {
+            info!(name: "service_recycled", service = self.role, "it ended to be started afresh");
+            (self.due, self.pause) = (Some(Instant::now()), PAUSE_MIN);
+            return false;
+        }
         if self.started.elapsed() > CALM {
             self.pause = PAUSE_MIN;
         }
@@ -219,6 +228,14 @@ impl Kept {
         self.due = Some(Instant::now() + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         false
+    }
+
+    /// Starts it once more if it was given up: somebody may have mended what was wrong.
+    fn revive(&mut self) {
+        if self.child.is_none() && self.due.is_none() {
+            info!(name: "service_revived", service = self.role, "it was given up, and is started again on SIGHUP");
+            (self.due, self.pause) = (Some(Instant::now()), PAUSE_MIN);
+        }
     }
 
     fn signal(&self, signal: Signal) {
@@ -310,9 +327,24 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_person_can_mend_is_not_started_again() {
+    fn who_ends_in_order_after_a_while_is_started_afresh_at_once_and_who_does_so_at_once_has_fallen() {
+        let mut kept = signer();
+        falls(&mut kept, exit(0), PAUSE_MIN);
+        kept.started = Instant::now() - CALM - Duration::from_secs(1);
+        falls(&mut kept, exit(0), Duration::ZERO);
+        assert_eq!(kept.pause, PAUSE_MIN);
+    }
+
+    #[test]
+    fn what_only_a_person_can_mend_is_not_started_again_until_somebody_says_so() {
         let mut kept = signer();
         assert!(kept.fell(exit(EXIT_CONFIG)));
         assert_eq!((kept.due, kept.pause), (None, PAUSE_MIN));
+        kept.revive();
+        assert!(kept.due.take().is_some_and(|due| due <= Instant::now()));
+        falls(&mut kept, killed(), PAUSE_MIN);
+        let due = kept.due;
+        kept.revive();
+        assert_eq!(kept.due, due, "it is to be started again in any case");
     }
 }

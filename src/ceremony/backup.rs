@@ -154,10 +154,15 @@ mod tests {
             token: TokenChoice::default(),
             sessions: 1,
             op_timeout: Duration::ZERO,
+            login_timeout: Duration::from_secs(60),
+            max_stuck: 4,
+            keepalive: None,
+            recycle_kib: None,
             queue: 1,
             state_dir,
             store: Some(store),
             module_config: None,
+            module_env: String::new(),
         }
     }
 

@@ -29,8 +29,10 @@ pub(super) struct Bench<'a> {
     pub(super) token_serial: String,
     pub(super) pins: Pins,
     pub(super) inventory: Inventory,
-    /// Labels of the keys that were made.
+    /// Kids of the keys that were made or adopted.
     pub(super) made: Vec<String>,
+    /// Nothing is written: all is as it would be.
+    pub(super) dry_run: bool,
 }
 
 impl Bench<'_> {
@@ -43,7 +45,7 @@ impl Bench<'_> {
     }
 
     /// One more than the highest version that was ever pinned or stands in the HSM, so that none is used twice.
-    fn next_version(&self, role: KeyRole, tenant: &str, purpose: &str) -> u64 {
+    pub(super) fn next_version(&self, role: KeyRole, tenant: &str, purpose: &str) -> u64 {
         let pinned = self.pins.keys.iter().map(|key| key.kid.as_str());
         let there = self.inventory.labels.iter().map(String::as_str);
         let versions = pinned.chain(there).filter_map(Label::parse);
@@ -62,25 +64,45 @@ impl Bench<'_> {
         self.inventory = Inventory::read(self.session)?;
         let unfit = |problem: String| CeremonyError::Unfit { kid: kid.clone(), problem };
         let found = self.inventory.keys.iter().find(|key| key.label == kid && key.id == id);
-        let found = found.ok_or_else(|| unfit("it can't be found again".to_owned()))?;
+        let found = found.ok_or_else(|| unfit("it can't be found again".to_owned()))?.clone();
         if !found.problems.is_empty() {
             return Err(unfit(found.problems.join("; ")));
         }
-        self.try_out(found, handle).map_err(unfit)?;
+        self.try_out(&found, handle).map_err(unfit)?;
+        self.pin(kid, None, role, &found)
+    }
+
+    /// Pins a key that has shown what it can. `label`: its own, if that is not the kid.
+    pub(super) fn pin(
+        &mut self,
+        kid: String,
+        label: Option<String>,
+        role: KeyRole,
+        found: &Found,
+    ) -> Result<(), CeremonyError> {
         let pinned = PinnedKey {
             kid: kid.clone(),
+            label,
             role,
-            cka_id: hex::encode(&id),
+            cka_id: hex::encode(&found.id),
             public: found.public.map(|public| hex::encode(&public)),
             created: crate::clock::Moment::now().unix(),
             module: self.module.clone(),
             token_serial: self.token_serial.clone(),
             mechanisms_bound: found.mechanisms_bound,
+            retired: None,
         };
         self.pins.keys.push(pinned);
         // The commit point: from here on the key is one of ours.
-        self.pins.write(self.state_dir)?;
+        self.write_pins()?;
         self.made.push(kid);
+        Ok(())
+    }
+
+    pub(super) fn write_pins(&self) -> Result<(), CeremonyError> {
+        if !self.dry_run {
+            self.pins.write(self.state_dir)?;
+        }
         Ok(())
     }
 
@@ -92,7 +114,7 @@ impl Bench<'_> {
     }
 
     /// Signs once. A signing key must verify under the public key that was read back; a seal key must repeat itself.
-    fn try_out(&self, found: &Found, handle: ObjectHandle) -> Result<(), String> {
+    pub(super) fn try_out(&self, found: &Found, handle: ObjectHandle) -> Result<(), String> {
         let mut message = [PROBE_PREFIX, &[0; 32]].concat();
         if let Some(challenge) = message.last_chunk_mut::<32>() {
             getrandom::fill(challenge).map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@
 //! A ceremony that is killed leaves at most a key that is not pinned, which no signer uses and `list` and `doctor` name.
 //! It never modifies an object: SoftHSM lost the file in 104 of 200 kills while it did.
 
+mod adopt;
 mod backup;
 mod keys;
 mod protocol;
@@ -14,11 +15,12 @@ mod protocol;
 use crate::hsm::doctor::doctor;
 use crate::hsm::inventory::Inventory;
 use crate::hsm::label::{AUDIT_PURPOSE, SEAL_PURPOSE};
-use crate::hsm::module::Module;
+use crate::hsm::module::{Module, Token};
+use crate::hsm::pin_note;
 use crate::hsm::pins::Pins;
 use crate::hsm::ring::Ring;
 use crate::hsm::{Bounds, HsmError, ModuleConfig};
-use crate::passport::KidError;
+use crate::passport::{KidError, hex};
 use crate::secret::{Pin, SecretError};
 use crate::wire::ceremony::{MessageError, PlanKind, Report, Request, Response, write_response};
 use crate::wire::link::KeyRole;
@@ -81,6 +83,14 @@ pub enum CeremonyError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The key is not one that can be taken over (HSM admin).
+    #[error("the key with CKA_ID {cka_id} is not adopted: {problem}; nothing was changed")]
+    NotAdopted {
+        /// What was asked for.
+        cka_id: String,
+        /// Why not.
+        problem: String,
+    },
     /// The HSM, its module or our files (HSM, operator).
     #[error(transparent)]
     Hsm(#[from] HsmError),
@@ -124,24 +134,75 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
     let (request, pin) = protocol::read(&plan.stream)?;
     tracing::info!(name: "ceremony_begun", peer_uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
     let mut report = match (request.plan, pin) {
+        (PlanKind::RetryPin, _) => retry_pin(&plan.module, request.final_try)?,
         (PlanKind::Doctor, pin) => Report { findings: doctor(&plan.module, pin.as_ref()), ..Report::default() },
         (_, None) => return Err(CeremonyError::Request("the PIN is missing".to_owned())),
-        (PlanKind::List, Some(pin)) => with_token(&plan.module, &pin, false, |_| Ok(()))?,
-        (PlanKind::Init | PlanKind::Generate, Some(pin)) => make(&plan.module, &request, &pin)?,
+        (PlanKind::List, Some(pin)) => {
+            let access = Access { writing: false, dry_run: true, final_try: request.final_try };
+            with_token(&plan.module, &pin, &access, |_| Ok(()))?
+        }
+        (_, Some(pin)) => change(&plan.module, &request, &pin)?,
     };
     report.warnings.extend(outside_bounds(plan.bounds.as_ref(), &request));
     Ok(report)
 }
 
-/// Makes what is asked for.
-fn make(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report, CeremonyError> {
-    let wanted = wanted(request)?;
+/// How the token is opened.
+struct Access {
+    /// Keys can be made.
+    writing: bool,
+    /// The list of pinned keys stays as it is.
+    dry_run: bool,
+    /// The admin is sure of the PIN: it is tried even if one more refusal locks it.
+    final_try: bool,
+}
+
+/// Lets the signer try its PIN once more. No PIN is needed: it stays where it is.
+fn retry_pin(config: &ModuleConfig, final_try: bool) -> Result<Report, CeremonyError> {
     let _held = lock(&config.state_dir)?;
-    let backup = backup::take(config)?;
-    let mut report = with_token(config, pin, true, |bench| {
+    if !final_try {
+        let module = Module::load(&config.module)?;
+        module.initialise()?;
+        let may = module.token(&config.token).and_then(|token| may_log_in(&module, &token, false));
+        module.finalise()?;
+        may?;
+    }
+    pin_note::allow(&config.state_dir)?;
+    Ok(Report::default())
+}
+
+/// What the token says of its PIN must be asked before a login, not after it.
+fn may_log_in(module: &Module, token: &Token, final_try: bool) -> Result<(), HsmError> {
+    let flags = module.pin_flags(token)?;
+    if flags.locked {
+        return Err(HsmError::PinLocked(token.label.clone()));
+    }
+    if flags.final_try && !final_try { Err(HsmError::PinFinalTry(token.label.clone())) } else { Ok(()) }
+}
+
+/// Changes what is asked for, with a copy of all that it could spoil made first.
+fn change(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report, CeremonyError> {
+    let missing = |what| CeremonyError::Request(format!("the plan needs a {what}"));
+    let wanted = if request.plan == PlanKind::RetireSeal { Vec::new() } else { wanted(request)? };
+    let id = request.cka_id.as_deref().map(cka_id).transpose()?;
+    let _held = lock(&config.state_dir)?;
+    let backup = if request.dry_run { None } else { backup::take(config)? };
+    let writing = matches!(request.plan, PlanKind::Init | PlanKind::Generate);
+    if writing && request.dry_run {
+        return Err(CeremonyError::Request("only adopt and retire-seal can be tried without effect".to_owned()));
+    }
+    let access = Access { writing, dry_run: request.dry_run, final_try: request.final_try };
+    let mut report = with_token(config, pin, &access, |bench| {
+        if request.plan == PlanKind::RetireSeal {
+            return bench.retire_seal(request.kid.as_deref().ok_or_else(|| missing("kid"))?);
+        }
         for (role, tenant, purpose) in &wanted {
-            if request.plan == PlanKind::Generate || !bench.exists(*role, tenant, purpose) {
-                bench.make(*role, tenant, purpose)?;
+            match request.plan {
+                PlanKind::Adopt => {
+                    bench.adopt(*role, tenant, purpose, id.as_deref().ok_or_else(|| missing("cka_id"))?)?;
+                }
+                PlanKind::Init if bench.exists(*role, tenant, purpose) => {}
+                _ => bench.make(*role, tenant, purpose)?,
             }
         }
         Ok(())
@@ -150,14 +211,20 @@ fn make(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report, C
     Ok(report)
 }
 
+/// As tools print it, in either case.
+fn cka_id(text: &str) -> Result<Vec<u8>, CeremonyError> {
+    let id = hex::decode(&text.to_ascii_lowercase()).filter(|id| !id.is_empty());
+    id.ok_or_else(|| CeremonyError::Request(format!("\"{text}\" is no CKA_ID in hex")))
+}
+
 /// The keys that a plan is about; names are checked before anything is touched.
 fn wanted(request: &Request) -> Result<Vec<(KeyRole, String, String)>, CeremonyError> {
     let missing = |what| CeremonyError::Request(format!("the plan needs a {what}"));
     let tenant = request.tenant.clone().ok_or_else(|| missing("tenant"))?;
     let purpose = request.purpose.clone().ok_or_else(|| missing("purpose"))?;
     let role = match purpose.as_str() {
-        AUDIT_PURPOSE if request.plan == PlanKind::Generate => KeyRole::Audit,
-        SEAL_PURPOSE if request.plan == PlanKind::Generate => KeyRole::Seal,
+        AUDIT_PURPOSE if request.plan != PlanKind::Init => KeyRole::Audit,
+        SEAL_PURPOSE if request.plan != PlanKind::Init => KeyRole::Seal,
         _ => KeyRole::Passport,
     };
     crate::hsm::label::label(role, &tenant, &purpose, 1)?;
@@ -173,12 +240,12 @@ fn wanted(request: &Request) -> Result<Vec<(KeyRole, String, String)>, CeremonyE
 fn with_token(
     config: &ModuleConfig,
     pin: &Pin,
-    writing: bool,
+    access: &Access,
     work: impl FnOnce(&mut keys::Bench<'_>) -> Result<(), CeremonyError>,
 ) -> Result<Report, CeremonyError> {
     let module = Module::load(&config.module)?;
     module.initialise()?;
-    let outcome = logged_in(&module, config, pin, writing, work);
+    let outcome = logged_in(&module, config, pin, access, work);
     let ended = module.finalise();
     let report = outcome?;
     ended?;
@@ -189,12 +256,13 @@ fn logged_in(
     module: &Module,
     config: &ModuleConfig,
     pin: &Pin,
-    writing: bool,
+    access: &Access,
     work: impl FnOnce(&mut keys::Bench<'_>) -> Result<(), CeremonyError>,
 ) -> Result<Report, CeremonyError> {
     let token = module.token(&config.token)?;
     module.check_mechanisms(&token)?;
-    let session = if writing { module.read_write_session(&token)? } else { module.read_only_session(&token)? };
+    let session = if access.writing { module.read_write_session(&token)? } else { module.read_only_session(&token)? };
+    may_log_in(module, &token, access.final_try)?;
     module.login(&token, &session, pin)?;
     let pins = Pins::read(&config.state_dir)?;
     let inventory = Inventory::read(&session)?;
@@ -206,11 +274,12 @@ fn logged_in(
         pins,
         inventory,
         made: Vec::new(),
+        dry_run: access.dry_run,
     };
     work(&mut bench)?;
     let keys::Bench { pins, inventory, made, module, .. } = bench;
-    let bound: Vec<String> =
-        inventory.keys.iter().filter(|key| key.mechanisms_bound).map(|key| key.label.clone()).collect();
+    let all = inventory.keys.iter().chain(&inventory.others);
+    let bound: Vec<Vec<u8>> = all.filter(|key| key.mechanisms_bound).map(|key| key.id.clone()).collect();
     let ring = Ring::new(inventory, &pins, &token.serial);
     Ok(protocol::report(&ring, &made, &bound, module, format!("{} {}", token.label, token.serial)))
 }
@@ -248,7 +317,7 @@ mod tests {
     use super::*;
 
     fn request(plan: PlanKind, tenant: &str, purpose: &str) -> Request {
-        Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()) }
+        Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()), ..Request::default() }
     }
 
     #[test]
@@ -268,7 +337,7 @@ mod tests {
             let refused = wanted(&request(PlanKind::Init, tenant, purpose));
             assert!(matches!(refused, Err(CeremonyError::Name(_))), "{tenant} {purpose}");
         }
-        let nameless = Request { plan: PlanKind::Init, tenant: None, purpose: None };
+        let nameless = Request { plan: PlanKind::Init, ..Request::default() };
         assert!(matches!(wanted(&nameless), Err(CeremonyError::Request(_))));
     }
 

@@ -27,15 +27,15 @@ pub(super) fn failed(error: &CeremonyError) -> Response {
         CeremonyError::Hsm(hsm) if hsm.refused_pin() => "pin",
         CeremonyError::Busy => "busy",
         CeremonyError::Backup { .. } => "backup",
-        CeremonyError::Unfit { .. } => "unfit",
+        CeremonyError::Unfit { .. } | CeremonyError::NotAdopted { .. } => "unfit",
         CeremonyError::Hsm(_) => "hsm",
         CeremonyError::Link(_) => "link",
     };
     Response::Failed { code: code.to_owned(), message: error.to_string() }
 }
 
-/// What the peer is told of the keys: `made` by this ceremony, `bound` to their mechanism.
-pub(super) fn report(ring: &Ring, made: &[String], bound: &[String], module: String, token: String) -> Report {
+/// What the peer is told of the keys: `made` by this ceremony (kids), `bound` to their mechanism (ids).
+pub(super) fn report(ring: &Ring, made: &[String], bound: &[Vec<u8>], module: String, token: String) -> Report {
     let keys = ring.keys().iter().map(|key| KeyReport {
         kid: key.kid.clone(),
         role: key.role,
@@ -44,7 +44,7 @@ pub(super) fn report(ring: &Ring, made: &[String], bound: &[String], module: Str
         made_now: made.contains(&key.kid),
         usable: key.usable(),
         problem: key.problem.clone(),
-        mechanisms_bound: bound.contains(&key.kid),
+        mechanisms_bound: bound.contains(&key.id),
     });
     Report { keys: keys.collect(), orphans: ring.orphans().to_vec(), module, token, ..Report::default() }
 }
@@ -62,7 +62,12 @@ mod tests {
     fn a_request_and_its_pin_are_read() {
         let bytes = frames(&[br#"{"plan":"init","tenant":"t1","purpose":"auth"}"#, b"12\"34"]);
         let (request, pin) = read(&bytes[..]).unwrap();
-        let wanted = Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+        let wanted = Request {
+            plan: PlanKind::Init,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        };
         assert_eq!(request, wanted);
         assert_eq!(pin.unwrap().expose(), b"12\"34");
         assert!(read(&frames(&[br#"{"plan":"doctor"}"#, b""])[..]).unwrap().1.is_none());

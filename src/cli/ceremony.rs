@@ -33,8 +33,8 @@ fn no_socket(socket: &Path, why: &io::Error) -> CliError {
 #[derive(Debug)]
 pub(super) struct Starting {
     pub(super) config: Option<PathBuf>,
-    /// SoftHSM's own configuration; it reads the file that `SOFTHSM2_CONF` names.
-    pub(super) module_config: Option<PathBuf>,
+    /// The module's own configuration, and the variable that names it: `SOFTHSM2_CONF`, `KRYOPTIC_CONF`.
+    pub(super) module_config: Option<(String, PathBuf)>,
 }
 
 /// Holds a ceremony over its socket or, where nobody serves that, with a ceremony process of our own.
@@ -68,8 +68,8 @@ fn with_child(starting: &Starting, request: &Request, pin: Option<&Pin>) -> Resu
     if let Some(config) = &starting.config {
         command.arg("--config").arg(config);
     }
-    if let Some(file) = &starting.module_config {
-        command.env("SOFTHSM2_CONF", file);
+    if let Some((name, file)) = &starting.module_config {
+        command.env(name, file);
     }
     let mut child = command.spawn().map_err(unstarted)?;
     // It holds the other end of the pair too; without this, its death would not end our reading.
@@ -130,7 +130,12 @@ mod tests {
     }
 
     fn request() -> Request {
-        Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) }
+        Request {
+            plan: PlanKind::Init,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        }
     }
 
     #[test]
@@ -151,7 +156,7 @@ mod tests {
     #[test]
     fn a_refusal_keeps_its_code_and_words() {
         let (_dir, socket, server) = ceremony(r#"{"failed":{"code":"pin","message":"the HSM refused the PIN"}}"#);
-        let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+        let request = Request { plan: PlanKind::List, ..Request::default() };
         assert_eq!(hold(&socket, &request, None).unwrap_err().to_string(), "pin: the HSM refused the PIN");
         assert_eq!(server.join().unwrap(), [br#"{"plan":"list"}"#.to_vec(), vec![]]);
     }

@@ -19,6 +19,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
         HsmCommand::Init(init) => self::init(context, &init).await,
         HsmCommand::Rotate(rotate) => self::rotate(context, &rotate).await,
         HsmCommand::List(pin) => list(context, &pin),
+        HsmCommand::RetryPin { final_try } => retry_pin(context, final_try),
         HsmCommand::Doctor(doctor) => self::doctor(context, &doctor),
     }
 }
@@ -26,7 +27,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
 const HOLDING: &str = "holding the ceremony";
 
 /// From the file, else typed. There is no third way: arguments and variables are seen by others and end up in logs.
-fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
+pub(super) fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
     if let Some(path) = &argument.pin_file {
         return Pin::from_file(path).map_err(|error| CliError::Usage(error.to_string()));
     }
@@ -39,7 +40,7 @@ fn pin(argument: &PinArgument) -> Result<Pin, CliError> {
     Pin::take(&mut typed).map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
+pub(super) fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> Result<Report, CliError> {
     let socket = context.ceremony_socket()?;
     let progress = context.out.progress(HOLDING, Extent::Unknown);
     let report = hold(&socket, request, pin);
@@ -48,19 +49,39 @@ fn ceremony(context: &mut Context<'_>, request: &Request, pin: Option<&Pin>) -> 
 }
 
 async fn init(context: &mut Context<'_>, init: &HsmInit) -> Result<Exit, CliError> {
-    let request =
-        Request { plan: PlanKind::Init, tenant: Some(init.tenant.clone()), purpose: Some(init.purpose.clone()) };
+    let request = Request {
+        plan: PlanKind::Init,
+        tenant: Some(init.tenant.clone()),
+        purpose: Some(init.purpose.clone()),
+        ..Request::default()
+    };
     let pin = pin(&init.pin)?;
     let report = ceremony(context, &request, Some(&pin))?;
-    put_to_use(context, &report, true, Some(&init.tenant)).await
+    put_to_use(context, &report, &Use { activate: true, unknown_of: Some(&init.tenant), became: "made" }).await
 }
 
 async fn rotate(context: &mut Context<'_>, rotate: &HsmRotate) -> Result<Exit, CliError> {
     let HsmInit { tenant, purpose, pin: argument } = &rotate.key;
-    let request = Request { plan: PlanKind::Generate, tenant: Some(tenant.clone()), purpose: Some(purpose.clone()) };
+    let request = Request {
+        plan: PlanKind::Generate,
+        tenant: Some(tenant.clone()),
+        purpose: Some(purpose.clone()),
+        ..Request::default()
+    };
     let pin = pin(argument)?;
     let report = ceremony(context, &request, Some(&pin))?;
-    put_to_use(context, &report, rotate.activate, None).await
+    put_to_use(context, &report, &Use { activate: rotate.activate, unknown_of: None, became: "made" }).await
+}
+
+/// How the keys of a ceremony are put to use.
+pub(super) struct Use<'a> {
+    /// They sign at once.
+    pub(super) activate: bool,
+    /// Keys of this tenant that the daemon does not know count as new, so that an `init` that was interrupted is finished by
+    /// the next.
+    pub(super) unknown_of: Option<&'a str>,
+    /// What the ceremony has done with them: `made`, `adopted`.
+    pub(super) became: &'static str,
 }
 
 /// What became of one new key.
@@ -72,14 +93,9 @@ struct Step {
 }
 
 /// Stages each new key, and activates it if asked. The keys exist whatever happens here, so nothing is undone: what
-/// could not be done is said, with the commands that do it later. With `unknown_of`, keys of that tenant that the daemon
-/// does not know count as new, so that an `init` that was interrupted is finished by the next.
-async fn put_to_use(
-    context: &mut Context<'_>,
-    report: &Report,
-    and_activate: bool,
-    unknown_of: Option<&str>,
-) -> Result<Exit, CliError> {
+/// could not be done is said, with the commands that do it later.
+pub(super) async fn put_to_use(context: &mut Context<'_>, report: &Report, wish: &Use<'_>) -> Result<Exit, CliError> {
+    let Use { activate: and_activate, unknown_of, .. } = *wish;
     let admin = context.admin().await;
     let known = match (&admin, unknown_of) {
         (Ok(admin), Some(_)) => status_document(admin).await.ok(),
@@ -105,7 +121,7 @@ async fn put_to_use(
         let steps: Vec<_> = steps.iter().map(step_json).collect();
         return context.out.json(&json!({"ceremony": report, "keys": steps})).map(|()| exit);
     }
-    tell(context, report, &steps, and_activate)?;
+    tell(context, report, &steps, wish)?;
     Ok(exit)
 }
 
@@ -168,7 +184,7 @@ fn step_json(step: &Step) -> Value {
     json!({"kid": step.kid, "done": step.done, "error": error, "run": run})
 }
 
-fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: bool) -> Result<(), CliError> {
+fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], wish: &Use<'_>) -> Result<(), CliError> {
     for warning in &report.warnings {
         context.out.note(&format!("warning: {}", plain(warning)));
     }
@@ -180,7 +196,7 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
     }
     for step in steps {
         if report.keys.iter().any(|key| key.made_now && key.kid == step.kid) {
-            context.out.line(&format!("made {}", plain(&step.kid)))?;
+            context.out.line(&format!("{} {}", wish.became, plain(&step.kid)))?;
         }
         for done in &step.done {
             context.out.line(done)?;
@@ -189,15 +205,25 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], activated: b
             context.out.note(&format!("{}: {error}; then run: {}", step.kid, run.join(" && ")));
         }
     }
-    for step in steps.iter().filter(|step| !activated && step.left.is_none()) {
+    for step in steps.iter().filter(|step| !wish.activate && step.left.is_none()) {
         let next = "activate it once verifiers have fetched the key set (cache.jwks_ttl_s)";
         context.out.line(&format!("{next}: passportctl key activate {}", step.kid))?;
     }
     Ok(())
 }
 
+fn retry_pin(context: &mut Context<'_>, final_try: bool) -> Result<Exit, CliError> {
+    let request = Request { plan: PlanKind::RetryPin, final_try, ..Request::default() };
+    let report = ceremony(context, &request, None)?;
+    if context.out.is_json() {
+        return context.out.json(&report).map(|()| Exit::Ok);
+    }
+    context.out.line("the signer may try its PIN once more; now run: systemctl start passportd-signer")?;
+    Ok(Exit::Ok)
+}
+
 fn list(context: &mut Context<'_>, argument: &PinArgument) -> Result<Exit, CliError> {
-    let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+    let request = Request { plan: PlanKind::List, ..Request::default() };
     let pin = pin(argument)?;
     let report = ceremony(context, &request, Some(&pin))?;
     if context.out.is_json() {
@@ -239,9 +265,12 @@ fn doctors_pin(context: &mut Context<'_>, argument: &PinArgument) -> Result<Opti
 /// What the ceremony's doctor finds. That it can't be asked is a finding, too.
 fn examined(context: &mut Context<'_>, doctor: &Doctor) -> Result<Vec<Finding>, CliError> {
     let pin = doctors_pin(context, &doctor.pin)?;
-    let request = Request { plan: PlanKind::Doctor, tenant: None, purpose: None };
+    let request = Request { plan: PlanKind::Doctor, ..Request::default() };
     // The daemon is not needed, and neither is its configuration where the socket is served.
-    let module_config = context.configuration().ok().and_then(|loaded| loaded.config.hsm.module_config.clone());
+    let module_config = context.configuration().ok().and_then(|loaded| {
+        let hsm = &loaded.config.hsm;
+        Some((hsm.module_env.clone(), hsm.module_config.clone()?))
+    });
     let starting = Starting { config: context.global.config.clone(), module_config };
     let socket = context.ceremony_socket()?;
     let progress = context.out.progress(HOLDING, Extent::Unknown);

@@ -5,7 +5,7 @@
 //! | [`args`] | the command line and its help |
 //! | [`environment`] | variables that stand for options |
 //! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
-//! | [`service`], [`passports`], [`publish`] | commands on the services' socket |
+//! | [`service`], [`passports`], [`seal`], [`publish`], [`durable`] | commands on the services' socket, and files that they make |
 //! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
@@ -24,6 +24,7 @@ mod config;
 mod conformance;
 mod context;
 mod doctor;
+mod durable;
 mod environment;
 mod error;
 mod hsm;
@@ -31,10 +32,12 @@ mod input;
 mod inspect;
 mod out;
 mod passports;
+mod plan;
 mod policy;
 mod progress;
 mod publish;
 mod scrape;
+mod seal;
 mod service;
 mod smoke;
 mod status;
@@ -117,6 +120,9 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Verify(verify) => passports::verify(context, verify).await,
         Command::Introspect(verify) => passports::introspect(context, verify).await,
         Command::Inspect(inspect) => inspect::run(context, &inspect),
+        Command::Seal(seal) => seal::seal(context, seal).await,
+        Command::Unseal(unseal) => seal::unseal(context, unseal).await,
+        Command::Reseal(reseal) => seal::reseal(context, reseal).await,
         Command::Status => admin::status(context).await,
         Command::Attest(attest) => attestation::run(context, &attest).await,
         Command::Key(command) => admin::key(context, command).await,
@@ -126,6 +132,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Drain => admin::drain(context).await,
         Command::Undrain => admin::undrain(context).await,
         Command::Hsm(command) => hsm::run(context, command).await,
+        Command::Ceremony(args::CeremonyCommand::Plan(plan)) => plan::run(context, plan).await,
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,

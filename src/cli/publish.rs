@@ -3,14 +3,14 @@
 //! Readers see the old set or the new one, never a part: the new one is written beside the old under another name, made
 //! durable, and renamed over it.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
 
 use serde_json::json;
 
 use super::context::Context;
+use super::durable::replace;
 use super::error::{CliError, Exit};
 use super::service::checked;
 use crate::client::Keys;
@@ -34,7 +34,7 @@ pub(super) async fn run(context: &mut Context<'_>, file: &Path) -> Result<Exit, 
             // A daemon that sends what is there already is no reason to touch the file.
             let changed = old.as_deref() != Some(set.jwks.as_slice());
             if changed {
-                replace(file, &set.jwks).map_err(unusable)?;
+                replace(file, &set.jwks, MODE).map_err(unusable)?;
             }
             (changed, set.etag, set.max_age_s)
         }
@@ -67,44 +67,9 @@ fn current(file: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// A file that is removed unless it was renamed.
-struct Draft {
-    path: PathBuf,
-    renamed: bool,
-}
-
-impl Drop for Draft {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // Whatever kept us from the rename is the error that is told.
-            drop(fs::remove_file(&self.path));
-        }
-    }
-}
-
-/// Puts `bytes` in the place of `file`, durably.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = match file.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
-    // A name of its own length: the file's may be the longest that there is. O_EXCL follows no link and opens nothing
-    // that somebody put there.
-    let path = dir.join(format!(".passportctl-{}", uuid::Uuid::now_v7().simple()));
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-    let mut draft = Draft { path, renamed: false };
-    new.write_all(bytes)?;
-    // Not left to the umask.
-    new.set_permissions(Permissions::from_mode(MODE))?;
-    new.sync_all()?;
-    fs::rename(&draft.path, file)?;
-    draft.renamed = true;
-    // The rename is durable once the directory is.
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -121,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("jwks.json");
         let sets = [vec![b'a'; 200_000], vec![b'b'; 100_000]];
-        replace(&file, &sets[0]).unwrap();
+        replace(&file, &sets[0], MODE).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -133,7 +98,7 @@ mod tests {
                 }
             });
             for round in 1..40 {
-                replace(&file, &sets[round % 2]).unwrap();
+                replace(&file, &sets[round % 2], MODE).unwrap();
             }
             done.store(true, Ordering::SeqCst);
             reader.join().unwrap();
@@ -148,11 +113,11 @@ mod tests {
         // A directory can't be renamed over.
         let file = dir.path().join("taken");
         fs::create_dir(&file).unwrap();
-        assert!(replace(&file, b"x").is_err());
+        assert!(replace(&file, b"x", MODE).is_err());
         assert_eq!(names(dir.path()), ["taken"]);
-        assert!(replace(&dir.path().join("none/jwks.json"), b"x").is_err());
+        assert!(replace(&dir.path().join("none/jwks.json"), b"x", MODE).is_err());
         // The longest name that a file can have.
-        replace(&dir.path().join("n".repeat(255)), b"x").unwrap();
+        replace(&dir.path().join("n".repeat(255)), b"x", MODE).unwrap();
         assert_eq!(names(dir.path()).len(), 2);
     }
 

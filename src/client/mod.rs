@@ -21,6 +21,7 @@ mod connection;
 mod dial;
 #[cfg(test)]
 mod losses;
+mod secrets;
 mod service;
 
 use std::path::PathBuf;

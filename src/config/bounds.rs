@@ -8,7 +8,10 @@ use toml::Spanned;
 use super::error::{ConfigError, Fault, Place};
 use super::load::position;
 use super::trusted;
+use crate::wire::sealed::NamespacePattern;
 
+/// Most namespaces of one tenant.
+const MAX_NAMESPACES: usize = 64;
 /// Most tenants of one signer.
 const MAX_TENANTS: usize = 1024;
 /// Longest lifetime that may be written down: one year.
@@ -38,8 +41,10 @@ pub struct TenantBounds {
     pub purposes: Vec<String>,
     /// Longest `exp − iat` in seconds.
     pub max_ttl_s: u64,
-    /// Signatures a second for each key.
+    /// Signatures a second for each key, and secrets sealed or opened by each seal key.
     pub rate_per_s: u32,
+    /// Namespaces of its own in which secrets are sealed and opened.
+    pub seal_namespaces: Vec<NamespacePattern>,
 }
 
 #[derive(Deserialize)]
@@ -59,6 +64,8 @@ struct Tenant {
     max_ttl_s: Spanned<u64>,
     #[serde(default)]
     rate_per_s: Option<Spanned<u32>>,
+    #[serde(default)]
+    seal_namespaces: Vec<Spanned<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -146,7 +153,22 @@ fn tenant(tenant: &Tenant) -> Result<TenantBounds, Wrong> {
         purposes,
         max_ttl_s: within(&tenant.max_ttl_s, 1, MAX_TTL_S)?,
         rate_per_s: rate.map_or(Ok(SignerBounds::DEFAULT_RATE_PER_S), |rate| within(rate, 1, MAX_RATE_PER_S))?,
+        seal_namespaces: namespaces(name, &tenant.seal_namespaces)?,
     })
+}
+
+/// A tenant's secrets are sealed with its own keys, so its namespaces begin with its name.
+fn namespaces(tenant: &str, written: &[Spanned<String>]) -> Result<Vec<NamespacePattern>, Wrong> {
+    if written.len() > MAX_NAMESPACES {
+        let at = written.first().map_or(0, |first| first.span().start);
+        return Err((at, format!("expected at most {MAX_NAMESPACES} namespaces")));
+    }
+    let read = |text: &Spanned<String>| {
+        let pattern = NamespacePattern::of_daemon(text.get_ref()).filter(|pattern| pattern.tenant() == tenant);
+        let wanted = || format!("expected a namespace like {tenant}/billing, {tenant}/billing/eu or {tenant}/*");
+        pattern.ok_or_else(|| (text.span().start, wanted()))
+    };
+    written.iter().map(read).collect()
 }
 
 fn is_label(text: &str) -> bool {
@@ -175,6 +197,7 @@ mod tests {
         let bounds = parse(FULL).unwrap();
         let t1 = bounds.tenant("t1").unwrap();
         assert_eq!((t1.max_ttl_s, t1.rate_per_s, bounds.max_iat_drift_s), (86_400, 50, 60));
+        assert!(t1.seal_namespaces.is_empty());
         assert!(t1.allows("job") && !t1.allows("seal") && bounds.tenant("t2").is_none());
 
         let bounds = parse("[[tenant]]\nname = \"t1.host7\"\nmax_ttl_s = 1\n").unwrap();
@@ -200,6 +223,25 @@ mod tests {
             assert!(message.contains(words), "{text:?}: {message}");
             assert_eq!(position(text, at), (line, column), "{text:?}: {message}");
         }
+    }
+
+    #[test]
+    fn a_tenant_has_namespaces_of_its_own_and_so_many() {
+        let of = |namespaces: &str| {
+            parse(&format!("[[tenant]]\nname = \"t1\"\nmax_ttl_s = 1\nseal_namespaces = [{namespaces}]\n"))
+        };
+        let bounds = of("\"t1/*\", \"t1/billing/eu\"").unwrap();
+        assert_eq!(bounds.tenants[0].seal_namespaces.len(), 2);
+        for bad in ["\"t2/*\"", "\"*\"", "\"t1\"", "\"t1.host7/x\""] {
+            let (at, message) = of(bad).unwrap_err();
+            assert!(message.contains("t1/billing") && at > 40, "{bad}: {message}");
+        }
+        let many = |count: usize| (0..count).map(|n| format!("\"t1/n{n}\",")).collect::<String>();
+        assert_eq!(of(&many(MAX_NAMESPACES)).unwrap().tenants[0].seal_namespaces.len(), MAX_NAMESPACES);
+        assert_eq!(of(&many(MAX_NAMESPACES + 1)).unwrap_err().1, "expected at most 64 namespaces");
+        // The daemon's own secrets: the signer's file may allow them, no policy can.
+        let own = "[[tenant]]\nname = \"passportd\"\nmax_ttl_s = 1\nseal_namespaces = [\"passportd/shared\"]\n";
+        assert!(parse(own).is_ok());
     }
 
     #[test]

@@ -133,6 +133,28 @@ impl Codec<String> for Text {
     }
 }
 
+/// The name of an environment variable.
+pub(super) struct EnvName;
+
+impl Codec<String> for EnvName {
+    fn read(&self, raw: Raw<'_>) -> Result<String, Wrong> {
+        let name = raw.text("the name of an environment variable")?;
+        let fits = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+        // Ours is not the module's, and what steers the loader would run another's code in the signer.
+        let foreign = !name.starts_with("PASSPORTD") && !name.starts_with("LD_");
+        match (1..=64).contains(&name.len()) && name.bytes().all(fits) && foreign {
+            true => Ok(name.to_owned()),
+            false => Err(Wrong::new(format!("expected {}", self.accepts()))),
+        }
+    }
+    fn show(&self, value: &String) -> String {
+        quote(value)
+    }
+    fn accepts(&self) -> String {
+        "1 to 64 of A-Z, 0-9 and `_`, not starting with LD_ or PASSPORTD".to_owned()
+    }
+}
+
 /// A user or group name, or a number.
 pub(super) struct Account;
 

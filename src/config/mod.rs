@@ -15,6 +15,7 @@ mod error;
 pub mod fuzzing;
 mod listener;
 mod load;
+mod paths;
 mod print;
 mod section;
 mod sections;

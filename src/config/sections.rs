@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::codec::{AbsPath, Account, AddrOrOff, Choice, Flag, Int, Maybe, Mode, SocketPath, Text, TokenUri};
+use super::codec::{AbsPath, Account, AddrOrOff, Choice, EnvName, Flag, Int, Maybe, Mode, SocketPath, Text, TokenUri};
 use super::listener::{Listener, Listeners};
+use super::paths::Paths;
 use super::section::section;
 use super::uri::Pkcs11Uri;
 
@@ -172,6 +173,16 @@ section! {
         sessions: usize = default_sessions(), Int(1, MAX_SESSIONS), Restart;
         /// Milliseconds after which an operation of the module counts as stuck.
         op_timeout_ms: u64 = 5000, Int(50, 60_000), Restart;
+        /// Threads that may be lost in calls of the module that do not come back; with one more the signer ends and is started
+        /// afresh.
+        max_stuck: u32 = 4, Int(1, 64), Restart;
+        /// Milliseconds that a login may take; the signer is not ready before it.
+        login_timeout_ms: u64 = 60_000, Int(1000, 600_000), Restart;
+        /// Seconds after which an idle session is looked at, so that it does not end unnoticed; 0 for never.
+        keepalive_s: u64 = 60, Int(0, 3600), Restart;
+        /// MiB by which the signer may grow, by a leak of the module's, before it is started afresh between two requests; 0 for
+        /// any.
+        recycle_mib: u64 = 256, Int(0, 65_536), Restart;
         /// Operations that may wait for a session; more are answered `busy`.
         queue: usize = 256, Int(1, 1024), Restart;
         /// File with the PIN, mode 0400 or 0600; or the URI's `pin-source=file:/…`.
@@ -188,6 +199,13 @@ section! {
         store: Option<PathBuf> = None, Maybe(AbsPath), Restart;
         /// The module's own configuration file, such as `softhsm2.conf`.
         module_config: Option<PathBuf> = None, Maybe(AbsPath), Restart;
+        /// The environment variable in which the module looks for the path of that file.
+        module_env: String = "SOFTHSM2_CONF".to_owned(), EnvName, Restart;
+        /// What else the module opens: its libraries and files, which it may read, and its device (under `/dev`), which it
+        /// may also write.
+        module_paths: Vec<PathBuf> = Vec::new(), Paths, Restart;
+        /// Whether the module reaches its HSM by TCP.
+        network: bool = false, Flag, Restart;
     }
 }
 

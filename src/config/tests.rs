@@ -369,7 +369,8 @@ fn every_default_is_in_its_own_range() {
     for (section, fields) in Config::default().fields() {
         for Field { key, value, .. } in fields {
             let required = ["passport.issuer", "hsm.uri"].contains(&&*format!("{section}.{key}"));
-            if value == "(not set)" || key == "listener" || required {
+            // Arrays can't come from the environment.
+            if value == "(not set)" || value == "[]" || required {
                 continue;
             }
             let text = value.trim_matches('"');

@@ -124,3 +124,17 @@ proptest! {
         prop_assert_eq!(parse(&written).unwrap(), uri);
     }
 }
+
+/// docs/HSM.md shows URIs and names settings: the first are read, the second exist.
+#[test]
+fn the_guide_to_hsms_speaks_of_what_is_there() {
+    let text = include_str!("../../docs/HSM.md");
+    let code: Vec<&str> = text.split('`').skip(1).step_by(2).collect();
+    let uris: Vec<_> = code.iter().filter(|code| code.starts_with("pkcs11:")).map(|uri| parse(uri).unwrap()).collect();
+    assert!(uris.iter().all(|uri| uri.token.is_some() || uri.serial.is_some()) && uris.len() >= 5, "{uris:?}");
+    let known = crate::config::reference();
+    let named = code.iter().filter(|code| code.starts_with("hsm.") || code.starts_with("limits."));
+    for key in named {
+        assert!(known.iter().any(|row| row.key == *key), "{key} is no setting");
+    }
+}

@@ -2,8 +2,9 @@
 
 use super::inventory::Inventory;
 use super::module::{Module, Token};
+use super::pin_note::{self, PinFlags};
 use super::pins::Pins;
-use super::ring::Ring;
+use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
 use crate::secret::Pin;
 use crate::wire::ceremony::Finding;
@@ -52,8 +53,17 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
                 Ok(()) => Finding::good("mechanisms", "CKM_EDDSA and CKM_EC_EDWARDS_KEY_PAIR_GEN are offered"),
                 Err(error) => Finding::bad("mechanisms", &error),
             });
+            let said = module.seals(&token).and_then(|seals| Ok((seals, module.pin_flags(&token)?)));
+            let may_log_in = match said {
+                Ok((seals, flags)) => told(config, &token, seals, flags, &mut findings),
+                Err(error) => {
+                    findings.push(Finding::bad("token", &error));
+                    false
+                }
+            };
             match pin {
-                Some(pin) => findings.extend(inside(config, &module, &token, pin)),
+                Some(pin) if may_log_in => findings.extend(inside(config, &module, &token, pin)),
+                Some(_) => {}
                 None => findings.push(Finding::good("pin", "not tried, and the keys not read: no PIN was given")),
             }
         }
@@ -62,6 +72,41 @@ pub fn doctor(config: &ModuleConfig, pin: Option<&Pin>) -> Vec<Finding> {
         findings.push(Finding::bad("finalise", &error));
     }
     findings
+}
+
+/// What the token says of itself. Whether the PIN may be tried: never when it could be the last time.
+fn told(config: &ModuleConfig, token: &Token, seals: bool, pin: PinFlags, findings: &mut Vec<Finding>) -> bool {
+    let wanted = config.sessions;
+    // One more is the keeper, which is logged in and signs nothing.
+    if let Some(most) = token.max_sessions.filter(|most| *most <= wanted) {
+        let detail = format!("the token allows {most}, one of which holds the login; hsm.sessions asks for {wanted}");
+        let remedy = "set hsm.sessions to one less than the token allows; until then fewer sign than are asked for";
+        findings.push(Finding::problem("sessions", detail, remedy));
+    }
+    if !seals {
+        let remedy = "use a token that offers it, or do without seal and unseal";
+        findings.push(Finding::problem("seal", "CKM_SHA256_HMAC is not offered, so nothing can be sealed", remedy));
+    }
+    if pin.locked {
+        findings.push(Finding::bad("pin", &HsmError::PinLocked(token.label.clone())));
+    } else if pin.final_try {
+        let detail = "not tried: ONE attempt is left before it locks (CKF_USER_PIN_FINAL_TRY)";
+        let remedy =
+            "make sure of the PIN; then have the security officer reset the count, or log in with the vendor's tool";
+        findings.push(Finding::problem("pin", detail, remedy));
+    } else if pin.count_low {
+        findings.push(Finding::good("pin", "it was refused since it was last accepted (CKF_USER_PIN_COUNT_LOW)"));
+    }
+    match pin_note::describe(&config.state_dir) {
+        Ok(None) => {}
+        Ok(Some(said)) => findings.push(Finding::problem(
+            "pin note",
+            said,
+            "put the right PIN into its file, or run passportctl hsm retry-pin",
+        )),
+        Err(error) => findings.push(Finding::bad("pin note", &error)),
+    }
+    !pin.locked && !pin.final_try
 }
 
 /// What only a login shows.
@@ -95,7 +140,7 @@ fn keys(ring: &Ring) -> Vec<Finding> {
         .keys()
         .iter()
         .map(|key| match key.usable() {
-            true => Finding::good(&key.kid, "pinned and fit"),
+            true => Finding::good(&key.kid, fit(key)),
             false => Finding::problem(&key.kid, key.problem.clone(), REMEDY),
         })
         .collect();
@@ -104,6 +149,18 @@ fn keys(ring: &Ring) -> Vec<Finding> {
         findings.push(Finding::problem("keys", "there are none", "run passportctl hsm init"));
     }
     findings
+}
+
+/// What a key that is used is like.
+fn fit(key: &RingKey) -> String {
+    let mut said = "pinned and fit".to_owned();
+    if key.label != key.kid {
+        said.push_str(&format!("; adopted, its label is \"{}\"", key.label));
+    }
+    if !key.unsaid.is_empty() {
+        said.push_str(&format!("; the token does not say {}", key.unsaid.join(", ")));
+    }
+    said
 }
 
 fn real_path(module: &Path) -> String {
@@ -134,13 +191,19 @@ pub(super) fn store_problem(store: Option<&Path>) -> Option<HsmError> {
     if found.mode() & 0o007 != 0 {
         return wrong(format!("has mode {:04o}, so everybody may enter it", found.mode() & 0o7777));
     }
-    // One directory for each token, with files of mode 0600: the ids of another user are the usual mistake.
+    // SoftHSM: a directory for each token, with files of mode 0600; others: files. Ids of another user are the usual mistake.
     let entries = match std::fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) => return wrong(format!("can't be read by uid {uid}: {error}")),
     };
     for entry in entries.flatten() {
         let token = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            if std::fs::File::open(&token).is_err() {
+                return wrong(format!("holds {}, which uid {uid} can't read", token.display()));
+            }
+            continue;
+        }
         let inside = std::fs::read_dir(&token).map(Iterator::flatten);
         let Ok(inside) = inside else {
             return wrong(format!("holds {}, which uid {uid} can't read", token.display()));
@@ -158,13 +221,14 @@ pub(super) fn store_problem(store: Option<&Path>) -> Option<HsmError> {
 /// The module reads the environment, not our configuration: both must say the same.
 fn module_config(config: &ModuleConfig) -> Option<Finding> {
     let path = config.module_config.as_deref()?;
-    let seen = std::env::var_os("SOFTHSM2_CONF");
+    let name = &config.module_env;
+    let seen = std::env::var_os(name);
     Some(if seen.as_deref() != Some(path.as_os_str()) {
         let seen = seen.map_or_else(|| "not set".to_owned(), |seen| seen.to_string_lossy().into_owned());
         Finding::problem(
             "config",
-            format!("SOFTHSM2_CONF is {seen}, but hsm.module_config is {}", path.display()),
-            "set Environment=SOFTHSM2_CONF= in the unit to the same file",
+            format!("{name} is {seen}, but hsm.module_config is {}", path.display()),
+            "set Environment= in the units of signer and ceremony to the same file (hsm.module_env says which variable)",
         )
     } else if let Err(error) = std::fs::File::open(path) {
         Finding::problem(

@@ -1,5 +1,6 @@
 //! What can be wrong with an HSM, told apart: set-up errors that all look alike are what people suffer from most.
 
+use super::ladder::Fault;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -57,6 +58,17 @@ pub enum HsmError {
     },
     /// `CKR_PIN_LOCKED` (HSM admin).
     PinLocked(String),
+    /// This PIN was refused before, by this token; it was not tried again (operator).
+    PinRemembered {
+        /// The token's label.
+        token: String,
+        /// What the token's flags said of the attempts that are left.
+        left: String,
+    },
+    /// One wrong PIN more locks the token; none was tried (operator).
+    PinFinalTry(String),
+    /// What is remembered of a refused PIN can't be read (operator).
+    PinNote(PathBuf, String),
     /// The token wants another PIN first: expired, to be changed, or of a length it does not take (HSM admin).
     PinUnfit(String, String),
     /// The token can't do what is needed (HSM).
@@ -72,6 +84,8 @@ pub enum HsmError {
         what: &'static str,
         /// Function and `CKR_…`, as the module answered.
         reason: String,
+        /// Where that says the trouble is.
+        fault: Fault,
     },
     /// `CKR_DATA_LEN_RANGE`: the device takes no message of this length (HSM, or the peer that asked for so much).
     TooLong(usize),
@@ -79,6 +93,8 @@ pub enum HsmError {
     TooManyObjects(usize),
     /// A key that worked is no longer found (HSM).
     KeyGone(String),
+    /// The HSM has another public key than the pinned one, and no passport key that can be used (HSM admin).
+    PinnedKeyChanged(String),
     /// The list of pinned keys can't be used (operator).
     Pins(PathBuf, String),
     /// Others could have changed the list of pinned keys (operator).
@@ -105,12 +121,34 @@ pub enum HsmError {
 impl HsmError {
     /// A failed call. `what` reads as in "could not …".
     pub(crate) fn call(what: &'static str, error: &cryptoki::error::Error) -> Self {
-        Self::Call { what, reason: error.to_string() }
+        let fault = match error {
+            cryptoki::error::Error::Pkcs11(rv, _) => Fault::of(rv),
+            _ => Fault::Device,
+        };
+        Self::Call { what, reason: error.to_string(), fault }
+    }
+
+    /// Where the trouble is, for the ladder.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Call { fault, .. } => *fault,
+            Self::KeyGone(_) => Fault::Object,
+            Self::TooLong(_) => Fault::Message,
+            _ => Fault::Device,
+        }
     }
 
     /// Whether the PIN was refused: the process must end and not be started again by itself (exit code 78).
     pub const fn refused_pin(&self) -> bool {
-        matches!(self, Self::PinIncorrect { .. } | Self::PinLocked(_) | Self::PinUnfit(..) | Self::PinUnset(_))
+        matches!(
+            self,
+            Self::PinIncorrect { .. }
+                | Self::PinLocked(_)
+                | Self::PinUnfit(..)
+                | Self::PinUnset(_)
+                | Self::PinRemembered { .. }
+                | Self::PinFinalTry(_)
+        )
     }
 
     /// Whether starting again can't help until somebody changes something.
@@ -126,6 +164,8 @@ impl HsmError {
                     | Self::ManyTokens { .. }
                     | Self::TokenUninitialised(_)
                     | Self::Mechanism { .. }
+                    | Self::PinnedKeyChanged(_)
+                    | Self::PinNote(..)
                     | Self::Pins(..)
                     | Self::PinsOpen(..)
                     | Self::PinsLayout(..)
@@ -156,17 +196,31 @@ impl HsmError {
             Self::PinIncorrect { token, left } => {
                 format!("the token \"{token}\" refused the PIN (CKR_PIN_INCORRECT); {left}")
             }
+            Self::PinRemembered { token, left } if left.is_empty() => {
+                format!("the token \"{token}\" has refused this PIN before; it was not tried again")
+            }
+            Self::PinRemembered { token, left } => {
+                format!("the token \"{token}\" has refused this PIN before, and said: {left}; it was not tried again")
+            }
+            Self::PinFinalTry(token) => {
+                format!("one more wrong PIN locks the token \"{token}\" (CKF_USER_PIN_FINAL_TRY), so none was tried")
+            }
             Self::PinLocked(token) => format!("the user PIN of the token \"{token}\" is locked (CKR_PIN_LOCKED)"),
             Self::PinUnfit(token, why) => format!("the token \"{token}\" does not take this PIN: {why}"),
             Self::Mechanism { name, token } => format!("the token \"{token}\" does not offer {name}"),
-            Self::Call { what, reason } => format!("could not {what}: {reason}"),
+            Self::Call { what, reason, .. } => format!("could not {what}: {reason}"),
             Self::TooLong(bytes) => format!("the token signs no message of {bytes} bytes (CKR_DATA_LEN_RANGE)"),
             Self::TooManyObjects(limit) => format!("the token holds more than {limit} objects"),
+            Self::PinnedKeyChanged(kid) => {
+                format!("the public key of {kid} in the HSM is not the pinned one, and no passport key can be used")
+            }
             Self::KeyGone(kid) => format!("the key {kid} is no longer in the token"),
             Self::PinsLayout(path, layout) => {
                 format!("{}: layout {layout} is not the one that this version knows", path.display())
             }
-            Self::Pins(path, why) | Self::PinsOpen(path, why) => format!("{}: {why}", path.display()),
+            Self::Pins(path, why) | Self::PinsOpen(path, why) | Self::PinNote(path, why) => {
+                format!("{}: {why}", path.display())
+            }
             Self::File { what, path, source } => format!("could not {what} {}: {source}", path.display()),
             Self::Host(what, error) => format!("could not {what}: {error}"),
             Self::Secret(error) => error.to_string(),
@@ -196,6 +250,13 @@ impl HsmError {
             Self::TokenUninitialised(_) => "initialise it (SoftHSM: softhsm2-util --init-token)",
             Self::PinUnset(_) => "set it (SoftHSM: softhsm2-util --init-pin)",
             Self::PinIncorrect { .. } => "correct the PIN file, then start again; it is not tried again by itself",
+            Self::PinRemembered { .. } => {
+                "correct the PIN file, or run passportctl hsm retry-pin if the PIN is right; then start the signer"
+            }
+            Self::PinFinalTry(_) => {
+                "make sure that the PIN is right, run passportctl hsm retry-pin --final-try, then start the signer"
+            }
+            Self::PinNote(..) => "run passportctl hsm retry-pin, which writes it anew",
             Self::PinLocked(_) => "have the security officer unlock it (C_InitPIN)",
             Self::PinUnfit(..) => "have the PIN changed with the vendor's tool",
             Self::Mechanism { .. } => "use a token with Ed25519 (PKCS#11 3.0), and check that its policy allows it",
@@ -203,6 +264,9 @@ impl HsmError {
             Self::TooLong(_) => "lower limits.max_msg_bytes to what the token takes",
             Self::TooManyObjects(_) => "give passportd a token of its own",
             Self::KeyGone(_) => "run passportctl hsm list",
+            Self::PinnedKeyChanged(_) => {
+                "find out who has changed the HSM; restore it, or make a new key (passportctl hsm rotate)"
+            }
             Self::PinsOpen(..) => "make sure that nobody has changed it, then run chown and chmod 0600 on it",
             Self::PinsLayout(..) => "use the passportd that wrote it",
             Self::Pins(..) => "restore it from state_dir/backups; never edit it",

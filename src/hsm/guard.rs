@@ -9,6 +9,7 @@ use super::ring::Ring;
 use crate::clock::Moment;
 use crate::passport::{Fault, KidRef, View, scan};
 use crate::wire::link::{KeyRole, LinkRefusal};
+use crate::wire::sealed::{Namespace, NamespacePattern, SealKid, is_name};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -35,8 +36,11 @@ pub struct TenantBounds {
     pub purposes: BTreeSet<String>,
     /// The longest lifetime, `exp` − `iat`, in seconds.
     pub max_ttl_s: i64,
-    /// Signatures a second for each of its keys, with a burst of as many; `None` is without limit.
+    /// Signatures a second for each of its keys, with a burst of as many; `None` is without limit. For seal keys: secrets
+    /// sealed or opened.
     pub rate_per_s: Option<NonZeroU32>,
+    /// In which of its namespaces secrets are sealed and opened.
+    pub namespaces: Vec<NamespacePattern>,
 }
 
 /// Decides whether `payload` may be signed, and by which key of the ring.
@@ -63,6 +67,41 @@ pub fn judge(payload: &[u8], ring: &Ring, bounds: &Bounds, now: Moment) -> Resul
     }
     times(&view, tenant.max_ttl_s, bounds.max_iat_drift_s, now.unix())?;
     Ok(position)
+}
+
+/// Decides whether secrets may be sealed or opened in this namespace under this name.
+///
+/// # Errors
+/// The [`LinkRefusal`] that says why not.
+pub fn judge_place<'a>(namespace: &'a str, name: &str, bounds: &Bounds) -> Result<Namespace<'a>, LinkRefusal> {
+    let namespace = Namespace::parse(namespace).filter(|_| is_name(name)).ok_or(LinkRefusal::Malformed)?;
+    let tenant = bounds.tenants.get(namespace.tenant()).ok_or(LinkRefusal::TenantDenied)?;
+    match tenant.namespaces.iter().any(|pattern| pattern.covers(namespace)) {
+        true => Ok(namespace),
+        false => Err(LinkRefusal::NamespaceDenied),
+    }
+}
+
+/// The key that seals in a namespace: the newest of its tenant's that is usable.
+pub fn newest_seal_key<'a>(ring: &'a Ring, namespace: Namespace<'_>) -> Option<(usize, SealKid<'a>)> {
+    let keys = ring.keys().iter().filter(|key| key.role == KeyRole::Seal && key.usable());
+    let own = keys.filter_map(|key| SealKid::parse(&key.kid)).filter(|kid| kid.tenant() == namespace.tenant());
+    let newest = own.max_by_key(|kid| kid.version())?;
+    Some((ring.position(newest.as_str())?, newest))
+}
+
+/// The key that a sealed secret names, if secrets of this namespace can have been sealed with it.
+///
+/// # Errors
+/// [`LinkRefusal::Unopenable`], whatever the blob is; [`LinkRefusal::UnknownKid`] where the key is known and can't be used now.
+pub fn seal_key_of(ring: &Ring, namespace: Namespace<'_>, kid: SealKid<'_>) -> Result<usize, LinkRefusal> {
+    let own = ring.position(kid.as_str()).filter(|_| kid.tenant() == namespace.tenant());
+    let position = own.ok_or(LinkRefusal::Unopenable)?;
+    match ring.get(position).filter(|key| key.role == KeyRole::Seal) {
+        Some(key) if key.usable() => Ok(position),
+        Some(_) => Err(LinkRefusal::UnknownKid),
+        None => Err(LinkRefusal::Unopenable),
+    }
 }
 
 /// Faults of spelling, apart from those of content, so that an operator sees which side is wrong.
@@ -104,7 +143,9 @@ impl Rates {
     /// # Errors
     /// [`LinkRefusal::RateLimited`].
     pub fn spend(&self, kid: &str, bounds: &Bounds) -> Result<(), LinkRefusal> {
-        let tenant = KidRef::parse(kid).ok().and_then(|kid| bounds.tenants.get(kid.tenant()));
+        let seal = || SealKid::parse(kid).map(SealKid::tenant);
+        let tenant =
+            KidRef::parse(kid).ok().map(KidRef::tenant).or_else(seal).and_then(|name| bounds.tenants.get(name));
         let Some(rate) = tenant.and_then(|tenant| tenant.rate_per_s) else { return Ok(()) };
         let mut by_kid = self.by_kid.lock().unwrap_or_else(PoisonError::into_inner);
         if !by_kid.contains_key(kid) {
@@ -132,6 +173,7 @@ mod tests {
             purposes: BTreeSet::from(["auth".to_owned(), "audit".to_owned()]),
             max_ttl_s: 3600,
             rate_per_s: NonZeroU32::new(3),
+            namespaces: vec![NamespacePattern::parse("t1/billing/*").unwrap()],
         };
         Bounds {
             issuer: "https://issuer.example".to_owned(),
@@ -151,10 +193,12 @@ mod tests {
                 id: vec![n],
                 public: Some(public),
                 mechanisms_bound: true,
+                unsaid: vec![],
                 problems,
             };
             let pin = PinnedKey {
                 kid: kid.to_owned(),
+                label: None,
                 role,
                 cka_id: hex::encode(&[n]),
                 public: Some(hex::encode(&public)),
@@ -162,6 +206,7 @@ mod tests {
                 module: String::new(),
                 token_serial: String::new(),
                 mechanisms_bound: true,
+                retired: None,
             };
             (found, pin)
         };

@@ -11,12 +11,13 @@ use cryptoki::session::Session;
 /// Beyond this the token is not ours alone, and reading it would take the start of the signer.
 pub const MAX_OBJECTS: usize = 4096;
 
-/// A private or secret key of ours, by its label.
+/// A private or secret key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// `CKA_LABEL`: for signing keys the kid.
+    /// `CKA_LABEL`: for signing keys of ours the kid.
     pub label: String,
-    /// What the label says it is for.
+    /// What the label says it is for. A foreign key is held to what its class can be: a private key to
+    /// [`KeyRole::Passport`], which says the same of its attributes as [`KeyRole::Audit`], a secret one to [`KeyRole::Seal`].
     pub role: KeyRole,
     /// `CKA_ID`.
     pub id: Vec<u8>,
@@ -24,6 +25,8 @@ pub struct Found {
     pub public: Option<[u8; 32]>,
     /// `CKA_ALLOWED_MECHANISMS` holds exactly the mechanism of the role. SoftHSM 2.6 stores none for Edwards keys.
     pub mechanisms_bound: bool,
+    /// What the token does not say of its origin: `CKA_LOCAL` and others.
+    pub unsaid: Vec<&'static str>,
     /// Why it can't be trusted; empty if it can.
     pub problems: Vec<String>,
 }
@@ -33,6 +36,8 @@ pub struct Found {
 pub struct Inventory {
     /// Private and secret keys with labels of ours.
     pub keys: Vec<Found>,
+    /// Private and secret keys with other labels: another program's, or one that a ceremony adopts.
+    pub others: Vec<Found>,
     /// Every label of ours, orphans' included: no version among them is free.
     pub labels: Vec<String>,
     /// Objects that belong to no key: a public key without its private one, a label that is nearly ours.
@@ -52,11 +57,14 @@ struct Object {
     sensitive: Option<bool>,
     extractable: Option<bool>,
     sign: Option<bool>,
+    local: Option<bool>,
+    always_sensitive: Option<bool>,
+    never_extractable: Option<bool>,
     /// Other things that the key may do.
     may: Vec<&'static str>,
 }
 
-const ASKED: [AttributeType; 17] = [
+const ASKED: [AttributeType; 20] = [
     AttributeType::Label,
     AttributeType::Id,
     AttributeType::KeyType,
@@ -67,6 +75,9 @@ const ASKED: [AttributeType; 17] = [
     AttributeType::Sensitive,
     AttributeType::Extractable,
     AttributeType::Sign,
+    AttributeType::Local,
+    AttributeType::AlwaysSensitive,
+    AttributeType::NeverExtractable,
     AttributeType::SignRecover,
     AttributeType::Encrypt,
     AttributeType::Decrypt,
@@ -106,6 +117,9 @@ impl Object {
             Attribute::Sensitive(set) => self.sensitive = Some(set),
             Attribute::Extractable(set) => self.extractable = Some(set),
             Attribute::Sign(set) => self.sign = Some(set),
+            Attribute::Local(set) => self.local = Some(set),
+            Attribute::AlwaysSensitive(set) => self.always_sensitive = Some(set),
+            Attribute::NeverExtractable(set) => self.never_extractable = Some(set),
             Attribute::SignRecover(set) => may(set, "CKA_SIGN_RECOVER"),
             Attribute::Encrypt(set) => may(set, "CKA_ENCRYPT"),
             Attribute::Decrypt(set) => may(set, "CKA_DECRYPT"),
@@ -140,6 +154,9 @@ impl Object {
         if self.sign != Some(true) {
             problems.push("CKA_SIGN is not set".to_owned());
         }
+        // Set by the token alone, and never by a template (PKCS#11 3.0 §4.7, §4.9).
+        problems
+            .extend(self.origin().iter().filter(|(_, set, _)| *set == Some(false)).map(|(.., why)| (*why).to_owned()));
         if !self.may.is_empty() {
             problems.push(format!("it may do more than sign: {}", self.may.join(", ")));
         }
@@ -150,6 +167,15 @@ impl Object {
             problems.push("CKA_ALLOWED_MECHANISMS allows others than its own".to_owned());
         }
         problems
+    }
+
+    /// What the token says of where it comes from, and what it means if it says no.
+    const fn origin(&self) -> [(&'static str, Option<bool>, &'static str); 3] {
+        [
+            ("CKA_LOCAL", self.local, "CKA_LOCAL is not set: it was brought into the token, and may exist outside"),
+            ("CKA_ALWAYS_SENSITIVE", self.always_sensitive, "CKA_ALWAYS_SENSITIVE is not set: it could once be read"),
+            ("CKA_NEVER_EXTRACTABLE", self.never_extractable, "CKA_NEVER_EXTRACTABLE is not set: it could once leave"),
+        ]
     }
 
     fn bound_to(&self, role: KeyRole) -> bool {
@@ -192,36 +218,49 @@ impl Inventory {
         Ok(made)
     }
 
+    /// `roles`: what a key of this class can be; the first is what a foreign one is held to.
     fn add(&mut self, object: &Object, roles: &[KeyRole], public: &[Object]) {
-        let Some(label) = Label::parse(&object.label).filter(|label| roles.contains(&label.role)) else {
-            if Label::claims(&object.label) {
-                self.orphans.push(format!("the label \"{}\" is not one that passportd makes", object.label));
-            }
+        let label = Label::parse(&object.label).filter(|label| roles.contains(&label.role));
+        let (Some(role), ours) = (label.map(|label| label.role).or(roles.first().copied()), label.is_some()) else {
             return;
         };
-        let mut problems = object.problems(label.role);
+        if !ours && Label::claims(&object.label) {
+            self.orphans.push(format!("the label \"{}\" is not one that passportd makes", object.label));
+            return;
+        }
+        let mut problems = object.problems(role);
         let mut key = None;
-        if label.role != KeyRole::Seal {
+        if role != KeyRole::Seal {
             match public_of(object, public) {
-                Ok(found) => key = Some(found),
+                Ok((found, label)) => {
+                    key = Some(found);
+                    if ours && label != object.label {
+                        problems.push(format!("its public key has another label, \"{label}\""));
+                    }
+                }
                 Err(problem) => problems.push(problem),
             }
         }
-        self.keys.push(Found {
+        let unsaid = object.origin().iter().filter(|(_, set, _)| set.is_none()).map(|(name, ..)| *name).collect();
+        let list = if ours { &mut self.keys } else { &mut self.others };
+        list.push(Found {
             label: object.label.clone(),
-            role: label.role,
+            role,
             id: object.id.clone(),
             public: key,
-            mechanisms_bound: object.bound_to(label.role),
+            mechanisms_bound: object.bound_to(role),
+            unsaid,
             problems,
         });
     }
 
     /// Two keys of one label or one id: neither can be told from the other, so neither is used.
     fn mark_duplicates(&mut self) {
-        let names: Vec<(String, Vec<u8>)> = self.keys.iter().map(|key| (key.label.clone(), key.id.clone())).collect();
-        for key in &mut self.keys {
-            if names.iter().filter(|(label, _)| *label == key.label).count() > 1 {
+        let all = || self.keys.iter().chain(&self.others);
+        let names: Vec<(String, Vec<u8>)> = all().map(|key| (key.label.clone(), key.id.clone())).collect();
+        for key in self.keys.iter_mut().chain(&mut self.others) {
+            // Foreign keys may share a label: nothing is found by it alone.
+            if Label::claims(&key.label) && names.iter().filter(|(label, _)| *label == key.label).count() > 1 {
                 key.problems.push("another key has the same CKA_LABEL".to_owned());
             }
             if names.iter().filter(|(_, id)| *id == key.id).count() > 1 {
@@ -231,20 +270,19 @@ impl Inventory {
     }
 }
 
-fn public_of(private: &Object, public: &[Object]) -> Result<[u8; 32], String> {
+/// The public key of a private one, by `CKA_ID`, with its label.
+fn public_of<'a>(private: &Object, public: &'a [Object]) -> Result<([u8; 32], &'a str), String> {
     let fits: Vec<&Object> = public.iter().filter(|object| object.id == private.id).collect();
     let object = match fits.as_slice() {
         [one] => one,
         [] => return Err("it has no public key with the same CKA_ID".to_owned()),
         _ => return Err("several public keys have its CKA_ID".to_owned()),
     };
-    if object.label != private.label {
-        return Err(format!("its public key has another label, \"{}\"", object.label));
-    }
     if !object.params.as_deref().is_some_and(ec::is_ed25519) {
         return Err("its CKA_EC_PARAMS are not edwards25519".to_owned());
     }
-    object.point.as_deref().and_then(ec::public_key).ok_or_else(|| "its CKA_EC_POINT is not 32 bytes".to_owned())
+    let point = object.point.as_deref().and_then(ec::public_key);
+    point.map(|point| (point, object.label.as_str())).ok_or_else(|| "its CKA_EC_POINT is not 32 bytes".to_owned())
 }
 
 fn objects(session: &Session, class: ObjectClass) -> Result<Vec<Object>, HsmError> {

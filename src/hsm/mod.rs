@@ -9,10 +9,14 @@
 //! | [`module`] | load once, initialise, find the token, log in |
 //! | [`label`] | what a key's `CKA_LABEL` says: role, tenant, purpose, version |
 //! | [`inventory`] | which keys are there, with which attributes |
+//! | [`pin_note`] | what is remembered of a refused PIN |
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
+//! | [`recycle`] | when a module that leaks is left behind |
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
+//! | [`sealer`] | how secrets are sealed: a trait, since it is a later room that does it |
 //! | [`device`] | sessions that sign, behind a trait so that the pool's tests need no module |
+//! | [`ladder`] | which way back from a failure: pure |
 //! | [`pool`] | workers, queue, deadlines, the watchdog |
 //! | [`server`] | the private socket to the front |
 //! | [`serve`] | the signer from PIN to the last signature |
@@ -27,11 +31,15 @@ mod error;
 pub mod guard;
 pub mod inventory;
 pub mod label;
+pub mod ladder;
 pub mod module;
 pub mod path;
+pub mod pin_note;
 pub mod pins;
 pub mod pool;
+pub mod recycle;
 pub mod ring;
+pub mod sealer;
 pub mod serve;
 pub mod server;
 
@@ -41,6 +49,12 @@ pub use serve::{ExitReason, Manager, SignerPlan, run_signer};
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Ends this process at once, by `_exit`. `exit` would run the module's destructors, under its own threads and those that
+/// are still inside: that crashed 14 of 20 times (DESIGN §8).
+pub fn leave(code: u8) -> ! {
+    signal_hook::low_level::exit(i32::from(code))
+}
 
 /// Which token is meant. Everything that is given must match; a label or a serial number must be given.
 ///
@@ -68,12 +82,22 @@ pub struct ModuleConfig {
     pub sessions: usize,
     /// After this long a call of the module counts as stuck, and a request is answered `Timeout`.
     pub op_timeout: Duration,
+    /// How long a login may take.
+    pub login_timeout: Duration,
+    /// Threads that may be lost inside the module before the process ends.
+    pub max_stuck: u32,
+    /// A session that has been idle for so long is looked at; none for never.
+    pub keepalive: Option<Duration>,
+    /// Growth of the process, in KiB, after which it ends between two requests, to be started afresh; none for any.
+    pub recycle_kib: Option<u64>,
     /// Requests that may wait for a session.
     pub queue: usize,
     /// The signer's own directory, which holds `keys.json`.
     pub state_dir: PathBuf,
     /// The directory of a file-based token, if it is one: copied before each ceremony, checked by the doctor.
     pub store: Option<PathBuf>,
-    /// The module's own configuration file. Whoever starts the process puts it into `SOFTHSM2_CONF`.
+    /// The module's own configuration file. Whoever starts the process puts it into the variable `module_env`.
     pub module_config: Option<PathBuf>,
+    /// The variable by which the module finds its configuration: `SOFTHSM2_CONF`, `KRYOPTIC_CONF`.
+    pub module_env: String,
 }

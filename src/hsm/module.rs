@@ -1,12 +1,13 @@
 //! The module itself: loaded once, initialised, the token found, logged in.
 
+use super::pin_note::PinFlags;
 use super::{HsmError, TokenChoice, path};
 use crate::secret::Pin;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::MechanismType;
 use cryptoki::session::{Session, UserType};
-use cryptoki::slot::{Slot, TokenInfo};
+use cryptoki::slot::{Limit, Slot, TokenInfo};
 use cryptoki::types::RawAuthPin;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -17,6 +18,11 @@ static LOADED: OnceLock<(PathBuf, Pkcs11)> = OnceLock::new();
 /// What a token must offer to serve, and to have keys made in it.
 const MECHANISMS: [(MechanismType, &str); 2] =
     [(MechanismType::EDDSA, "CKM_EDDSA"), (MechanismType::ECC_EDWARDS_KEY_PAIR_GEN, "CKM_EC_EDWARDS_KEY_PAIR_GEN")];
+
+/// Whether this process has loaded a module; it then ends by [`super::leave`].
+pub fn loaded() -> bool {
+    LOADED.get().is_some()
+}
 
 /// A loaded module.
 #[derive(Clone, Debug)]
@@ -33,6 +39,8 @@ pub struct Token {
     pub label: String,
     /// Its serial number.
     pub serial: String,
+    /// How many sessions a process may have open (`ulMaxSessionCount`), if it says so.
+    pub max_sessions: Option<usize>,
 }
 
 impl Module {
@@ -98,9 +106,15 @@ impl Module {
         match fits.as_slice() {
             [] => Err(HsmError::NoToken { wanted: describe(choice), present: list(&shown) }),
             [(_, info)] if !info.token_initialized() => Err(HsmError::TokenUninitialised(info.label().to_owned())),
-            [(slot, info)] => {
-                Ok(Token { slot: *slot, label: info.label().to_owned(), serial: info.serial_number().to_owned() })
-            }
+            [(slot, info)] => Ok(Token {
+                slot: *slot,
+                label: info.label().to_owned(),
+                serial: info.serial_number().to_owned(),
+                max_sessions: match info.max_session_count() {
+                    Limit::Max(most) => usize::try_from(most).ok(),
+                    Limit::Unavailable | Limit::Infinite => None,
+                },
+            }),
             several => {
                 let serials: Vec<&str> = several.iter().map(|(_, info)| info.serial_number()).collect();
                 Err(HsmError::ManyTokens { wanted: describe(choice), serials: serials.join(", ") })
@@ -161,6 +175,29 @@ impl Module {
                 HsmError::PinUnfit(label, refused.to_string())
             }
             other => HsmError::call("log in", &other),
+        })
+    }
+
+    /// Whether the token offers `CKM_SHA256_HMAC`, by which small secrets are sealed.
+    ///
+    /// # Errors
+    /// [`HsmError::Call`].
+    pub fn seals(&self, token: &Token) -> Result<bool, HsmError> {
+        let offered = self.pkcs11.get_mechanism_list(token.slot);
+        let offered = offered.map_err(|error| HsmError::call("list the token's mechanisms", &error))?;
+        Ok(offered.contains(&MechanismType::SHA256_HMAC))
+    }
+
+    /// What the token says of its user PIN now.
+    ///
+    /// # Errors
+    /// [`HsmError::Call`].
+    pub fn pin_flags(&self, token: &Token) -> Result<PinFlags, HsmError> {
+        let info = self.pkcs11.get_token_info(token.slot).map_err(|error| HsmError::call("ask the token", &error))?;
+        Ok(PinFlags {
+            locked: info.user_pin_locked(),
+            final_try: info.user_pin_final_try(),
+            count_low: info.user_pin_count_low(),
         })
     }
 

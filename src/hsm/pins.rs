@@ -41,8 +41,11 @@ struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PinnedKey {
-    /// `CKA_LABEL`: for signing keys the kid.
+    /// What its label ought to be: for signing keys the kid.
     pub kid: String,
+    /// `CKA_LABEL`, of a key that was adopted and keeps the label that it has; else it is the kid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// `passport`, `audit` or `seal`: what the label says, again, so that the file can be read alone.
     pub role: KeyRole,
     /// `CKA_ID`, hex.
@@ -58,6 +61,10 @@ pub struct PinnedKey {
     pub token_serial: String,
     /// Whether the token took `CKA_ALLOWED_MECHANISMS`.
     pub mechanisms_bound: bool,
+    /// When it was retired, in seconds since 1970: no longer used, and its version never again. Of seal keys alone; the
+    /// front's key table knows it of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retired: Option<i64>,
 }
 
 impl Default for Pins {
@@ -67,6 +74,11 @@ impl Default for Pins {
 }
 
 impl PinnedKey {
+    /// `CKA_LABEL`.
+    pub fn label(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.kid)
+    }
+
     /// `CKA_ID`. The file was checked when it was read.
     pub fn id(&self) -> Vec<u8> {
         hex::decode(&self.cka_id).unwrap_or_default()
@@ -81,6 +93,12 @@ impl PinnedKey {
         let label = Label::parse(&self.kid).ok_or_else(|| format!("\"{}\" is not a kid", self.kid))?;
         if label.role != self.role {
             return Err(format!("the role of {} is not what its kid says", self.kid));
+        }
+        if self.label.as_deref().is_some_and(Label::claims) {
+            return Err(format!("the label of {} is not foreign", self.kid));
+        }
+        if self.retired.is_some() && self.role != KeyRole::Seal {
+            return Err(format!("{} is retired, and no seal key", self.kid));
         }
         if hex::decode(&self.cka_id).is_none_or(|id| id.is_empty()) {
             return Err(format!("the cka_id of {} is not hex", self.kid));
@@ -182,7 +200,7 @@ impl Pins {
 }
 
 /// Writes a file beside `path`, syncs it, renames it over `path` and syncs the directory.
-fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
     let fresh: PathBuf = path.with_extension("json.new");
     let fails = |error| file_error("write", &fresh, error);
     // Left by a ceremony that was killed. The ceremony lock is held, so nobody else writes it now.
@@ -215,6 +233,7 @@ mod tests {
         let role = Label::parse(kid).unwrap().role;
         PinnedKey {
             kid: kid.to_owned(),
+            label: None,
             role,
             cka_id: id.to_owned(),
             public: (role != KeyRole::Seal).then(|| "ab".repeat(32)),
@@ -222,6 +241,7 @@ mod tests {
             module: "SoftHSM 2.6".to_owned(),
             token_serial: "1f".to_owned(),
             mechanisms_bound: false,
+            retired: None,
         }
     }
 
@@ -247,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn a_foreign_label_and_a_retirement_are_kept_and_nothing_is_said_of_the_others() {
+        let mut pins = three();
+        assert!(!serde_json::to_string(&pins).unwrap().contains("label"));
+        pins.keys[0].label = Some("billing signer".to_owned());
+        pins.keys[2].retired = Some(7);
+        let path = Path::new("keys.json");
+        let read = Pins::parse(path, &serde_json::to_string(&pins).unwrap()).unwrap();
+        assert_eq!(read, pins);
+        assert_eq!((read.keys[0].label(), read.keys[1].label()), ("billing signer", "ed25519/t1/audit/v1"));
+    }
+
+    #[test]
     fn a_file_that_others_may_change_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         three().write(dir.path()).unwrap();
@@ -264,6 +296,8 @@ mod tests {
             (r#""role":"audit""#, r#""role":"passport""#),
             (r#""cka_id":"02""#, r#""cka_id":"01""#),
             (r#""cka_id":"02""#, r#""cka_id":"0""#),
+            (r#""role":"audit""#, r#""role":"audit","label":"ed25519/t1/auth/v1""#),
+            (r#""role":"audit""#, r#""role":"audit","retired":1"#),
             ("ed25519/t1/audit/v1", "ed25519/t1/auth/v1"),
             ("abab", "ab"),
         ];

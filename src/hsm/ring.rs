@@ -1,5 +1,6 @@
 //! The keys in the token against the keys that ought to be there.
 
+use super::HsmError;
 use super::inventory::{Found, Inventory};
 use super::pins::{PinnedKey, Pins};
 use crate::passport::hex;
@@ -10,8 +11,10 @@ use strict25519::PreparedKey;
 /// A key that was found, pinned, or both.
 #[derive(Debug)]
 pub struct RingKey {
-    /// Its label: for signing keys the kid.
+    /// What its label ought to be: for signing keys the kid.
     pub kid: String,
+    /// `CKA_LABEL`: the kid, but for a key that was adopted.
+    pub label: String,
     /// What it may sign.
     pub role: KeyRole,
     /// `CKA_ID`.
@@ -20,6 +23,10 @@ pub struct RingKey {
     pub public: Option<PreparedKey>,
     /// Why it is not used; empty if it is.
     pub problem: String,
+    /// What the token does not say of where it comes from.
+    pub unsaid: Vec<&'static str>,
+    /// The HSM has another public key under its label and `CKA_ID` than the pinned one.
+    changed: bool,
 }
 
 impl RingKey {
@@ -42,7 +49,13 @@ impl Ring {
     pub fn new(inventory: Inventory, pins: &Pins, token_serial: &str) -> Self {
         let mut made = Self { orphans: inventory.orphans, ..Self::default() };
         for pin in &pins.keys {
-            let found: Vec<&Found> = inventory.keys.iter().filter(|key| key.label == pin.kid).collect();
+            let found: Vec<&Found> = match &pin.label {
+                None => inventory.keys.iter().filter(|key| key.label == pin.kid).collect(),
+                // Foreign labels need not be unique; its id is.
+                Some(label) => {
+                    inventory.others.iter().filter(|key| key.label == *label && key.id == pin.id()).collect()
+                }
+            };
             made.push(judge(pin, &found, token_serial));
         }
         for found in inventory.keys.iter().filter(|key| pins.get(&key.label).is_none()) {
@@ -50,9 +63,16 @@ impl Ring {
                 "it is in the HSM but not pinned (CKA_ID {}): a ceremony was cut short, or another program made it",
                 hex::encode(&found.id)
             );
-            let key =
-                RingKey { kid: found.label.clone(), role: found.role, id: found.id.clone(), public: None, problem };
-            made.push(key);
+            made.push(RingKey {
+                kid: found.label.clone(),
+                label: found.label.clone(),
+                role: found.role,
+                id: found.id.clone(),
+                public: None,
+                problem,
+                unsaid: Vec::new(),
+                changed: false,
+            });
         }
         made
     }
@@ -83,6 +103,19 @@ impl Ring {
         &self.orphans
     }
 
+    /// Whether a signer may start with it: not if a pinned passport key is another one now, and no passport key can be
+    /// used. (As long as one can, one altered key must not stop every tenant; it is refused alone.)
+    ///
+    /// # Errors
+    /// [`HsmError::PinnedKeyChanged`].
+    pub fn may_start(&self) -> Result<(), HsmError> {
+        let passports = || self.keys.iter().filter(|key| key.role == KeyRole::Passport);
+        match passports().find(|key| key.changed) {
+            Some(key) if !passports().any(RingKey::usable) => Err(HsmError::PinnedKeyChanged(key.kid.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// What the front is told.
     pub fn link_keys(&self) -> Vec<LinkKey> {
         let tell = |key: &RingKey| LinkKey {
@@ -98,6 +131,10 @@ impl Ring {
 
 fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     let mut problems: Vec<String> = Vec::new();
+    let mut changed = false;
+    if pin.retired.is_some() {
+        problems.push("it is retired".to_owned());
+    }
     match found {
         [] if pin.token_serial != token_serial => {
             problems.push(format!("it was made in the token with serial number {}", pin.token_serial));
@@ -109,6 +146,7 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
                 problems.push("its CKA_ID is not the pinned one".to_owned());
             }
             if one.public != pin.public_key() {
+                changed = one.public.is_some();
                 problems.push("its public key is not the pinned one".to_owned());
             }
         }
@@ -121,7 +159,9 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
             Err(error) => problems.push(format!("its public key is unfit: {error}")),
         }
     }
-    RingKey { kid: pin.kid.clone(), role: pin.role, id: pin.id(), public, problem: problems.join("; ") }
+    let unsaid = if let [one] = found { one.unsaid.clone() } else { Vec::new() };
+    let (kid, label) = (pin.kid.clone(), pin.label().to_owned());
+    RingKey { kid, label, role: pin.role, id: pin.id(), public, problem: problems.join("; "), unsaid, changed }
 }
 
 #[cfg(test)]
@@ -141,6 +181,7 @@ mod tests {
             id: vec![1, 2],
             public: Some(public()),
             mechanisms_bound: true,
+            unsaid: vec![],
             problems: vec![],
         }
     }
@@ -148,6 +189,7 @@ mod tests {
     fn pins() -> Pins {
         let key = PinnedKey {
             kid: KID.to_owned(),
+            label: None,
             role: KeyRole::Passport,
             cka_id: "0102".to_owned(),
             public: Some(hex::encode(&public())),
@@ -155,6 +197,7 @@ mod tests {
             module: String::new(),
             token_serial: "s1".to_owned(),
             mechanisms_bound: true,
+            retired: None,
         };
         Pins::of(vec![key])
     }
@@ -194,6 +237,51 @@ mod tests {
     fn a_key_that_no_ceremony_finished_is_not_used() {
         let problem = problem(vec![found()], &Pins::default(), "s1");
         assert!(problem.contains("not pinned (CKA_ID 0102)"), "{problem}");
+    }
+
+    #[test]
+    fn an_adopted_key_is_found_by_its_label_and_id() {
+        let mut pins = pins();
+        pins.keys[0].label = Some("billing".to_owned());
+        let foreign = |label: &str, id: u8| Found { label: label.to_owned(), id: vec![1, id], ..found() };
+        let ring = |others: Vec<Found>| Ring::new(Inventory { others, ..Inventory::default() }, &pins, "s1");
+        let made = ring(vec![foreign("billing", 3), foreign("other", 2), foreign("billing", 2)]);
+        assert_eq!(made.keys().len(), 1, "what nobody has adopted is another program's");
+        assert!(made.keys()[0].usable() && made.keys()[0].label == "billing" && made.position(KID) == Some(0));
+        let gone = ring(vec![foreign("billing", 3), foreign("other", 2)]);
+        assert!(gone.keys()[0].problem.contains("not in the HSM"));
+    }
+
+    #[test]
+    fn no_signer_starts_when_its_only_passport_key_is_another_one() {
+        let other = ed25519_dalek::SigningKey::from_bytes(&[8; 32]).verifying_key().to_bytes();
+        let bent = || Found { public: Some(other), ..found() };
+        let start = |keys: Vec<Found>, pins: &Pins| {
+            Ring::new(Inventory { keys, ..Inventory::default() }, pins, "s1")
+                .may_start()
+                .map_err(|error| error.detail())
+        };
+        assert_eq!(start(vec![found()], &pins()), Ok(()));
+        assert_eq!(start(vec![], &pins()), Ok(()), "gone is not changed: it may come back");
+        let refused = start(vec![bent()], &pins()).unwrap_err();
+        assert!(refused.contains(KID), "{refused}");
+        let mut two = pins();
+        let second =
+            PinnedKey { kid: "ed25519/t2/auth/v1".to_owned(), cka_id: "0103".to_owned(), ..two.keys[0].clone() };
+        let fine = Found { label: second.kid.clone(), id: vec![1, 3], ..found() };
+        two.keys.push(second);
+        assert_eq!(start(vec![bent(), fine], &two), Ok(()), "another tenant's goes on");
+    }
+
+    #[test]
+    fn a_retired_seal_key_is_not_used() {
+        let mut pins = pins();
+        let kid = "hmac-sha256/t1/seal/v1".to_owned();
+        pins.keys[0] =
+            PinnedKey { kid: kid.clone(), role: KeyRole::Seal, public: None, retired: Some(1), ..pins.keys[0].clone() };
+        let keys = vec![Found { label: kid, role: KeyRole::Seal, public: None, ..found() }];
+        let ring = Ring::new(Inventory { keys, ..Inventory::default() }, &pins, "s1");
+        assert_eq!(ring.keys()[0].problem, "it is retired");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod desk;
 mod outbox;
 mod reader;
+mod refusals;
+mod sealing;
 
 pub use desk::{Desk, Token};
 
@@ -10,9 +12,10 @@ use super::HsmError;
 use super::device::Device;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use outbox::Outbox;
+use std::collections::HashMap;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Connections at a time: the front's, its next one while the old is not yet seen to be gone, and a diagnosis beside.
@@ -22,11 +25,35 @@ pub const MAX_CONNECTIONS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The listener and who may use it.
-#[derive(Debug)]
 pub struct Door {
     listener: UnixListener,
     front_uid: u32,
     open: Arc<AtomicUsize>,
+    links: Arc<Mutex<Links>>,
+}
+
+/// The ways out of all connections.
+#[derive(Default)]
+struct Links {
+    outboxes: HashMap<u64, Outbox>,
+    next: u64,
+    leaving: bool,
+}
+
+impl Links {
+    /// Its number; none if nobody is served any more.
+    fn add(&mut self, outbox: &Outbox) -> Option<u64> {
+        if self.leaving {
+            return None;
+        }
+        self.next += 1;
+        self.outboxes.insert(self.next, outbox.clone());
+        Some(self.next)
+    }
+}
+
+fn lock(links: &Mutex<Links>) -> MutexGuard<'_, Links> {
+    links.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts a connection out when its thread ends.
@@ -46,7 +73,22 @@ impl Door {
     /// [`HsmError::Host`] when the listener can't be made non-blocking.
     pub fn new(listener: UnixListener, front_uid: u32) -> Result<Self, HsmError> {
         listener.set_nonblocking(true).map_err(|error| HsmError::Host("use the signer's socket", error))?;
-        Ok(Self { listener, front_uid, open: Arc::new(AtomicUsize::new(0)) })
+        Ok(Self { listener, front_uid, open: Arc::new(AtomicUsize::new(0)), links: Arc::default() })
+    }
+
+    /// Tells everybody to go elsewhere once they have their replies. Whoever comes later is closed.
+    pub fn leave(&self) {
+        let outboxes: Vec<Outbox> = {
+            let mut links = lock(&self.links);
+            links.leaving = true;
+            links.outboxes.values().cloned().collect()
+        };
+        outboxes.iter().for_each(Outbox::leaving);
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
     }
 
     /// The listener, to be polled.
@@ -92,9 +134,9 @@ impl Door {
             return;
         }
         let place = Place(Arc::clone(&self.open));
-        let desk = Arc::clone(desk);
+        let (desk, links) = (Arc::clone(desk), Arc::clone(&self.links));
         let started = std::thread::Builder::new().name("link".to_owned()).spawn(move || {
-            serve(&desk, stream);
+            serve(&desk, &links, stream);
             drop(place);
         });
         if let Err(error) = started {
@@ -103,13 +145,15 @@ impl Door {
     }
 }
 
-fn serve<D: Device>(desk: &Desk<D>, stream: UnixStream) {
+fn serve<D: Device>(desk: &Desk<D>, links: &Mutex<Links>, stream: UnixStream) {
     let served = stream
         .set_nonblocking(false)
         .and_then(|()| stream.try_clone())
         .and_then(|reading| Ok((Outbox::start(stream)?, reading)))
         .map(|(outbox, reading)| {
-            let ended = reader::run(desk, &outbox, reading);
+            let number = lock(links).add(&outbox);
+            let ended = if number.is_some() { reader::run(desk, &outbox, reading) } else { Ok(()) };
+            number.and_then(|number| lock(links).outboxes.remove(&number));
             outbox.close();
             ended
         });

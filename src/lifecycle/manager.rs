@@ -72,6 +72,16 @@ impl Manager {
         Ok(Self { socket: Some(socket), ..Self::none() })
     }
 
+    /// It starts still, and may take as long as `within` from now on.
+    pub fn starting(&self, status: &str, within: Duration) {
+        let mut said = self.lock();
+        if said.phase == Phase::Starting {
+            said.status = one_line(status);
+            let within = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+            self.send(&[NotifyState::Status(&said.status), NotifyState::ExtendTimeoutUsec(within)]);
+        }
+    }
+
     /// It serves from now on.
     pub fn ready(&self, status: &str) {
         let mut said = self.lock();
@@ -192,6 +202,8 @@ pub(crate) mod tests {
         manager.reloaded("early");
         manager.status("early");
         assert!(ear.heard().is_empty(), "nothing before READY=1");
+        manager.starting("the module starts", Duration::from_secs(10));
+        assert_eq!(ear.heard(), ["STATUS=the module starts\nEXTEND_TIMEOUT_USEC=10000000\n"]);
         manager.ready("serving");
         manager.ready("serving");
         manager.status("serving");
@@ -215,6 +227,7 @@ pub(crate) mod tests {
         manager.stopping("draining", Duration::from_secs(12));
         manager.reloaded("serving");
         manager.ready("serving");
+        manager.starting("again", Duration::from_secs(10));
         manager.reloading();
         manager.stopping("draining", Duration::from_secs(12));
         assert_eq!(ear.heard(), ["STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=12000000\n"]);

@@ -66,6 +66,10 @@ labels! {
         Introspect = "introspect",
         /// Keys.
         Keys = "keys",
+        /// Seal.
+        Seal = "seal",
+        /// Unseal.
+        Unseal = "unseal",
         /// Status.
         Status = "status",
         /// Attest.
@@ -94,15 +98,19 @@ labels! {
         Verify = "verify",
         /// A passport is looked at.
         Introspect = "introspect",
+        /// A secret is sealed.
+        Seal = "seal",
+        /// A secret is unsealed.
+        Unseal = "unseal",
     }
 
     /// How that ended.
     Outcome {
-        /// Issued, or accepted.
+        /// Issued, accepted, sealed or unsealed.
         Ok = "ok",
-        /// Refused for a reason that lies in the request or the passport.
+        /// Refused for a reason that lies in the request, the passport or the sealed secret.
         Refused = "refused",
-        /// There is no verdict and no passport.
+        /// There is no verdict, no passport, no secret.
         Error = "error",
     }
 
@@ -110,6 +118,8 @@ labels! {
     Alg {
         /// Ed25519.
         Ed25519 = "Ed25519",
+        /// XChaCha20-Poly1305, of what is sealed.
+        XChaCha20Poly1305 = "XChaCha20-Poly1305",
         /// Any other, which is refused.
         Other = "other",
     }
@@ -186,6 +196,8 @@ labels! {
         Verify = "verify",
         /// VerifyBatch.
         VerifyBatch = "verify_batch",
+        /// Seal and Unseal.
+        Seal = "seal",
         /// The admin socket.
         Admin = "admin",
         /// The signer's queue.
@@ -223,6 +235,8 @@ impl Op {
             ServiceOp::VerifyBatch { .. } => Self::VerifyBatch,
             ServiceOp::Introspect { .. } => Self::Introspect,
             ServiceOp::Keys { .. } => Self::Keys,
+            ServiceOp::Seal { .. } => Self::Seal,
+            ServiceOp::Unseal { .. } => Self::Unseal,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::passport::{
     bounds::{self, is_identifier},
     kid,
 };
+use crate::wire::sealed::NamespacePattern;
 
 /// The most rules of a policy, and the most templates.
 pub(super) const MAX_TABLES: usize = 1024;
@@ -228,6 +229,17 @@ fn subjects(source: &Source<'_>, list: &Spanned<Strings>) -> Result<Vec<Pattern>
     list.get_ref().iter().map(pattern).collect()
 }
 
+/// The namespaces of secrets. The daemon's own are nobody's.
+fn namespaces(source: &Source<'_>, list: &Strings) -> Result<Vec<NamespacePattern>, PolicyError> {
+    source.bounded(list)?;
+    let message = "a namespace reads <tenant>/<part> or <tenant>/<part>/<part>, or ends in /* for all below; those of \
+                   passportd are its own";
+    let pattern = |text: &Spanned<String>| {
+        NamespacePattern::parse(text.get_ref()).ok_or_else(|| source.wrong(&text.span(), message))
+    };
+    list.iter().map(pattern).collect()
+}
+
 /// What is needed to check a `[[peer]]`.
 struct Context<'a> {
     source: &'a Source<'a>,
@@ -255,6 +267,7 @@ impl Context<'_> {
             allow: self.operations(&table.allow)?,
             templates: self.granted(&table.templates)?,
             verify_as: source.strings(&table.verify_as, bounds::MAX_AUD_LEN)?,
+            namespaces: namespaces(source, &table.seal_namespaces)?,
             share: Share {
                 rps: self.positive(table.rps.as_ref())?,
                 issue_rps: self.positive(table.issue_rps.as_ref())?,

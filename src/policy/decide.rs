@@ -11,6 +11,7 @@ use super::{
     peer::{Peer, Rule},
     template::Template,
 };
+use crate::wire::sealed::Namespace;
 
 /// How much of a client's text goes into a message for the operator, in characters.
 const QUOTED: usize = 64;
@@ -61,7 +62,7 @@ pub struct Denial {
 pub enum DenyCode {
     /// No rule matches the peer.
     NoPeerPolicy,
-    /// No rule that matches the peer grants the operation, or the template.
+    /// No rule that matches the peer grants the operation, the template, or the namespace.
     OpDenied,
     /// The template allows the peer less than it asks for.
     ScopeDenied,
@@ -87,7 +88,7 @@ impl DenyCode {
     pub const fn client_text(self) -> &'static str {
         match self {
             Self::NoPeerPolicy => "no policy names this peer; ask the operator",
-            Self::OpDenied => "the policy does not grant this operation or template to this peer",
+            Self::OpDenied => "the policy does not grant this operation, template or namespace to this peer",
             Self::ScopeDenied => "the template does not allow this subject, scope or action",
             Self::BadAud => "this audience is not allowed, or an audience must be named",
             Self::Malformed => "the lifetime must be at least 1 s and end after the start of validity",
@@ -236,6 +237,16 @@ impl Rights {
     /// As whom the peer may look at a passport: as [`Rights::decide_verify`], for `introspect`.
     pub fn decide_introspect(&self, aud: Option<&str>, require_aud: bool) -> Decision<Option<&str>> {
         self.allowed(Operation::Introspect).and_then(|_| self.audience(aud, require_aud)).into()
+    }
+
+    /// Whether the peer may do `operation`, which is to seal or unseal, in this namespace.
+    pub fn decide_seal(&self, operation: Operation, namespace: Namespace<'_>) -> Decision<Grant> {
+        let covered = self.rules().flat_map(Rule::namespaces).any(|pattern| pattern.covers(namespace));
+        let denied = || {
+            let what = format_args!("lets it seal and unseal in {:?}", namespace.as_str());
+            self.deny(DenyCode::OpDenied, what, "seal_namespaces")
+        };
+        self.allowed(operation).and_then(|grant| covered.then_some(grant).ok_or_else(denied)).into()
     }
 
     /// Whether the peer may do `operation`, as a result.

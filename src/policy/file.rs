@@ -33,6 +33,8 @@ pub(super) struct PeerTable {
     pub(super) templates: Strings,
     #[serde(default)]
     pub(super) verify_as: Strings,
+    #[serde(default)]
+    pub(super) seal_namespaces: Strings,
     pub(super) rps: Option<Spanned<u32>>,
     pub(super) issue_rps: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,

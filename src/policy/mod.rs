@@ -15,6 +15,7 @@
 //! allow = ["issue", "verify", "introspect", "keys"]
 //! templates = ["demo"]          # that it may issue from
 //! verify_as = ["demo"]          # audiences that it may verify as
+//! seal_namespaces = ["t1/web/*"] # where it may seal and unseal secrets
 //! rps = 1000                    # items a second; issue_rps = 500: issues among them
 //! max_connections = 64          # and max_bytes = 1048576 that may be in flight
 //!

@@ -23,6 +23,10 @@ pub enum Operation {
     Keys,
     /// Ask for the readiness conditions.
     Health,
+    /// Encrypt a small secret.
+    Seal,
+    /// Decrypt one.
+    Unseal,
     /// Ask for the state of the daemon.
     Status,
     /// Have the audit key attest the state of the daemon.
@@ -43,7 +47,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -52,6 +56,8 @@ impl Operation {
         Self::Introspect,
         Self::Keys,
         Self::Health,
+        Self::Seal,
+        Self::Unseal,
         Self::Status,
         Self::Attest,
         Self::Stage,
@@ -73,6 +79,8 @@ impl Operation {
             Self::Introspect => "introspect",
             Self::Keys => "keys",
             Self::Health => "health",
+            Self::Seal => "seal",
+            Self::Unseal => "unseal",
             Self::Status => "status",
             Self::Attest => "attest",
             Self::Stage => "stage",

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use serde::Serialize;
 
 use super::{decide::Share, names::Overflow, operation::Operation, template::Template};
+use crate::wire::sealed::NamespacePattern;
 
 /// The process at the other end of a socket, as the kernel described it at connect. Never what a client says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -87,6 +88,7 @@ pub struct Rule {
     pub(super) allow: Vec<Operation>,
     pub(super) templates: Vec<Arc<Template>>,
     pub(super) verify_as: Vec<String>,
+    pub(super) namespaces: Vec<NamespacePattern>,
     pub(super) share: Share,
 }
 
@@ -114,6 +116,11 @@ impl Rule {
     /// The audiences that it lets verify as.
     pub fn verify_as(&self) -> &[String] {
         &self.verify_as
+    }
+
+    /// The namespaces that it lets seal and unseal in.
+    pub fn namespaces(&self) -> &[NamespacePattern] {
+        &self.namespaces
     }
 
     /// The listeners that it is for.

@@ -39,6 +39,9 @@ const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | MakeSock | RemoveFile | RemoveDir | Refer
 });
 
+/// A device: its driver is spoken to by ioctl, too.
+const DEVICE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | IoctlDev});
+
 /// Opens every path, while the role still can.
 pub(super) fn prepare(plan: &Plan) -> Result<RulesetCreated, SandboxError> {
     const STEP: &str = "prepare Landlock";
@@ -54,8 +57,8 @@ pub(super) fn prepare(plan: &Plan) -> Result<RulesetCreated, SandboxError> {
         asked = asked.handle_access(AccessNet::from_all(ASKED)).map_err(fails)?;
     }
     let mut ruleset = asked.create().map_err(fails)?;
-    let listed = plan.read_only.iter().map(|path| (path, READ)).chain(plan.read_write.iter().map(|path| (path, WRITE)));
-    for (path, access) in listed {
+    let listed = [(&plan.read_only, READ), (&plan.read_write, WRITE), (&plan.devices, DEVICE)];
+    for (path, access) in listed.into_iter().flat_map(|(paths, access)| paths.iter().map(move |path| (path, access))) {
         // Rights that only directories have would be dropped from a file's rule, and make the whole look partial.
         let access = if path.is_dir() { access } else { access & AccessFs::from_file(ASKED) };
         let rule = PathBeneath::new(open(plan.role, path)?, access).set_compatibility(CompatLevel::BestEffort);

@@ -28,6 +28,8 @@ pub struct Plan {
     pub read_only: Vec<PathBuf>,
     /// Directories in which files may be made, written, renamed and removed.
     pub read_write: Vec<PathBuf>,
+    /// Device files that may be read, written and controlled, and directories of such.
+    pub devices: Vec<PathBuf>,
     /// Whether TCP sockets may be bound or connected. Inherited listeners work either way.
     pub tcp: bool,
     /// Whether to lock all memory (`mlockall`), where `RLIMIT_MEMLOCK` is unlimited.

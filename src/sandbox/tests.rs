@@ -44,6 +44,8 @@ fn child_confines_itself() {
         user: var("BECOME"),
         read_only,
         read_write: paths("WRITE"),
+        devices: paths("DEVICE"),
+        tcp: var("TCP").is_some(),
         parent: var("PARENT").map(|pid| pid.parse().unwrap()),
         ..Plan::default()
     };
@@ -77,6 +79,8 @@ fn child_confines_itself() {
         println!("read_inside={}", attempt(std::fs::read(Path::new(&read).join("old")).map(drop)));
         println!("write_read_only={}", attempt(std::fs::write(Path::new(&read).join("new"), b"x")));
     }
+    let device = |path: &str| attempt(std::fs::File::options().read(true).write(true).open(path).map(drop));
+    println!("device={} other_device={}", device("/dev/zero"), device("/dev/full"));
     println!("exec={}", attempt(Command::new("/bin/true").status().map(drop)));
     println!("connect={}", attempt(std::net::TcpStream::connect("127.0.0.1:1").map(drop)));
 }
@@ -110,6 +114,18 @@ fn only_the_listed_paths_are_left() {
         assert_eq!(found["level"], "Full");
         assert_eq!(found["connect"], "PermissionDenied");
     }
+}
+
+#[test]
+fn a_module_may_have_its_device_and_its_network() {
+    let found = confined(&[("DEVICE", "/dev/zero"), ("TCP", "1")]);
+    if found["level"] == "None" {
+        skipped("a_module_may_have_its_device_and_its_network: this kernel has no Landlock");
+        return;
+    }
+    assert_eq!(found["device"], "done other_device=PermissionDenied");
+    assert_eq!(found["connect"], "ConnectionRefused", "nobody listens at port 1");
+    assert_eq!(confined(&[])["device"], "PermissionDenied other_device=PermissionDenied");
 }
 
 #[test]

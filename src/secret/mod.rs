@@ -4,9 +4,11 @@
 //! locked memory is spent the bytes are still held, zeroised and marked, and [`SecretBytes::locked`] says so.
 
 mod bytes;
+mod locked;
 mod pin;
 
 pub use bytes::{MAX_SECRET_BYTES, SecretBytes};
+pub use locked::LockedBuf;
 pub use pin::{MAX_PIN_BYTES, Pin};
 
 use std::path::PathBuf;

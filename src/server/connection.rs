@@ -19,6 +19,7 @@ use super::input::{Input, Step};
 use crate::service::shares::{Lease, Place};
 use crate::service::{Done, Speaker, Turned};
 use crate::wire::{Code, Problem, WireError};
+use zeroize::Zeroize as _;
 
 /// How long a peer may take.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,7 @@ pub(super) async fn serve<S: Speaker>(
         input: Input::new(Arc::clone(&place)),
         place,
         output: Vec::new(),
+        sensitive: false,
         leases: Vec::new(),
         greeted: false,
         ending: None,
@@ -103,6 +105,8 @@ struct Connection<S> {
     place: Arc<Place>,
     input: Input,
     output: Vec<u8>,
+    /// There is a secret in `output`.
+    sensitive: bool,
     /// What the replies in `output` hold of the byte budget.
     leases: Vec<Lease>,
     greeted: bool,
@@ -114,6 +118,14 @@ struct Connection<S> {
     /// When the present wait began: for a frame to complete, for output to be taken, or for the next request.
     since: Instant,
     timer: Pin<Box<Sleep>>,
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        if self.sensitive {
+            self.output.zeroize();
+        }
+    }
 }
 
 impl<S: Speaker> Connection<S> {
@@ -148,10 +160,17 @@ impl<S: Speaker> Connection<S> {
 
     fn collect(&mut self, reply: Option<Done>) {
         let mut next = reply;
-        while let Some(Done { frame, lease }) = next {
+        while let Some(mut done) = next {
             self.in_flight -= 1;
-            self.output.extend_from_slice(&frame);
-            self.leases.extend(lease);
+            self.sensitive |= done.sensitive;
+            if self.sensitive && self.output.capacity() - self.output.len() < done.frame.len() {
+                // By hand: a Vec that grows by itself leaves its bytes behind.
+                let mut larger = Vec::with_capacity(2 * (self.output.len() + done.frame.len()));
+                larger.extend_from_slice(&self.output);
+                std::mem::replace(&mut self.output, larger).zeroize();
+            }
+            self.output.extend_from_slice(&done.frame);
+            self.leases.extend(done.lease.take());
             self.since = Instant::now();
             next = if self.output.len() < OUTPUT_HIGH { self.replies.try_recv().ok() } else { None };
         }
@@ -227,7 +246,7 @@ impl<S: Speaker> Connection<S> {
         match self.speaker.turn(&mut self.input.bodies(), &mut self.output).await {
             Turned::Done => Ok(None),
             Turned::Pause(pause) => Ok(Some(pause)),
-            Turned::Later(later) => {
+            Turned::Later { later, .. } => {
                 self.in_flight += 1;
                 let reply_to = self.reply_to.clone();
                 // The channel holds as many replies as may be under way, so the send never waits; it fails if the peer left.
@@ -256,7 +275,8 @@ impl<S: Speaker> Connection<S> {
         self.flush_all().await?;
         let reply = self.replies.recv().await;
         self.collect(reply);
-        Ok(())
+        // What comes next is written behind it, and might move it.
+        if self.sensitive { self.flush_all().await } else { Ok(()) }
     }
 
     /// Writes what the socket takes now.
@@ -274,6 +294,10 @@ impl<S: Speaker> Connection<S> {
         }
         if written == self.output.len() {
             self.leases.clear();
+            if std::mem::take(&mut self.sensitive) {
+                // All of it, with what was there before.
+                self.output.zeroize();
+            }
             if self.output.capacity() > OUTPUT_HIGH {
                 self.output = Vec::new();
             }

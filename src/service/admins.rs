@@ -212,7 +212,7 @@ impl Speaker for Admin {
         let (id, corr_id, op) = (request.id, request.corr_id, Op::admin(&request.op));
         let asked = Asked::from(request.op);
         let client = Arc::clone(&self.client);
-        Turned::Later(Box::pin(async move {
+        let later = Box::pin(async move {
             let rights = client.rights(&client.daemon.live.load());
             let result = client.administer(&rights, corr_id, asked).await;
             let mut frame = Vec::new();
@@ -220,8 +220,9 @@ impl Speaker for Admin {
                 outcome::problem(&client.peer, op, Some(&corr_id), problem);
             }
             reply(&client.daemon, id, op, result, started, &mut frame);
-            Done { frame, lease: None }
-        }))
+            Done { frame, lease: None, sensitive: false }
+        });
+        Turned::Later { later, wipe: false }
     }
 
     fn refuse_greeting(&self, out: &mut Vec<u8>) {

@@ -185,12 +185,12 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
 fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
     let mut frame = Vec::new();
     reply(daemon, peer, turn, result, &mut frame);
-    Done { frame, lease }
+    Done { frame, lease, sensitive: false }
 }
 
 impl Turn {
     /// For work that outlives the turn.
-    fn owned(&self) -> Self {
+    pub(super) fn owned(&self) -> Self {
         Self { live: Arc::clone(&self.live), rights: Arc::clone(&self.rights), ..*self }
     }
 }

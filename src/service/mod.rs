@@ -7,6 +7,7 @@ mod outcome;
 mod problems;
 pub mod rate;
 mod refusals;
+mod sealing;
 mod services;
 pub mod shares;
 pub mod stints;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::error;
+use zeroize::Zeroize as _;
 
 pub use admins::Admin;
 pub use services::{Gates, Service};
@@ -43,6 +45,16 @@ pub struct Done {
     pub frame: Vec<u8>,
     /// What it holds of the byte budget.
     pub lease: Option<Lease>,
+    /// It holds a secret: whoever writes it zeroises what it went through.
+    pub sensitive: bool,
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if self.sensitive {
+            self.frame.zeroize();
+        }
+    }
 }
 
 /// Work that outlives its turn.
@@ -53,7 +65,12 @@ pub enum Turned {
     /// It is answered.
     Done,
     /// The answer comes later.
-    Later(Later),
+    Later {
+        /// The answer.
+        later: Later,
+        /// The request held a secret, of which `later` has a copy: its bytes are zeroised where they lie.
+        wipe: bool,
+    },
     /// It is answered with `rate_limited`; the peer is left unread for so long, so that asking on costs it time and not us.
     Pause(Duration),
 }

@@ -81,6 +81,15 @@ pub(super) fn issued(peer: &Peer, asked: Asked<'_>, results: &[Result<Issued, Pr
     }
 }
 
+/// A secret was sealed or opened.
+pub(super) fn sealed(peer: &Peer, asked: Asked<'_>, kid: &str) {
+    let Peer { uid: peer_uid, pid: peer_pid, listener, .. } = peer;
+    debug!(
+        name: "secret_given", op = asked.op.name(), result = "ok", corr_id = hex::encode(asked.corr_id), kid, peer_uid,
+        peer_pid, listener, "a secret was sealed or opened"
+    );
+}
+
 /// What a request is known by.
 #[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {

@@ -63,7 +63,7 @@ pub(super) fn of_issue(error: &IssueError) -> Problem {
             }
             Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
         }
-        IssueError::Audit(_) | IssueError::Batch => Problem::new(Code::AuditUnavailable).after_ms(HSM_RETRY_MS),
+        IssueError::Audit(_) | IssueError::Batch => audit_unavailable(),
     }
 }
 
@@ -92,10 +92,28 @@ pub(super) fn of_signer(error: SignerError) -> Problem {
         SignerError::Refused(refusal) => {
             let why = "the signer's bounds and this daemon's policy or configuration disagree";
             error!(name: "signer_disagrees", ?refusal, "{why}");
-            Problem::saying(Code::OpDenied, "the signer's bounds do not allow this passport; tell the operator")
+            Problem::saying(Code::OpDenied, "the signer's bounds do not allow this; tell the operator")
         }
         SignerError::WrongAnswer => Problem::new(Code::Internal),
     }
+}
+
+/// Why a secret was not sealed or opened. One text for every reason for which a sealed secret does not open: which it was
+/// would help nobody but an attacker.
+pub(super) fn of_sealing(error: SignerError) -> Problem {
+    match error {
+        SignerError::Refused(LinkRefusal::Unopenable) => {
+            Problem::saying(Code::Malformed, "the blob does not open here under this namespace and name")
+        }
+        // The tenant has no seal key, or it can't be used.
+        SignerError::Refused(LinkRefusal::UnknownKid) => Problem::new(Code::NotReady),
+        error => of_signer(error),
+    }
+}
+
+/// The ledger does not take the record.
+pub(super) fn audit_unavailable() -> Problem {
+    Problem::new(Code::AuditUnavailable).after_ms(HSM_RETRY_MS)
 }
 
 /// Why a key did not change. Admins are told all of it.

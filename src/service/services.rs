@@ -8,6 +8,7 @@ use tracing::error;
 
 use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
+use super::sealing::Secret;
 use super::shares::Place;
 use super::together::{Awaiting, Pile, keep_verdicts};
 use super::verifying::FIRST_SLICE;
@@ -28,6 +29,7 @@ pub struct Gates {
     pub(super) issue: Gate,
     pub(super) verify: Gate,
     pub(super) verify_batch: Gate,
+    pub(super) seal: Gate,
 }
 
 /// Speaks with one service.
@@ -131,6 +133,12 @@ impl Service {
                 self.allow(turn, Operation::Issue, 1)?;
                 self.issue(turn, spec).map(Given::Later)
             }
+            ServiceOp::Seal { namespace, name, plain } => {
+                self.seal(turn, Secret { namespace, name }, plain.0).map(Given::Later)
+            }
+            ServiceOp::Unseal { namespace, name, blob } => {
+                self.unseal(turn, Secret { namespace, name }, blob).map(Given::Later)
+            }
             ServiceOp::IssueBatch(specs) => {
                 self.fits(turn, specs.len())?;
                 self.allow(turn, Operation::Issue, specs.len())?;
@@ -156,7 +164,7 @@ impl Service {
         Ok(())
     }
 
-    fn spend(&self, live: &Live, rights: &Rights, items: usize) -> Result<(), Problem> {
+    pub(super) fn spend(&self, live: &Live, rights: &Rights, items: usize) -> Result<(), Problem> {
         let rps = rights.share().rps.unwrap_or(live.loaded.config.limits.rps);
         self.client.place.share().take(rps, items).map_err(problems::of_rate)
     }
@@ -258,6 +266,7 @@ fn after(problem: &Problem) -> Turned {
 fn endpoint(op: Op) -> Endpoint {
     match op {
         Op::Issue | Op::IssueBatch => Endpoint::Issue,
+        Op::Seal | Op::Unseal => Endpoint::Seal,
         Op::VerifyBatch => Endpoint::VerifyBatch,
         Op::Verify | Op::Introspect => Endpoint::Verify,
         _ => Endpoint::Admin,
@@ -290,7 +299,7 @@ impl Speaker for Service {
             turn.take_up(&request);
             match self.answer(&turn, &keyring, &mut pile, request.op).await {
                 Ok(Given::Awaiting(one)) => pile.push(&turn, one),
-                Ok(Given::Later(later)) => return Turned::Later(later),
+                Ok(Given::Later(later)) => return Turned::Later { later, wipe: turn.op == Op::Seal },
                 Ok(Given::Now(ok)) => {
                     reply(daemon, &self.client.peer, &turn, Ok(ok), out);
                     return Turned::Done;
@@ -339,7 +348,7 @@ mod tests {
     fn who_is_over_its_rate_is_left_unread_for_50_ms_at_least() {
         let pause = |millis| match after(&Problem::new(Code::RateLimited).after_ms(millis)) {
             Turned::Pause(pause) => pause,
-            Turned::Done | Turned::Later(_) => panic!("{millis} ms are no pause"),
+            Turned::Done | Turned::Later { .. } => panic!("{millis} ms are no pause"),
         };
         for (millis, paused) in [(0, 50), (1, 50), (49, 50), (50, 50), (51, 51), (1000, 1000)] {
             assert_eq!(pause(millis), Duration::from_millis(paused), "{millis}");

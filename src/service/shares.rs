@@ -103,6 +103,7 @@ pub struct Share {
     pub(super) issue: Gate,
     pub(super) verify: Gate,
     pub(super) verify_batch: Gate,
+    pub(super) seal: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -125,6 +126,7 @@ impl Share {
             issue: Gate::default(),
             verify: Gate::default(),
             verify_batch: Gate::default(),
+            seal: Gate::default(),
         }
     }
 

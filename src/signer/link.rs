@@ -9,16 +9,23 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::sealing::{SealAsk, SealWhat};
 use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
+use crate::secret::LockedBuf;
 use crate::wire::frame::{Split, split};
 use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkWelcome};
-use crate::wire::{HEADER, MAX_FRAME, WIRE_VERSION, decode, encode_frame};
+use crate::wire::{HEADER, MAX_FRAME, Plain, WIRE_VERSION, decode, encode_frame};
 
 /// Calls taken from the inbox before they are written with one `write`.
 const WRITE_BATCH: usize = 64;
 /// Room for one read.
 const READ: usize = 16 << 10;
+/// Bytes that may wait to be read: the largest frame, and what one read gives beside it.
+const MAX_INPUT: usize = MAX_FRAME + HEADER + READ;
+/// Bytes that may wait to be written. Requests hold places in front of the HSM and bytes of the budget, so there are never so
+/// many; one that would not fit is answered with a defect.
+const MAX_OUTPUT: usize = 128 << 20;
 /// The first wait before connecting again; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -118,8 +125,10 @@ struct Link {
     stream: UnixStream,
     pending: HashMap<u64, Pending>,
     next_id: u64,
-    input: Vec<u8>,
-    output: Vec<u8>,
+    /// Locked, and zeroised as it is read: secrets come this way.
+    input: LockedBuf,
+    /// And go this way.
+    output: LockedBuf,
     patience: Duration,
     heard: Instant,
 }
@@ -130,8 +139,8 @@ impl Link {
             stream,
             pending: HashMap::new(),
             next_id: 1,
-            input: Vec::new(),
-            output: Vec::new(),
+            input: LockedBuf::new(MAX_INPUT),
+            output: LockedBuf::new(MAX_OUTPUT),
             patience,
             heard: Instant::now(),
         }
@@ -184,6 +193,10 @@ impl Link {
                 Ask::Keys => LinkOp::Keys,
                 Ask::Reinitialise => LinkOp::Reinitialise,
                 Ask::Stats => LinkOp::Stats,
+                Ask::Seal(SealAsk { namespace, name, what }) => match what {
+                    SealWhat::Seal(plain) => LinkOp::Seal { namespace, name, plain: Plain(plain) },
+                    SealWhat::Unseal(blob) => LinkOp::Unseal { namespace, name, blob },
+                },
             };
             let id = self.next_id;
             self.next_id = self.next_id.wrapping_add(1);
@@ -196,8 +209,8 @@ impl Link {
 
     fn flush(&mut self) -> io::Result<()> {
         while !self.output.is_empty() {
-            match self.stream.try_write(&self.output) {
-                Ok(n) => drop(self.output.drain(..n)),
+            match self.stream.try_write(self.output.expose()) {
+                Ok(n) => self.output.consume(n),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -208,11 +221,13 @@ impl Link {
     /// Reads what has come, within bounds; whether there may be more.
     fn receive(&mut self) -> io::Result<bool> {
         for _ in 0..READS_PER_STEP {
-            // Vec's BufMut would otherwise offer 64 bytes a read.
-            self.input.reserve(READ);
-            match self.stream.try_read_buf(&mut self.input) {
+            let room = self.input.room(READ).map_err(io::Error::other)?;
+            match self.stream.try_read(room) {
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the signer closed it")),
-                Ok(_) => self.deliver()?,
+                Ok(n) => {
+                    self.input.filled(n);
+                    self.deliver()?;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
             }
@@ -223,22 +238,19 @@ impl Link {
     /// Answers every call whose reply has arrived whole.
     fn deliver(&mut self) -> io::Result<()> {
         self.heard = Instant::now();
-        let mut done = 0;
-        while let Some(rest) = self.input.get(done..) {
-            match split(rest).map_err(io::Error::other)? {
-                Split::Partial { .. } => break,
+        loop {
+            match split(self.input.expose()).map_err(io::Error::other)? {
+                Split::Partial { .. } => return Ok(()),
                 Split::Frame { body, used } => {
                     let reply: LinkReply = decode(body).map_err(io::Error::other)?;
                     // A reply without a call is one whose deadline has passed.
                     if let Some(pending) = self.pending.remove(&reply.id) {
                         drop(pending.call.answer.send(Ok(reply.result)));
                     }
-                    done += used;
+                    self.input.consume(used);
                 }
             }
         }
-        self.input.drain(..done);
-        Ok(())
     }
 
     /// Answers calls whose time is up; a link on which nothing moves any more is given up, so that a stopped signer is

@@ -5,7 +5,10 @@
 //! deadline, or by the loss of the link.
 
 mod link;
+mod sealing;
 mod text;
+
+pub use sealing::{SealAnswer, SealAsk, SealGiven, SealWhat};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -67,6 +70,7 @@ enum Ask {
     Keys,
     Reinitialise,
     Stats,
+    Seal(SealAsk),
 }
 
 #[derive(Debug)]

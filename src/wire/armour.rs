@@ -10,8 +10,11 @@ use bincode::config::{Configuration, Limit, standard};
 use bincode::enc::write::Writer;
 use bincode::error::EncodeError;
 use bincode::{BorrowDecode, Encode};
+use zeroize::Zeroizing;
 
 use super::{HEADER, MAX_FRAME, WIRE_VERSION};
+#[cfg(feature = "daemon")]
+use crate::secret::LockedBuf;
 
 /// What is wrong with bytes on the wire. All but `Reply` are the peer's fault.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
@@ -41,6 +44,9 @@ pub enum WireError {
         size: usize,
     },
 }
+
+/// The first bytes of a buffer that is zeroised.
+const LEAST: usize = 256;
 
 /// What the parts of one message may weigh together while it is decoded.
 ///
@@ -86,22 +92,101 @@ fn message(body: &[u8]) -> Result<&[u8], WireError> {
 ///
 /// # Errors
 /// [`WireError::Reply`] when the body would be larger than [`MAX_FRAME`].
-pub fn encode_frame<T: Encode>(value: &T, out: &mut Vec<u8>) -> Result<(), WireError> {
-    let start = out.len();
-    out.extend_from_slice(&[0; HEADER]);
-    out.push(WIRE_VERSION);
-    // Encoding itself can't fail: no type of this room refuses to be encoded, and a Vec takes any number of bytes.
-    let encoded = bincode::encode_into_writer(value, Append { out }, standard());
-    let size = out.len().saturating_sub(start + HEADER);
-    match (encoded, u32::try_from(size), out.get_mut(start..start + HEADER)) {
+pub fn encode_frame<T: Encode>(value: &T, out: &mut impl Frames) -> Result<(), WireError> {
+    let start = out.size();
+    // Encoding itself can't fail: no type of this room refuses to be encoded. The buffer may have its bound.
+    let encoded = out
+        .put(&[0, 0, 0, 0, WIRE_VERSION])
+        .and_then(|()| bincode::encode_into_writer(value, Append { out: &mut *out }, standard()));
+    let size = out.size().saturating_sub(start + HEADER);
+    match (encoded, u32::try_from(size), out.header(start)) {
         (Ok(()), Ok(length), Some(header)) if size <= MAX_FRAME => {
-            header.copy_from_slice(&length.to_be_bytes());
+            *header = length.to_be_bytes();
             Ok(())
         }
         _ => {
-            out.truncate(start);
+            out.cut(start);
             Err(WireError::Reply { size })
         }
+    }
+}
+
+/// What frames are written into.
+pub trait Frames {
+    /// How many bytes are in it.
+    fn size(&self) -> usize;
+    /// Puts bytes behind them.
+    ///
+    /// # Errors
+    /// Where the buffer takes no more.
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError>;
+    /// Takes away all but the first so many.
+    fn cut(&mut self, size: usize);
+    /// The header of the frame that begins there.
+    fn header(&mut self, at: usize) -> Option<&mut [u8; HEADER]>;
+}
+
+impl Frames for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn cut(&mut self, size: usize) {
+        self.truncate(size);
+    }
+
+    fn header(&mut self, at: usize) -> Option<&mut [u8; HEADER]> {
+        self.get_mut(at..)?.first_chunk_mut()
+    }
+}
+
+impl Frames for Zeroizing<Vec<u8>> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        if self.capacity() - self.len() < bytes.len() {
+            // By hand: a Vec that grows by itself leaves its bytes behind.
+            let room = self.capacity().saturating_mul(2).max(self.len() + bytes.len()).max(LEAST);
+            let mut larger = Self::new(Vec::with_capacity(room));
+            larger.extend_from_slice(self);
+            *self = larger;
+        }
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn cut(&mut self, size: usize) {
+        self.truncate(size);
+    }
+
+    fn header(&mut self, at: usize) -> Option<&mut [u8; HEADER]> {
+        self.get_mut(at..)?.first_chunk_mut()
+    }
+}
+
+#[cfg(feature = "daemon")]
+impl Frames for LockedBuf {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.append(bytes).map_err(|_| EncodeError::Other("the buffer is full"))
+    }
+
+    fn cut(&mut self, size: usize) {
+        self.truncate(size);
+    }
+
+    fn header(&mut self, at: usize) -> Option<&mut [u8; HEADER]> {
+        self.expose_mut().get_mut(at..)?.first_chunk_mut()
     }
 }
 
@@ -124,14 +209,13 @@ impl Writer for Same<'_> {
     }
 }
 
-struct Append<'a> {
-    out: &'a mut Vec<u8>,
+struct Append<'a, F> {
+    out: &'a mut F,
 }
 
-impl Writer for Append<'_> {
+impl<F: Frames> Writer for Append<'_, F> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        self.out.extend_from_slice(bytes);
-        Ok(())
+        self.out.put(bytes)
     }
 }
 
@@ -197,5 +281,23 @@ mod tests {
         let too_long = vec![0_u8; MAX_FRAME];
         assert!(matches!(encode_frame(&too_long, &mut out), Err(WireError::Reply { .. })));
         assert_eq!(out, [1, 2, 3]);
+    }
+
+    #[cfg(feature = "daemon")]
+    #[test]
+    fn every_buffer_gets_the_same_frames() {
+        let (mut plain, mut zeroised, mut locked) = (Vec::new(), Zeroizing::new(Vec::new()), LockedBuf::new(1 << 20));
+        for length in [0, 1, 300, 5000, 70_000] {
+            let value = vec![7_u8; length];
+            encode_frame(&value, &mut plain).unwrap();
+            encode_frame(&value, &mut zeroised).unwrap();
+            encode_frame(&value, &mut locked).unwrap();
+        }
+        assert_eq!((zeroised.as_slice(), locked.expose()), (plain.as_slice(), plain.as_slice()));
+        let mut small = LockedBuf::new(20);
+        encode_frame(&[1_u8; 3], &mut small).unwrap();
+        let before = small.expose().to_vec();
+        assert!(encode_frame(&[1_u8; 30], &mut small).is_err());
+        assert_eq!(small.expose(), before);
     }
 }

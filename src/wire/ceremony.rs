@@ -21,7 +21,7 @@ pub const MAX_REQUEST: usize = 4096;
 pub const MAX_RESPONSE: usize = 4 << 20;
 
 /// What is to be done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanKind {
     /// Make what a tenant lacks of: a passport key, an audit key, a seal key.
@@ -29,13 +29,20 @@ pub enum PlanKind {
     /// Make the next version of one key; purpose `audit` or `seal` means those.
     Generate,
     /// List the keys.
+    #[default]
     List,
     /// Check everything.
     Doctor,
+    /// Take over a key that another program made, found by its `CKA_ID`.
+    Adopt,
+    /// Take a seal key out of service, once nothing is left that it sealed.
+    RetireSeal,
+    /// Let the signer try a PIN again that was refused.
+    RetryPin,
 }
 
 /// A request. A member that is not known may be one that matters, so it is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What is to be done.
@@ -46,6 +53,18 @@ pub struct Request {
     /// For what.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
+    /// Which object, for `adopt`: its `CKA_ID` in hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cka_id: Option<String>,
+    /// Which key, for `retire-seal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kid: Option<String>,
+    /// For `retry-pin`: also if the token says that it is the last try before it locks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub final_try: bool,
+    /// For `adopt` and `retire-seal`: look, and change nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The answer. Members of later versions are passed over: what was done is done, and the admin needs to see it.
@@ -225,7 +244,8 @@ mod tests {
         let mut frame = Vec::new();
         write(&mut frame, response).unwrap();
         let mut stream = Both(Cursor::new(frame), Vec::new());
-        let request = Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: None };
+        let request =
+            Request { plan: PlanKind::Init, tenant: Some("t1".to_owned()), purpose: None, ..Request::default() };
         (call(&mut stream, &request, pin), stream.1)
     }
 
@@ -268,7 +288,7 @@ mod tests {
     fn what_is_not_an_answer_is_refused() {
         assert!(matches!(answered(b"not json", b"").0, Err(MessageError::NotUnderstood { what: "response", .. })));
         let mut endless = Both(Cursor::new(vec![0xff; 4]), Vec::new());
-        let request = Request { plan: PlanKind::List, tenant: None, purpose: None };
+        let request = Request { plan: PlanKind::List, ..Request::default() };
         assert!(matches!(call(&mut endless, &request, b""), Err(MessageError::TooLong { limit: MAX_RESPONSE, .. })));
         let mut silent = Both(Cursor::new(Vec::new()), Vec::new());
         assert!(matches!(call(&mut silent, &request, b""), Err(MessageError::Link(_))));

@@ -5,6 +5,8 @@
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use super::{Plain, PlainBuf};
+
 /// The first frame, front to signer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct LinkHello<'a> {
@@ -66,6 +68,26 @@ pub enum LinkOp<'a> {
     Reinitialise,
     /// Counts.
     Stats,
+    /// How it stands inside the signer.
+    Health,
+    /// Encrypt a small secret.
+    Seal {
+        /// `<tenant>/<part>` or `<tenant>/<part>/<part>`; the tenant's newest seal key is used.
+        namespace: &'a str,
+        /// The secret's name in it.
+        name: &'a str,
+        /// The secret.
+        plain: Plain<'a>,
+    },
+    /// Decrypt what was sealed under the same namespace and name.
+    Unseal {
+        /// The namespace.
+        namespace: &'a str,
+        /// The name.
+        name: &'a str,
+        /// What `Seal` gave.
+        blob: &'a [u8],
+    },
 }
 
 /// One reply of the signer.
@@ -100,6 +122,25 @@ pub enum LinkResult {
     Stats(LinkStats),
     /// To anything: no.
     Refused(LinkRefusal),
+    /// To `Health`.
+    Health(LinkHealth),
+    /// Unasked, with the id 0: the signer takes no further requests on this connection and is about to be started afresh.
+    /// It answers what it has; the front closes the connection after that.
+    Leaving,
+    /// To `Seal`.
+    Sealed {
+        /// The key that it was sealed with.
+        kid: String,
+        /// The sealed secret.
+        blob: Vec<u8>,
+    },
+    /// To `Unseal`.
+    Unsealed {
+        /// The key that it had been sealed with.
+        kid: String,
+        /// The secret.
+        plain: PlainBuf,
+    },
 }
 
 /// The bytes before the challenge of a probe.
@@ -160,6 +201,37 @@ pub struct LinkStats {
     pub cpu_us: u64,
 }
 
+/// How it stands inside the signer: what it has had to do to keep the HSM's module going.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LinkHealth {
+    /// That of [`LinkWelcome`].
+    pub boot_id: u64,
+    /// Sessions that sign.
+    pub sessions: u32,
+    /// Sessions that the HSM lets sign at once; 0 where it names no limit.
+    pub limit: u32,
+    /// Workers given up whose call has not come back.
+    pub stuck: u32,
+    /// How many may be.
+    pub max_stuck: u32,
+    /// Whether the module has failed and is being started afresh; requests are refused meanwhile.
+    pub down: bool,
+    /// The rung of the recovery ladder that was trodden last: `session`, `login`, `module` or `process`; empty for none.
+    pub rung: String,
+    /// How often each rung was trodden, in that order.
+    pub ladder: Vec<u64>,
+    /// Requests refused, by the tag of the reason; after those, frames that could not be read.
+    pub refused: Vec<u64>,
+    /// Signatures that did not verify and were destroyed.
+    pub bad_signatures: u64,
+    /// Resident memory, KiB.
+    pub rss_kib: u64,
+    /// The same when the signer was ready.
+    pub rss_base_kib: u64,
+    /// The resident memory at which it is started afresh, KiB; 0 for never.
+    pub recycles_at_kib: u64,
+}
+
 /// Why the signer says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum LinkRefusal {
@@ -193,4 +265,54 @@ pub enum LinkRefusal {
     Internal,
     /// The HSM takes no message of this length.
     TooLong,
+    /// The namespace is not in the signer's bounds.
+    NamespaceDenied,
+    /// The blob does not open here under this namespace and name.
+    Unopenable,
+}
+
+impl LinkRefusal {
+    /// Every reason, by tag.
+    pub const ALL: [Self; 17] = [
+        Self::Malformed,
+        Self::NotCanonical,
+        Self::UnknownKid,
+        Self::ForeignIssuer,
+        Self::TenantDenied,
+        Self::PurposeDenied,
+        Self::LifetimeDenied,
+        Self::ClockDenied,
+        Self::RateLimited,
+        Self::Busy,
+        Self::Timeout,
+        Self::HsmUnavailable,
+        Self::BadSignature,
+        Self::Internal,
+        Self::TooLong,
+        Self::NamespaceDenied,
+        Self::Unopenable,
+    ];
+
+    /// The reason in words, as metrics and JSON spell it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotCanonical => "not_canonical",
+            Self::UnknownKid => "unknown_kid",
+            Self::ForeignIssuer => "foreign_issuer",
+            Self::TenantDenied => "tenant_denied",
+            Self::PurposeDenied => "purpose_denied",
+            Self::LifetimeDenied => "lifetime_denied",
+            Self::ClockDenied => "clock_denied",
+            Self::RateLimited => "rate_limited",
+            Self::Busy => "busy",
+            Self::Timeout => "timeout",
+            Self::HsmUnavailable => "hsm_unavailable",
+            Self::BadSignature => "bad_signature",
+            Self::Internal => "internal",
+            Self::TooLong => "too_long",
+            Self::NamespaceDenied => "namespace_denied",
+            Self::Unopenable => "unopenable",
+        }
+    }
 }

@@ -9,12 +9,15 @@ pub mod ceremony;
 pub mod frame;
 pub mod hello;
 pub mod link;
+mod plain;
 pub mod problem;
+pub mod sealed;
 pub mod service;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest};
-pub use armour::{MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
+pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
 pub use hello::{Greeting, Hello, Limits, Welcome};
+pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
     Accepted, Condition, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Passport, Reply,

@@ -2,7 +2,7 @@
 
 use bincode::{BorrowDecode, Decode, Encode};
 
-use super::{Code, Problem};
+use super::{Code, Plain, PlainBuf, Problem};
 
 /// One request. The id is the client's; the reply carries it, and replies come in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -55,6 +55,24 @@ pub enum ServiceOp<'a> {
     Keys {
         /// The ETag of the set that the client has.
         if_etag: Option<[u8; 32]>,
+    },
+    /// Encrypt a small secret, so that only this daemon opens it, and only under the same namespace and name.
+    Seal {
+        /// `<tenant>/<part>` or `<tenant>/<part>/<part>`, as far as policy grants.
+        namespace: &'a str,
+        /// The secret's name in it.
+        name: &'a str,
+        /// The secret, 64 KiB at most.
+        plain: Plain<'a>,
+    },
+    /// Decrypt what was sealed.
+    Unseal {
+        /// The namespace.
+        namespace: &'a str,
+        /// The name.
+        name: &'a str,
+        /// What `Seal` gave.
+        blob: &'a [u8],
     },
 }
 
@@ -140,6 +158,16 @@ pub enum ServiceOk {
     KeysNotModified {
         /// For how long it may be used before asking again.
         max_age_s: u32,
+    },
+    /// To `Seal`.
+    Sealed {
+        /// The sealed secret.
+        blob: Vec<u8>,
+    },
+    /// To `Unseal`.
+    Unsealed {
+        /// The secret.
+        plain: PlainBuf,
     },
 }
 

@@ -187,7 +187,7 @@ fn out_of_descriptors_run_pauses_and_takes_ceremonies_again() {
     let open = proc::descriptors(run).unwrap();
     let free = (0..).find(|fd| !open.contains_key(fd)).unwrap();
     let before = limit(run, free, false);
-    let list = Request { plan: PlanKind::List, tenant: None, purpose: None };
+    let list = Request { plan: PlanKind::List, ..Request::default() };
     let stream = UnixStream::connect(house.dir().join("ceremony.sock")).unwrap();
     let ceremony = std::thread::spawn(move || call(stream, &list, PIN.as_bytes()).unwrap());
     eventually("the log says so", Duration::from_secs(20), || {

@@ -16,6 +16,7 @@ use passportd::clock::Moment;
 use passportd::passport::{Cap, Claims, Expect, Kid};
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
+use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
 use passportd::wire::{
     AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
     MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome,
@@ -217,7 +218,22 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
             ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
         }
+        ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
+        ServiceOp::Unseal { name: "database", blob, .. } => {
+            let plain = Sealed::parse(blob).unwrap().body.strip_suffix(&[b't'; TAG]).unwrap().to_vec();
+            ServiceOk::Unsealed { plain: plain.into() }
+        }
+        ServiceOp::Unseal { .. } => return Err(Problem::new(Code::Malformed)),
     })
+}
+
+/// The seal key that this daemon seals with, and the one before it.
+pub(crate) const NEWEST: &str = "hmac-sha256/t1/seal/v2";
+pub(crate) const OLDER: &str = "hmac-sha256/t1/seal/v1";
+
+/// Sealed in form alone; the bytes are text, so that pages can show them.
+pub(crate) fn sealed(kid: &str, plain: &[u8]) -> Vec<u8> {
+    [Sealed::header(SealKid::parse(kid).unwrap()), vec![b'n'; NONCE], plain.to_vec(), vec![b't'; TAG]].concat()
 }
 
 fn identity(state: &State) -> Identity {

@@ -10,7 +10,7 @@ use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
     let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
-    keys.into_iter().chain([hsm_list(), hsm_doctor()]).collect()
+    keys.into_iter().chain([adopt(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
 }
 
 fn pin(fake: &Fake) -> String {
@@ -71,6 +71,23 @@ fn failed(fake: &Fake, pin: &str, page: &mut Page) {
     });
 }
 
+fn adopt() -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new("ceremony plan adopt");
+    let arguments = ["--tenant", "t1", "--purpose", "auth", "--cka-id", "0a0b", "--pin-file", pin.as_str()];
+    for more in [&["--dry-run"][..], &[]] {
+        with_ceremony(&fake, &report(&[held("ed25519/t1/auth/v2", true)]), |format| {
+            page.case(&fake, &[&arguments[..], more, format].concat(), "");
+        });
+    }
+    let why = "the key with CKA_ID 0a0b is not adopted: CKA_EXTRACTABLE is set; nothing was changed";
+    with_ceremony(&fake, &json!({"failed": {"code": "unfit", "message": why}}), |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
+    page.misused(&fake)
+}
+
 fn hsm_list() -> Page {
     let fake = Fake::frozen();
     let pin = pin(&fake);
@@ -82,6 +99,19 @@ fn hsm_list() -> Page {
     failed(&fake, &pin, &mut page);
     // No socket.
     page.both(&fake, &["--pin-file", &pin], "");
+    page.misused(&fake)
+}
+
+fn retry_pin() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("hsm retry-pin");
+    with_ceremony(&fake, &json!({"done": {}}), |format| {
+        page.case(&fake, format, "");
+    });
+    let why = "one more wrong PIN locks the token";
+    with_ceremony(&fake, &json!({"failed": {"code": "pin", "message": why}}), |format| {
+        page.case(&fake, &[&["--final-try"], format].concat(), "");
+    });
     page.misused(&fake)
 }
 

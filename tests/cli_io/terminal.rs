@@ -163,11 +163,13 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
 ];
 const WAITING: &str = "waiting for the daemon";
 /// Those that hold a ceremony; what they show is [`a_ceremony_is_announced_once_the_pin_is_known`]'s.
-const CEREMONIES: [(&str, &[&str]); 4] = [
+const CEREMONIES: [(&str, &[&str]); 6] = [
     ("hsm list", &[]),
+    ("hsm retry-pin", &[]),
     ("hsm doctor", &[]),
     ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),
     ("hsm rotate", &["--tenant", "t1", "--purpose", "auth"]),
+    ("ceremony plan adopt", &["--tenant", "t1", "--purpose", "auth", "--cka-id", "0a0b"]),
 ];
 /// Those that ask nobody. What they read is files, and a policy of every file and list that there may be is read in
 /// less than a second; `policy check` may be given a pipe, see [`a_policy_that_comes_slowly_is_announced`].
@@ -258,6 +260,8 @@ fn a_ceremony_is_announced_once_the_pin_is_known() {
                 std::fs::write(&pin, "1234").unwrap();
                 std::fs::set_permissions(&pin, PermissionsExt::from_mode(0o400)).unwrap();
                 let pin = ["--pin-file", pin.to_str().unwrap()];
+                // The signer has its PIN.
+                let pin = pin.iter().copied().filter(|_| leaf != "hsm retry-pin");
                 let typed: Vec<_> = leaf.split(' ').chain(more.iter().copied()).chain(pin).collect();
                 let (child, terminal) = {
                     // Nobody accepts yet, so the answer is late.

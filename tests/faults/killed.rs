@@ -7,17 +7,10 @@ use nix::sys::signal::Signal;
 use passportd::wire::ServiceOp;
 use passportd::wire::ceremony::{PlanKind, Request, Response};
 
-use super::load::{Load, Told};
+use super::load::{Load, on_record, only};
 use super::support::passports::demo;
 use super::support::softhsm::PIN;
-use super::support::{House, Options, Roles, eventually, ledger, process, rounds};
-
-/// What issuers may be told while the signer is away.
-fn only(told: &Told, codes: &[&str]) {
-    let strange: Vec<_> = told.problems.keys().filter(|code| !codes.contains(&code.as_str())).collect();
-    assert!(strange.is_empty(), "{strange:?} of {:?}", told.problems);
-    assert!(told.final_problems.is_empty(), "not marked as worth trying again: {:?}", told.final_problems);
-}
+use super::support::{House, Options, Roles, eventually, process, rounds};
 
 #[test]
 fn a_killed_signer_disturbs_no_verification_and_comes_back() {
@@ -38,17 +31,6 @@ fn a_killed_signer_disturbs_no_verification_and_comes_back() {
     assert_eq!(issued.broken, 0, "connections outlive the signer");
     on_record(&house, &issued);
     assert_eq!(house.metric("passport_signer_restarts_total"), f64::from(kills), "each kill is one restart");
-}
-
-/// Each passport that somebody received has exactly one record, and the ledger verifies. Returns how many records more
-/// there are.
-fn on_record(house: &House, told: &Told) -> usize {
-    let records = ledger::issued(&house.ledger());
-    for jti in &told.jtis {
-        assert_eq!(records.get(jti), Some(&1), "records of {jti}");
-    }
-    ledger::assert_chain(&house.ledger());
-    records.len() - told.jtis.iter().collect::<HashSet<_>>().len()
 }
 
 #[test]
@@ -140,8 +122,12 @@ fn a_ceremony_under_way_is_not_killed_by_the_end_of_run() {
     let mut house = House::start(Options::default());
     let run = house.pid("run");
     let response = std::thread::scope(|scope| {
-        let request =
-            Request { plan: PlanKind::Generate, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+        let request = Request {
+            plan: PlanKind::Generate,
+            tenant: Some("t1".to_owned()),
+            purpose: Some("auth".to_owned()),
+            ..Request::default()
+        };
         let house = &house;
         let ceremony = scope.spawn(move || house.try_ceremony(&request, PIN));
         eventually("the ceremony is under way", Duration::from_secs(10), || {

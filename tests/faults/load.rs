@@ -1,17 +1,18 @@
 //! Clients that issue and verify until they are told to stop, and remember what they were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use passportd::passport::OwnedEnvelope;
+use ed25519_dalek::{Signature, VerifyingKey};
+use passportd::passport::{OwnedEnvelope, parse_jwks};
 use passportd::wire::{Code, Greeting, Reply, ServiceOk, ServiceOp, Verdict, decode};
 
 use super::support::House;
-use super::support::ledger::jti;
+use super::support::ledger::{self, jti};
 use super::support::passports::{demo, for_demo, on_wire, owned};
 use super::support::raw::{Raw, request};
 
@@ -23,6 +24,8 @@ const PIPELINED: usize = 8;
 pub(crate) struct Told {
     /// The ids of passports received.
     pub(crate) jtis: Vec<String>,
+    /// Passports of which another implementation says that they are none.
+    pub(crate) bad: u64,
     /// Verdicts that accept.
     pub(crate) accepted: u64,
     /// Problems by code, and whether all were marked as worth trying again.
@@ -40,6 +43,7 @@ pub(crate) struct Told {
 impl Told {
     fn merge(mut self, other: Self) -> Self {
         self.jtis.extend(other.jtis);
+        self.bad += other.bad;
         self.accepted += other.accepted;
         for (code, count) in other.problems {
             *self.problems.entry(code).or_default() += count;
@@ -51,9 +55,13 @@ impl Told {
         self
     }
 
-    fn note(&mut self, reply: Reply) {
+    fn note(&mut self, reply: Reply, keys: &Keys) {
         match reply.result {
-            Ok(ServiceOk::Issued(issued)) => self.jtis.push(jti(&owned(issued).msg)),
+            Ok(ServiceOk::Issued(issued)) => {
+                let passport = owned(issued);
+                self.bad += u64::from(!verifies(&passport, keys));
+                self.jtis.push(jti(&passport.msg));
+            }
             Ok(ServiceOk::Verdict(Verdict::Accepted(_))) => self.accepted += 1,
             Ok(ServiceOk::Verdict(Verdict::Refused(_))) => self.refused += 1,
             Ok(other) => panic!("{other:?}"),
@@ -65,6 +73,22 @@ impl Told {
             }
         }
     }
+}
+
+/// Public keys by kid.
+type Keys = BTreeMap<String, VerifyingKey>;
+
+/// The keys that verify at this moment.
+pub(crate) fn keys_of(house: &House) -> Keys {
+    let Ok(ServiceOk::Keys(set)) = house.ask(ServiceOp::Keys { if_etag: None }) else { panic!("no keys") };
+    let keys = parse_jwks(&set.jwks).unwrap();
+    keys.into_iter().map(|(kid, public)| (kid.to_string(), VerifyingKey::from_bytes(&public).unwrap())).collect()
+}
+
+/// What another implementation says of a passport.
+pub(crate) fn verifies(passport: &OwnedEnvelope, keys: &Keys) -> bool {
+    let signature = Signature::from_slice(&passport.sig).unwrap();
+    keys.get(&passport.kid).is_some_and(|key| key.verify_strict(&passport.msg, &signature).is_ok())
 }
 
 /// Clients at work.
@@ -79,9 +103,10 @@ impl Load {
     pub(crate) fn start(house: &House, issuers: usize, verifiers: usize) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let passport = house.raw().issue(demo("verified")).unwrap();
+        let keys = Arc::new(keys_of(house));
         let spawn = |passport: Option<OwnedEnvelope>| {
-            let (stop, socket) = (Arc::clone(&stop), house.socket());
-            std::thread::spawn(move || work(&stop, &socket, passport.as_ref()))
+            let (stop, socket, keys) = (Arc::clone(&stop), house.socket(), Arc::clone(&keys));
+            std::thread::spawn(move || work(&stop, &socket, passport.as_ref(), &keys))
         };
         let issuers = (0..issuers).map(|_| spawn(None)).collect();
         let verifiers = (0..verifiers).map(|_| spawn(Some(passport.clone()))).collect();
@@ -98,11 +123,11 @@ impl Load {
     }
 }
 
-fn work(stop: &AtomicBool, socket: &Path, passport: Option<&OwnedEnvelope>) -> Told {
+fn work(stop: &AtomicBool, socket: &Path, passport: Option<&OwnedEnvelope>, keys: &Keys) -> Told {
     let mut told = Told::default();
     while !stop.load(Ordering::Relaxed) {
         match connect(socket) {
-            Some(raw) => converse(stop, raw, passport, &mut told),
+            Some(raw) => converse(stop, raw, passport, keys, &mut told),
             None => std::thread::sleep(Duration::from_millis(5)),
         }
     }
@@ -115,7 +140,7 @@ fn connect(socket: &Path) -> Option<Raw> {
 }
 
 /// Keeps some requests under way until told to stop; then takes the answers that are still to come.
-fn converse(stop: &AtomicBool, mut raw: Raw, passport: Option<&OwnedEnvelope>, told: &mut Told) {
+fn converse(stop: &AtomicBool, mut raw: Raw, passport: Option<&OwnedEnvelope>, keys: &Keys, told: &mut Told) {
     let (mut next, mut waiting) = (1, BTreeMap::new());
     let mut writable = true;
     loop {
@@ -139,6 +164,25 @@ fn converse(stop: &AtomicBool, mut raw: Raw, passport: Option<&OwnedEnvelope>, t
         let reply: Reply = decode(&body).unwrap();
         let asked = waiting.remove(&reply.id).expect("one answer for each request");
         told.slowest = told.slowest.max(asked.elapsed());
-        told.note(reply);
+        told.note(reply, keys);
     }
+}
+
+/// Asserts that issuers were told nothing but passports and these problems, and that each may be tried again.
+pub(crate) fn only(told: &Told, codes: &[&str]) {
+    let strange: Vec<_> = told.problems.keys().filter(|code| !codes.contains(&code.as_str())).collect();
+    assert!(strange.is_empty(), "{strange:?} of {:?}", told.problems);
+    assert!(told.final_problems.is_empty(), "not marked as worth trying again: {:?}", told.final_problems);
+}
+
+/// Asserts that each passport that somebody received is one, and has exactly one record, and that the ledger verifies.
+/// Returns how many records more there are.
+pub(crate) fn on_record(house: &House, told: &Told) -> usize {
+    assert_eq!(told.bad, 0, "passports that do not verify");
+    let records = ledger::issued(&house.ledger());
+    for jti in &told.jtis {
+        assert_eq!(records.get(jti), Some(&1), "records of {jti}");
+    }
+    ledger::assert_chain(&house.ledger());
+    records.len() - told.jtis.iter().collect::<HashSet<_>>().len()
 }

@@ -139,7 +139,7 @@ fn the_doctor_says_one_thing_a_line() {
     let conf = std::fs::read_to_string(hsm.conf()).unwrap();
     let both = ["CKM_EDDSA", "CKM_EC_EDWARDS_KEY_PAIR_GEN"];
     for (offered, lacking) in [(both[0], both[1]), (both[1], both[0])] {
-        let less = conf.replace("slots.mechanisms = ALL", &format!("slots.mechanisms = {offered}"));
+        let less = conf.replace("slots.mechanisms = ALL", &format!("slots.mechanisms = {offered},CKM_SHA256_HMAC"));
         assert_ne!(less, conf);
         std::fs::write(hsm.conf(), less).unwrap();
         let findings = doctor(&[], Some(PIN));
@@ -149,4 +149,7 @@ fn the_doctor_says_one_thing_a_line() {
         let (code, message) = failed(hold(&hsm, &[], PlanKind::List, "auth", Some(PIN)));
         assert!(code == "hsm" && message.contains(lacking), "{code}: {message}");
     }
+    let less = format!("slots.mechanisms = {},{}", both[0], both[1]);
+    std::fs::write(hsm.conf(), conf.replace("slots.mechanisms = ALL", &less)).unwrap();
+    assert_eq!(bad(doctor(&[], Some(PIN))), "seal");
 }

@@ -92,7 +92,8 @@ pub(crate) fn signer(hsm: &SoftHsm) -> Process {
 pub(crate) fn hold(hsm: &SoftHsm, vars: &[(&str, &str)], plan: PlanKind, purpose: &str, pin: Option<&str>) -> Response {
     let process = start(hsm, "ceremony", vars).ready();
     let stream = UnixStream::connect(&process.socket).unwrap();
-    let request = Request { plan, tenant: Some("t1".to_owned()), purpose: Some(purpose.to_owned()) };
+    let request =
+        Request { plan, tenant: Some("t1".to_owned()), purpose: Some(purpose.to_owned()), ..Request::default() };
     call(stream, &request, pin.unwrap_or_default().as_bytes()).unwrap()
 }
 

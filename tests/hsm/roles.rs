@@ -1,4 +1,5 @@
-//! What this binary does when it is started again: a ceremony, a signer, or the raw measurement.
+//! What this binary does when it is started again: a ceremony, a signer, another program, or the raw
+//! measurement.
 
 use super::*;
 
@@ -7,6 +8,7 @@ pub(crate) fn var(name: &str) -> Option<String> {
 }
 
 pub(crate) fn config() -> ModuleConfig {
+    let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
     let dir = PathBuf::from(var("HSM_DIR").unwrap());
     ModuleConfig {
         module: var("HSM_MODULE").map_or_else(|| softhsm::module().unwrap(), PathBuf::from),
@@ -15,11 +17,16 @@ pub(crate) fn config() -> ModuleConfig {
             ..TokenChoice::default()
         },
         sessions: var("HSM_SESSIONS").map_or(2, |n| n.parse().unwrap()),
-        op_timeout: Duration::from_secs(5),
+        op_timeout: millis("HSM_OP_TIMEOUT_MS", 5_000),
+        login_timeout: millis("HSM_LOGIN_TIMEOUT_MS", 60_000),
+        max_stuck: 4,
+        keepalive: None,
+        recycle_kib: var("HSM_RECYCLE_KIB").map(|kib| kib.parse().unwrap()),
         queue: 256,
         state_dir: dir.join("state"),
         store: Some(dir.join("store")),
         module_config: Some(dir.join("softhsm2.conf")),
+        module_env: "SOFTHSM2_CONF".to_owned(),
     }
 }
 
@@ -28,9 +35,10 @@ pub(crate) fn bounds() -> Bounds {
         purposes: BTreeSet::from(["auth".to_owned()]),
         max_ttl_s: 3600,
         rate_per_s: rate.map(|rate| rate.try_into().unwrap()),
+        namespaces: vec![NamespacePattern::parse("t1/*").unwrap()],
     };
     Bounds {
-        issuer: ISSUER.to_owned(),
+        issuer: var("ISSUER").unwrap_or_else(|| ISSUER.to_owned()),
         tenants: BTreeMap::from([("t1".to_owned(), tenant(None)), ("slow".to_owned(), tenant(Some(2)))]),
         max_iat_drift_s: 60,
     }
@@ -46,6 +54,8 @@ pub(crate) fn say(line: &str) {
 struct Parent;
 
 impl Manager for Parent {
+    fn starting(&self, _within: Duration) {}
+
     fn ready(&self, _usable_keys: usize) {
         say("ready");
     }
@@ -80,17 +90,19 @@ pub(crate) fn run_role(role: &str) {
             let plan = SignerPlan {
                 module: config(),
                 bounds: bounds(),
+                sealer: Box::new(XChaCha),
                 pin: pin(),
                 listener: listen(),
                 front_uid: var("ALLOWED").unwrap().parse().unwrap(),
                 manager: Box::new(Parent),
-                last_words: || (),
             };
             match run_signer(plan) {
                 Ok(reason) => say(&format!("ended {reason:?}")),
                 Err(error) => say(&format!("error {} {error}", error.refused_pin())),
             }
+            leave(0);
         }
+        "maker" => adopt::make(),
         "raw-rate" => {
             let sessions = config().sessions;
             let rate = raw_sign_rate(&config(), &pin(), sessions, Duration::from_secs(2)).unwrap();

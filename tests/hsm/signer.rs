@@ -159,6 +159,8 @@ fn a_new_key_is_seen_after_reinitialisation_and_nothing_is_lost() {
 #[test]
 fn a_key_that_differs_from_its_pin_is_not_used() {
     let Some(hsm) = initialised() else { return };
+    // Without another passport key the signer would not start at all: tests/hsm/pins.rs.
+    done(&hsm, PlanKind::Generate, "auth");
     let pins = hsm.state_dir().join("keys.json");
     let mut value: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&pins).unwrap()).unwrap();
     let other = value["keys"][1]["public"].clone();
@@ -175,7 +177,12 @@ fn a_key_that_differs_from_its_pin_is_not_used() {
 fn each_key_has_its_rate() {
     let Some(hsm) = SoftHsm::new() else { return };
     let process = start(&hsm, "ceremony", &[]).ready();
-    let request = Request { plan: PlanKind::Init, tenant: Some("slow".to_owned()), purpose: Some("auth".to_owned()) };
+    let request = Request {
+        plan: PlanKind::Init,
+        tenant: Some("slow".to_owned()),
+        purpose: Some("auth".to_owned()),
+        ..Request::default()
+    };
     let made = call(UnixStream::connect(&process.socket).unwrap(), &request, PIN.as_bytes()).unwrap();
     assert!(matches!(made, Response::Done(_)));
     let process = signer(&hsm);
@@ -316,7 +323,7 @@ fn read_only(path: &std::path::Path) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-fn snapshot(path: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn snapshot(path: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();

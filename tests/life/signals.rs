@@ -76,7 +76,12 @@ fn a_ceremony_heeds_nothing_before_it_is_done() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
         process::signal(pid, signal);
     }
-    let request = Request { plan: PlanKind::Generate, tenant: Some("t1".to_owned()), purpose: Some("auth".to_owned()) };
+    let request = Request {
+        plan: PlanKind::Generate,
+        tenant: Some("t1".to_owned()),
+        purpose: Some("auth".to_owned()),
+        ..Request::default()
+    };
     let response = call(here, &request, PIN.as_bytes()).unwrap();
     assert!(matches!(response, Response::Done(_)), "{response:?}");
     assert!(child.wait().unwrap().success());

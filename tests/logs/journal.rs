@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use passportd::audit::{self, Audit, AuditConfig, Event, Outcome, Peer};
-use passportd::boot::EVENTS;
+use passportd::boot;
 use passportd::clock::Moment;
 use passportd::log::{Pace, SegmentConfig};
 use passportd::verify::Way;
@@ -151,7 +151,7 @@ fn every_field_of_a_request_reaches_journald() {
     }
     // Whatever was said is in the table, with its id and no other field.
     for entry in &journal.entries() {
-        let event = EVENTS.iter().find(|event| is(event.name)(entry)).unwrap_or_else(|| panic!("{entry:?}"));
+        let event = boot::events().find(|event| is(event.name)(entry)).unwrap_or_else(|| panic!("{entry:?}"));
         assert_eq!(entry.get("MESSAGE_ID").map(String::as_str), event.message_id, "{entry:?}");
         let fields = entry.keys().filter_map(|name| name.strip_prefix("PASSPORT_"));
         for field in fields.filter(|field| !["EVENT", "ROLE"].contains(field)) {
@@ -302,7 +302,7 @@ fn audited(dir: &Path, socket: PathBuf) {
 fn events(query: &str) -> Vec<&str> {
     let names = query.split("PASSPORT_EVENT=").skip(1).map(|rest| rest.split_whitespace().next().unwrap());
     let is_known = |name: &str| {
-        EVENTS.iter().any(|event| event.name == name) || Event::ALL.iter().any(|event| event.name() == name)
+        boot::events().any(|event| event.name == name) || Event::ALL.iter().any(|event| event.name() == name)
     };
     names.inspect(|name| assert!(is_known(name), "{query}: no event is called {name}")).collect()
 }

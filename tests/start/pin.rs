@@ -5,17 +5,23 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use passportd::wire::{Code, Verdict};
 
 use super::support::passports::{demo, for_demo};
+use super::support::softhsm::PIN;
 use super::support::{House, Options, eventually};
 use super::workshop::Workshop;
 
 const WRONG: &str = "0000-wrong";
 
 fn wrong_pin(path: &Path) {
+    put_pin(path, WRONG);
+}
+
+fn put_pin(path: &Path, pin: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    fs::write(path, format!("{WRONG}\n")).unwrap();
+    fs::write(path, format!("{pin}\n")).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
 }
 
@@ -49,5 +55,9 @@ fn run_tries_a_refused_pin_once_and_verification_goes_on() {
     let (status, report) = house.get("/readyz");
     let named = "{\"name\":\"hsm\",\"ok\":false,\"detail\":\"the HSM does not sign\"}";
     assert!(status == 503 && report.contains(named), "{status} {report}");
+    // Mended, and said so.
+    put_pin(&house.dir().join("pin"), PIN);
+    house.signal("run", Signal::SIGHUP);
+    eventually("passports are issued", Duration::from_secs(10), || house.raw().issue(demo("bob")).ok());
     assert_eq!(house.stop().code(), Some(0));
 }

@@ -1,11 +1,43 @@
-// What marks code that errs on purpose. The library's own tests include this file, and the test of the programs does.
+//! A house whose HSM fails on demand.
 
-/// Each function that errs on purpose keeps this text in the program that it is part of.
-pub(crate) const FAULT: &str = "errs on purpose: in tests only (decision 0033)";
+use std::fs;
+use std::path::{Path, PathBuf};
 
-/// Whether such a function is part of the program `bytes`.
-pub(crate) fn has_fault(bytes: &[u8]) -> bool {
-    let (text, first) = (FAULT.as_bytes(), FAULT.as_bytes()[0]);
-    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == first);
-    starts.map(|(at, _)| &bytes[at..]).any(|rest| rest.starts_with(text))
+use ::fault_module::Control;
+
+use super::house::{House, replace};
+use super::{fault_module as module, softhsm};
+
+/// Where the control file is: in `hsm.state_dir`, which a confined signer and a ceremony may read.
+fn control(dir: &Path) -> PathBuf {
+    dir.join("state/fault.control")
+}
+
+/// What the roles that load the module need to know.
+pub(super) fn environment(dir: &Path) -> [(&'static str, String); 2] {
+    module::environment(&softhsm::module().unwrap(), &control(dir))
+}
+
+impl House {
+    /// From now on the module fails as this says (`tests/fault-module/src/control.rs`), and no longer as it did.
+    ///
+    /// # Panics
+    /// When the text is wrong.
+    pub(crate) fn fault(&self, text: &str) {
+        Control::parse(text).unwrap_or_else(|why| panic!("{why}"));
+        replace(&control(self.dir()), text);
+    }
+
+    /// The module fails no longer.
+    pub(crate) fn no_fault(&self) {
+        if let Err(error) = fs::remove_file(control(self.dir())) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+
+    /// How often the module was asked for a function whose rule says `log`, in all processes so far.
+    pub(crate) fn calls(&self, function: &str) -> usize {
+        let line = format!("{} {function} ", ::fault_module::SAYS);
+        self.log().lines().filter(|said| said.starts_with(&line)).count()
+    }
 }

@@ -19,7 +19,7 @@ use super::options::{POLICY, configuration, filled, put};
 use super::process::{self, Started};
 use super::raw::Raw;
 use super::softhsm::SoftHsm;
-use super::{Options, Roles, Users, eventually, ledger, people};
+use super::{Options, Roles, Users, eventually, fault, fault_module, ledger, people};
 
 /// How long a start, or an end, may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,6 +47,9 @@ impl House {
         let users = (options.users == Users::Split).then(people::unprivileged_users).flatten();
         let metrics = metrics_addr();
         let mut config = configuration(hsm.dir(), &metrics, users.as_ref());
+        if options.fault {
+            put(&mut config, "hsm.module", fault_module::path().to_str().unwrap().into());
+        }
         for (key, value) in options.settings.clone() {
             put(&mut config, &key, value);
         }
@@ -107,9 +110,23 @@ impl House {
     pub(crate) fn start_role(&mut self, role: &'static str) {
         self.processes.retain_mut(|process| process.role != role || process.ended().is_none());
         let own = self.options.environment.iter().filter(|(whose, ..)| *whose == role);
-        let own: Vec<_> = own.map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
+        let mut own: Vec<_> = own.map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
+        let fault = self.fault_environment();
+        own.extend(fault.iter().map(|(name, value)| (*name, value.as_str())));
         let log = self.options.log.clone().unwrap_or_else(|| self.hsm.dir().join("log"));
         self.processes.push(Started::new(role, self.hsm.dir(), &log, &own));
+    }
+
+    /// Starts one role that ends by itself, and waits for that.
+    pub(crate) fn start_to_the_end(&mut self, role: &'static str) -> ExitStatus {
+        self.start_role(role);
+        let pid = self.processes.last().expect("it was started just now").pid();
+        self.ended(pid)
+    }
+
+    /// What the module that fails on demand needs to know, if it is there.
+    pub(super) fn fault_environment(&self) -> Vec<(&'static str, String)> {
+        if self.options.fault { fault::environment(self.hsm.dir()).to_vec() } else { Vec::new() }
     }
 
     /// Panics with the log if a process that the test has started is gone.
@@ -285,6 +302,12 @@ impl House {
         status
     }
 
+    /// Waits for the end of a role that the test has started.
+    pub(crate) fn ended_role(&mut self, role: &str) -> ExitStatus {
+        let pid = self.processes.iter().find(|process| process.role == role).expect("the test has started it").pid();
+        self.ended(pid)
+    }
+
     /// Has all end with SIGTERM; how the first that was started ended.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         // The front first, as systemd would have it by its ordering.
@@ -361,7 +384,7 @@ fn give(path: &Path, uid: u32) {
 }
 
 /// Replaces a file in one step, as an operator's editor would.
-fn replace(path: &Path, text: &str) {
+pub(super) fn replace(path: &Path, text: &str) {
     let fresh = path.with_extension("new");
     fs::write(&fresh, text).unwrap();
     fs::set_permissions(&fresh, fs::Permissions::from_mode(0o644)).unwrap();

@@ -31,7 +31,8 @@ impl House {
     /// # Panics
     /// When the ceremony fails.
     pub(crate) fn ceremony(&self, plan: PlanKind, tenant: &str, purpose: &str) -> Report {
-        let request = Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()) };
+        let request =
+            Request { plan, tenant: Some(tenant.to_owned()), purpose: Some(purpose.to_owned()), ..Request::default() };
         match self.try_ceremony(&request, PIN) {
             Response::Done(report) => report,
             Response::Failed { code, message } => panic!("{code}: {message}"),
@@ -47,6 +48,7 @@ impl House {
         let (here, there) = UnixStream::pair().unwrap();
         let log = fs::File::options().create(true).append(true).open(self.dir().join("log")).unwrap();
         let mut command = process::command("ceremony", self.dir());
+        command.envs(self.fault_environment());
         command.stdin(OwnedFd::from(there)).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
         drop(command);

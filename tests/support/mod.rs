@@ -3,6 +3,8 @@
 //! A test that does not use all of it declares it as `#[expect(dead_code, reason = "shared by several tests")] mod support;`.
 
 pub(crate) mod document;
+pub(crate) mod fault;
+pub(crate) mod fault_module;
 pub(crate) mod fences;
 pub(crate) mod house;
 pub(crate) mod keys;

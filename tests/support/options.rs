@@ -13,9 +13,10 @@ name = "tester"
 uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
-         "resume_issue", "reload", "drain"]
+         "resume_issue", "reload", "drain", "seal", "unseal"]
 templates = ["demo"]
 verify_as = ["demo"]
+seal_namespaces = ["t1/*"]
 
 [[template]]
 name = "demo"
@@ -29,7 +30,8 @@ max_ttl_s = 3600
 "#;
 
 /// The signer's bounds.
-const BOUNDS: &str = "[[tenant]]\nname = \"t1\"\npurposes = [\"auth\", \"other\"]\nmax_ttl_s = 86400\n";
+const BOUNDS: &str =
+    "[[tenant]]\nname = \"t1\"\npurposes = [\"auth\", \"other\"]\nmax_ttl_s = 86400\nseal_namespaces = [\"t1/*\"]\n";
 
 /// Whom the roles run as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,7 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) fault: bool,
     pub(super) log: Option<PathBuf>,
     pub(super) environment: Vec<(&'static str, String, String)>,
 }
@@ -72,6 +75,7 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            fault: false,
             log: None,
             environment: Vec::new(),
         }
@@ -123,6 +127,13 @@ impl Options {
     /// Where standard error goes, instead of to [`super::House::log`].
     pub(crate) fn log(mut self, path: &Path) -> Self {
         self.log = Some(path.to_owned());
+        self
+    }
+
+    /// With the module that fails on demand before the HSM; see [`super::House::fault`]. Root alone may have it: the daemon
+    /// loads no module that is not root's.
+    pub(crate) fn fault(mut self) -> Self {
+        self.fault = true;
         self
     }
 

@@ -11,6 +11,16 @@ macro_rules! mirror {
     };
 }
 
+/// Plaintext: bytes that are not printed.
+#[derive(Clone, PartialEq, SchemaRead, SchemaWrite)]
+pub(crate) struct Plain(Vec<u8>);
+
+impl std::fmt::Debug for Plain {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Plain(withheld)")
+    }
+}
+
 mirror! {
     pub(crate) struct Hello { wire: u8, client: String }
     pub(crate) enum Greeting { Welcome(Welcome), Refused(Problem) }
@@ -36,6 +46,8 @@ mirror! {
         VerifyBatch { want: Want, items: Vec<Passport> },
         Introspect { want: Want, passport: Passport },
         Keys { if_etag: Option<[u8; 32]> },
+        Seal { namespace: String, name: String, plain: Plain },
+        Unseal { namespace: String, name: String, blob: Vec<u8> },
     }
     pub(crate) struct IssueSpec {
         template: String,
@@ -63,6 +75,8 @@ mirror! {
         Introspection(Introspection),
         Keys(KeySet),
         KeysNotModified { max_age_s: u32 },
+        Sealed { blob: Vec<u8> },
+        Unsealed { plain: Plain },
     }
     pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
     pub(crate) struct Identity {
@@ -125,7 +139,16 @@ mirror! {
     pub(crate) enum LinkGreeting { Welcome(LinkWelcome), Refused(String) }
     pub(crate) struct LinkWelcome { wire: u8, sessions: u32, module: String, token: String, boot_id: u64 }
     pub(crate) struct LinkRequest { id: u64, op: LinkOp }
-    pub(crate) enum LinkOp { Sign { payload: Vec<u8> }, Probe { kid: String }, Keys, Reinitialise, Stats }
+    pub(crate) enum LinkOp {
+        Sign { payload: Vec<u8> },
+        Probe { kid: String },
+        Keys,
+        Reinitialise,
+        Stats,
+        Health,
+        Seal { namespace: String, name: String, plain: Plain },
+        Unseal { namespace: String, name: String, blob: Vec<u8> },
+    }
     pub(crate) struct LinkReply { id: u64, result: LinkResult }
     pub(crate) enum LinkResult {
         Signed { sig: [u8; 64] },
@@ -134,6 +157,25 @@ mirror! {
         Reinitialised(Vec<LinkKey>),
         Stats(LinkStats),
         Refused(LinkRefusal),
+        Health(LinkHealth),
+        Leaving,
+        Sealed { kid: String, blob: Vec<u8> },
+        Unsealed { kid: String, plain: Plain },
+    }
+    pub(crate) struct LinkHealth {
+        boot_id: u64,
+        sessions: u32,
+        limit: u32,
+        stuck: u32,
+        max_stuck: u32,
+        down: bool,
+        rung: String,
+        ladder: Vec<u64>,
+        refused: Vec<u64>,
+        bad_signatures: u64,
+        rss_kib: u64,
+        rss_base_kib: u64,
+        recycles_at_kib: u64,
     }
     pub(crate) struct LinkKey { kid: String, role: KeyRole, public: [u8; 32], usable: bool, problem: String }
     pub(crate) enum KeyRole { Passport, Audit, Seal }
@@ -147,6 +189,7 @@ mirror! {
     }
     pub(crate) enum LinkRefusal {
         Malformed, NotCanonical, UnknownKid, ForeignIssuer, TenantDenied, PurposeDenied, LifetimeDenied, ClockDenied,
-        RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal, TooLong,
+        RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal, TooLong, NamespaceDenied,
+        Unopenable,
     }
 }

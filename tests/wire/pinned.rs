@@ -7,7 +7,20 @@ const PINNED: &[(&str, &[&str])] = &[
     ("Greeting", &["Welcome", "Refused"]),
     (
         "ServiceOp",
-        &["Ping", "Version", "WhoAmI", "Health", "Issue", "IssueBatch", "Verify", "VerifyBatch", "Introspect", "Keys"],
+        &[
+            "Ping",
+            "Version",
+            "WhoAmI",
+            "Health",
+            "Issue",
+            "IssueBatch",
+            "Verify",
+            "VerifyBatch",
+            "Introspect",
+            "Keys",
+            "Seal",
+            "Unseal",
+        ],
     ),
     ("Passport", &["Envelope"]),
     (
@@ -24,6 +37,8 @@ const PINNED: &[(&str, &[&str])] = &[
             "Introspection",
             "Keys",
             "KeysNotModified",
+            "Sealed",
+            "Unsealed",
         ],
     ),
     ("Issued", &["Envelope"]),
@@ -83,8 +98,11 @@ const PINNED: &[(&str, &[&str])] = &[
         ],
     ),
     ("LinkGreeting", &["Welcome", "Refused"]),
-    ("LinkOp", &["Sign", "Probe", "Keys", "Reinitialise", "Stats"]),
-    ("LinkResult", &["Signed", "Probed", "Keys", "Reinitialised", "Stats", "Refused"]),
+    ("LinkOp", &["Sign", "Probe", "Keys", "Reinitialise", "Stats", "Health", "Seal", "Unseal"]),
+    (
+        "LinkResult",
+        &["Signed", "Probed", "Keys", "Reinitialised", "Stats", "Refused", "Health", "Leaving", "Sealed", "Unsealed"],
+    ),
     ("KeyRole", &["Passport", "Audit", "Seal"]),
     (
         "LinkRefusal",
@@ -104,6 +122,8 @@ const PINNED: &[(&str, &[&str])] = &[
             "BadSignature",
             "Internal",
             "TooLong",
+            "NamespaceDenied",
+            "Unopenable",
         ],
     ),
 ];

@@ -3,8 +3,8 @@
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
     Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity,
-    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, Verdict,
-    VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
+    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, ServiceOk, ServiceOp,
+    Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
 };
 
 macro_rules! sample {
@@ -13,7 +13,12 @@ macro_rules! sample {
         let mut frame = Vec::new();
         encode_frame(&value, &mut frame).unwrap();
         assert_eq!(frame[HEADER], WIRE_VERSION);
-        $out.push(Sample { kind: $kind, name: $name.to_owned(), shown: shown(&format!("{value:?}")), frame });
+        $out.push(Sample {
+            kind: $kind,
+            name: $name.to_owned(),
+            shown: revealed($kind, shown(&format!("{value:?}")), &frame),
+            frame,
+        });
     }};
 }
 
@@ -85,6 +90,19 @@ pub(crate) fn all() -> Vec<Sample> {
     admin_replies(&mut out);
     link::all(&mut out);
     out
+}
+
+/// Plaintext is not printed; the specification needs it all the same.
+fn revealed(kind: &str, shown: String, frame: &[u8]) -> String {
+    use super::schema::{Role, places};
+    const WITHHELD: &str = "Plain(withheld)";
+    if !shown.contains(WITHHELD) {
+        return shown;
+    }
+    let body = &frame[HEADER..];
+    let all = places(kind, body);
+    let plain = all.iter().find(|place| place.path.ends_with(".plain") && place.role == Role::Raw).unwrap();
+    shown.replace(WITHHELD, &format!("h'{}'", super::hex(&body[plain.at..plain.at + plain.len])))
 }
 
 /// Rust's notation with byte strings as `h'…'`: the lists of four or more numbers of which none is above 255.
@@ -183,6 +201,9 @@ fn requests(out: &mut Vec<Sample>) {
         ("introspect", ServiceOp::Introspect { want: Want::default(), passport: passport() }),
         ("keys", ServiceOp::Keys { if_etag: None }),
         ("keys-if-etag", ServiceOp::Keys { if_etag: Some(count(0)) }),
+        ("seal", ServiceOp::Seal { namespace: "t1/billing", name: "database", plain: Plain(b"hunter2") }),
+        ("seal-empty", ServiceOp::Seal { namespace: "t1/billing/eu", name: "x", plain: Plain(b"") }),
+        ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
     ];
     for (name, op) in ops {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
@@ -259,6 +280,8 @@ fn replies(out: &mut Vec<Sample>) {
         ),
         ("keys", ServiceOk::Keys(keys)),
         ("keys-not-modified", ServiceOk::KeysNotModified { max_age_s: 60 }),
+        ("sealed", ServiceOk::Sealed { blob: b"PSB1\x01".to_vec() }),
+        ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
     ];
     for (name, ok) in oks {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });

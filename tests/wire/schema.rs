@@ -164,7 +164,7 @@ fn parse(text: &str) -> Type {
         "u64" => Type::Number("u64", 8),
         "i64" => Type::Number("i64", 8),
         "String" | "&str" => Type::Str,
-        "Vec<u8>" | "&[u8]" => Type::Bytes,
+        "Vec<u8>" | "&[u8]" | "Plain" | "PlainBuf" => Type::Bytes,
         _ => {
             if let Some(of) = inside("Option<") {
                 Type::Option(Box::new(parse(&of)))

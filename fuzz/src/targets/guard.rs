@@ -33,7 +33,12 @@ const PUBLIC: [&str; 4] = [
 static BOUNDS: LazyLock<Bounds> = LazyLock::new(|| {
     // `audit` stands there by mistake; the guard must know better.
     let purposes = ["auth", "audit", "seal"].map(str::to_owned);
-    let tenant = TenantBounds { purposes: BTreeSet::from(purposes), max_ttl_s: MAX_TTL, rate_per_s: None };
+    let tenant = TenantBounds {
+        purposes: BTreeSet::from(purposes),
+        max_ttl_s: MAX_TTL,
+        rate_per_s: None,
+        namespaces: Vec::new(),
+    };
     let tenants = BTreeMap::from([("t1".to_owned(), tenant.clone()), ("t1.host7".to_owned(), tenant)]);
     Bounds { issuer: ISSUER.to_owned(), tenants, max_iat_drift_s: DRIFT }
 });
@@ -47,6 +52,7 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
         let id = vec![u8::try_from(n).unwrap()];
         let pin = PinnedKey {
             kid: (*kid).to_owned(),
+            label: None,
             role,
             cka_id: hex::encode(&id),
             public: Some(public.to_owned()),
@@ -54,9 +60,10 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
             module: String::new(),
             token_serial: String::new(),
             mechanisms_bound: true,
+            retired: None,
         };
         let public = hex::decode_exactly(public);
-        (Found { label: (*kid).to_owned(), role, id, public, mechanisms_bound: true, problems }, pin)
+        (Found { label: (*kid).to_owned(), role, id, public, mechanisms_bound: true, unsaid: vec![], problems }, pin)
     });
     let (keys, pins) = made.unzip();
     let ring = Ring::new(Inventory { keys, ..Inventory::default() }, &Pins::of(pins), "");

@@ -154,7 +154,7 @@ pub fn ceremony(stream: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    let request = ceremony::Request { plan: PlanKind::List, tenant: None, purpose: None };
+    let request = ceremony::Request { plan: PlanKind::List, ..ceremony::Request::default() };
     match ceremony::call(Both(Cursor::new(stream), Vec::new()), &request, b"") {
         Ok(response) => {
             let mut frame = Vec::new();

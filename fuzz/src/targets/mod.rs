@@ -10,6 +10,7 @@ mod ledger;
 mod messages;
 mod passports;
 mod script;
+mod sealed;
 mod state;
 mod verdicts;
 
@@ -19,6 +20,7 @@ pub use guard::link_signer;
 pub use ledger::ledger;
 pub use messages::{admin, ceremony, frames, link_front, service};
 pub use passports::{claims, envelope};
+pub use sealed::sealed;
 pub use state::state;
 pub use verdicts::verdicts;
 
@@ -26,7 +28,7 @@ pub use verdicts::verdicts;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const ALL: [(&str, Target); 15] = [
+pub const ALL: [(&str, Target); 16] = [
     ("admin", admin),
     ("ceremony", ceremony),
     ("claims", claims),
@@ -38,6 +40,7 @@ pub const ALL: [(&str, Target); 15] = [
     ("link_front", link_front),
     ("link_signer", link_signer),
     ("policy", policy),
+    ("sealed", sealed),
     ("service", service),
     ("state", state),
     ("uri", uri),

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod operate;
+mod seal;
 mod service;
 
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use conformance::{Conformance, Via};
 pub(super) use operate::{
-    Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRotate, KeyCommand,
-    Pin, PolicyCommand, Smoke,
+    Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
+    HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
 };
+pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify};
 
@@ -136,6 +138,12 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// The public keys as a JSON Web Key Set
     Keys(Keys),
+    /// Encrypts a small secret
+    Seal(Seal),
+    /// Decrypts one
+    Unseal(Unseal),
+    /// Seals files afresh that an older key has sealed
+    Reseal(Reseal),
     /// Everything an operator wants to see
     #[command(after_help = "Examples:\n  passportctl status --output json | jq .health")]
     Status,
@@ -166,6 +174,9 @@ pub(super) enum Command {
     /// Makes keys in the HSM, lists them, and finds what is set up wrong
     #[command(subcommand, after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Hsm(HsmCommand),
+    /// Has one planned thing done in the HSM
+    #[command(subcommand)]
+    Ceremony(CeremonyCommand),
     /// Checks and explains the policy files
     #[command(subcommand, after_help = "Examples:\n  passportctl policy check && passportctl reload")]
     Policy(PolicyCommand),

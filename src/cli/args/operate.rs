@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::seconds;
+use crate::wire::sealed::MAX_PLAIN;
 
 /// `key …`.
 #[derive(Debug, Subcommand)]
@@ -43,9 +44,56 @@ Examples:
     /// The keys that the HSM holds
     #[command(after_help = "Examples:\n  passportctl hsm list --pin-file /root/hsm.pin")]
     List(Pin),
+    /// Lets the signer try its PIN once more, after the HSM has refused it
+    #[command(after_help = "\
+A PIN that was refused is not tried again, however often the signer is started: each try brings the HSM nearer to locking
+itself. With the right PIN in its file nothing needs to be said; this is for a PIN that was right all the same.
+
+Examples:
+  passportctl hsm retry-pin && systemctl start passportd-signer")]
+    RetryPin {
+        /// Even if the HSM says that it is the last try before it locks
+        #[arg(long)]
+        final_try: bool,
+    },
     /// Finds what is set up wrong: one line each, with its remedy
     #[command(after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Doctor(Doctor),
+}
+
+/// `ceremony …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CeremonyCommand {
+    /// Has one thing done in the HSM
+    #[command(subcommand)]
+    Plan(PlanCommand),
+}
+
+/// `ceremony plan …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// Takes over a key that another program made, as the next version of one, and publishes it
+    #[command(after_help = "\
+The key is held to all that a key of passportd's own is: it never left the HSM, may do nothing but sign, and signs once. It
+is not changed, so it keeps its label. Where it lacks something, what it lacks is said, and nothing happens.
+
+Examples:
+  pkcs11-tool --module MODULE --token-label TOKEN --login --list-objects     # shows the ids
+  passportctl ceremony plan adopt --tenant demo --purpose auth --cka-id 0a0b --dry-run")]
+    Adopt(Adopt),
+}
+
+/// `ceremony plan adopt`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Adopt {
+    #[command(flatten)]
+    pub(crate) key: HsmInit,
+    /// The key's CKA_ID, in hex
+    #[arg(long, value_name = "HEX")]
+    pub(crate) cka_id: String,
+    /// Look at the key and try it; take nothing over
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// Where the PIN comes from.
@@ -69,7 +117,7 @@ pub(crate) struct HsmInit {
     /// The tenant: a-z, 0-9 and -, at most 32 characters
     #[arg(long)]
     pub(crate) tenant: String,
-    /// The purpose of its passports: a-z, 0-9 and -, at most 32 characters; `rotate` takes `audit` and `seal`, too
+    /// The purpose of its passports: a-z, 0-9 and -, at most 32 characters; `rotate` and `adopt` take `audit` and `seal`, too
     #[arg(long)]
     pub(crate) purpose: String,
     #[command(flatten)]
@@ -219,6 +267,12 @@ pub(crate) struct Bench {
     /// The template to issue by
     #[arg(long, default_value = "demo")]
     pub(crate) template: String,
+    /// With `seal` and `unseal`: the secret's namespace
+    #[arg(long, default_value = "t1/bench")]
+    pub(crate) namespace: String,
+    /// With `seal` and `unseal`: the secret's length
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = size)]
+    pub(crate) size: usize,
     /// The subject of the passports
     #[arg(long, default_value = "bench")]
     pub(crate) sub: String,
@@ -243,10 +297,20 @@ pub(crate) enum BenchWhat {
     Issue,
     /// Verifying passports.
     Verify,
+    /// Sealing a secret.
+    Seal,
+    /// Unsealing a secret.
+    Unseal,
     /// A server of this program that only echoes: what the socket and this client cost.
     Echo,
     /// Issuing and verifying at given rates, as on a working day.
     Mixed,
+}
+
+/// Bytes of a secret.
+fn size(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|bytes| *bytes <= MAX_PLAIN);
+    bytes.ok_or_else(|| format!("expected at most {MAX_PLAIN} bytes"))
 }
 
 /// How much load.

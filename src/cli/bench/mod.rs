@@ -23,7 +23,7 @@ use crate::passport::OwnedEnvelope;
 use drive::{Plan, Tally, drive};
 use echo::Echo;
 use report::{Outcome, Usage};
-use work::{Issuing, Verifying};
+use work::{Issuing, SECRET, Secrets, Verifying};
 
 /// Different passports that single verifications take turns with, so that no cache of one message is measured.
 const VARIETY: usize = 64;
@@ -42,6 +42,8 @@ pub(super) async fn run(context: &mut Context<'_>, bench: Bench) -> Result<Exit,
     let outcome = match bench.what {
         BenchWhat::Issue => issue(context, &bench).await?,
         BenchWhat::Verify => verify(context, &bench).await?,
+        BenchWhat::Seal => secrets(context, &bench, false).await?,
+        BenchWhat::Unseal => secrets(context, &bench, true).await?,
         BenchWhat::Echo => echo(&bench).await?,
         BenchWhat::Mixed => return mixed::run(context, &bench, progress).await,
     };
@@ -70,6 +72,20 @@ async fn verify(context: &mut Context<'_>, bench: &Bench) -> Result<Outcome, Cli
     let client = context.client().await?;
     within_limits(&client, bench).await?;
     let work = Rc::new(verifying(&client, bench).await?);
+    let socket = context.socket()?;
+    measured(context, drive(&drive::Place::Path(socket), work, plan(bench, bench.load.seconds))).await
+}
+
+/// A load of one secret that is sealed, or unsealed, again and again.
+async fn secrets(context: &mut Context<'_>, bench: &Bench, unseal: bool) -> Result<Outcome, CliError> {
+    if bench.load.batch != 1 {
+        return Err(CliError::Usage("secrets have no batches; leave out --batch".to_owned()));
+    }
+    let client = context.client().await?;
+    within_limits(&client, bench).await?;
+    let (namespace, plain) = (bench.namespace.clone(), vec![0x5a; bench.size]);
+    let blob = client.seal(&namespace, SECRET, &plain).await?;
+    let work = Rc::new(Secrets { namespace, blob: unseal.then_some(blob), plain });
     let socket = context.socket()?;
     measured(context, drive(&drive::Place::Path(socket), work, plan(bench, bench.load.seconds))).await
 }

@@ -4,7 +4,7 @@ use crate::cli::error::CliError;
 use crate::client::{ClientError, IssueRequest};
 use crate::passport::OwnedEnvelope;
 use crate::wire::{
-    IssueSpec, Passport, Reply, Request, ServiceOk, ServiceOp, Verdict, Want, WireError, decode, encode_frame,
+    IssueSpec, Passport, Plain, Reply, Request, ServiceOk, ServiceOp, Verdict, Want, WireError, decode, encode_frame,
 };
 
 /// What one reply says.
@@ -89,6 +89,38 @@ impl Work for Verifying {
     }
 }
 
+/// Seal and Unseal.
+pub(super) struct Secrets {
+    pub(super) namespace: String,
+    /// What is unsealed; none: it is sealed.
+    pub(super) blob: Option<Vec<u8>>,
+    /// What is sealed.
+    pub(super) plain: Vec<u8>,
+}
+
+/// The name of the secret that is measured with.
+pub(super) const SECRET: &str = "bench";
+
+impl Work for Secrets {
+    const GREETS: bool = true;
+
+    fn request(&self, id: u64, out: &mut Vec<u8>) -> Result<(), CliError> {
+        let (namespace, name) = (self.namespace.as_str(), SECRET);
+        framed(
+            id,
+            match &self.blob {
+                Some(blob) => ServiceOp::Unseal { namespace, name, blob },
+                None => ServiceOp::Seal { namespace, name, plain: Plain(&self.plain) },
+            },
+            out,
+        )
+    }
+
+    fn answer(&self, body: &[u8]) -> Result<Answer, CliError> {
+        answered(body, 1)
+    }
+}
+
 fn framed(id: u64, op: ServiceOp<'_>, out: &mut Vec<u8>) -> Result<(), CliError> {
     encode_frame(&Request { id, corr_id: [0; 16], op }, out).map_err(|error| match error {
         WireError::Reply { size } => CliError::Usage(format!("a request of {size} bytes fits no frame; lower --batch")),
@@ -101,7 +133,12 @@ fn answered(body: &[u8], batch: usize) -> Result<Answer, CliError> {
     let all = u64::try_from(batch).unwrap_or(u64::MAX);
     let mut answer = Answer { id, good: 0, bad: 0, why: None };
     match result {
-        Ok(ServiceOk::Issued(_) | ServiceOk::Verdict(Verdict::Accepted(_))) => answer.good = 1,
+        Ok(
+            ServiceOk::Issued(_)
+            | ServiceOk::Verdict(Verdict::Accepted(_))
+            | ServiceOk::Sealed { .. }
+            | ServiceOk::Unsealed { .. },
+        ) => answer.good = 1,
         Ok(ServiceOk::Verdict(verdict)) => answer.verdict(&verdict),
         Ok(ServiceOk::Verdicts(verdicts)) => verdicts.iter().for_each(|verdict| answer.verdict(verdict)),
         Ok(ServiceOk::IssuedBatch(items)) => {

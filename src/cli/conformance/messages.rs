@@ -1,12 +1,13 @@
 //! Messages of the wire as JSON: requests out of it, replies into it. The names are those of `docs/WIRE.md`.
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::values::envelope;
 use crate::passport::{OwnedEnvelope, hex};
 use crate::wire::{
-    AdminOk, AdminOp, Code, Greeting, Health, Identity, IssueSpec, Issued, KeySet, Passport, Problem, ServiceOk,
+    AdminOk, AdminOp, Code, Greeting, Health, Identity, IssueSpec, Issued, KeySet, Passport, Plain, Problem, ServiceOk,
     ServiceOp, Verdict, Want,
 };
 
@@ -38,6 +39,16 @@ pub(super) enum ServiceAsk {
     Keys {
         #[serde(default)]
         if_etag: Option<String>,
+    },
+    Seal {
+        namespace: String,
+        name: String,
+        plain: String,
+    },
+    Unseal {
+        namespace: String,
+        name: String,
+        blob_b64: Blob,
     },
 }
 
@@ -100,6 +111,19 @@ impl TryFrom<Value> for Given {
     }
 }
 
+/// Bytes, in base64url without padding.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Blob(Vec<u8>);
+
+impl TryFrom<String> for Blob {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Base64UrlUnpadded::decode_vec(&text).map(Self).map_err(|error| format!("{text:?} is no base64url: {error}"))
+    }
+}
+
 fn texts(items: &[String]) -> Vec<&str> {
     items.iter().map(String::as_str).collect()
 }
@@ -154,6 +178,10 @@ impl ServiceAsk {
                 Some(etag) => ServiceOp::Keys { if_etag: Some(etag) },
                 None => return Err(format!("{text:?} is no ETag: 64 hexadecimal digits")),
             },
+            Self::Seal { namespace, name, plain } => {
+                ServiceOp::Seal { namespace, name, plain: Plain(plain.as_bytes()) }
+            }
+            Self::Unseal { namespace, name, blob_b64: Blob(blob) } => ServiceOp::Unseal { namespace, name, blob },
         })
     }
 }
@@ -237,6 +265,8 @@ pub(super) fn service_ok(ok: ServiceOk) -> Value {
             json!({"Keys": {"etag": hex::encode(&etag), "max_age_s": max_age_s, "jwks": text(&jwks)}})
         }
         ServiceOk::KeysNotModified { max_age_s } => json!({"KeysNotModified": {"max_age_s": max_age_s}}),
+        ServiceOk::Sealed { blob } => json!({"Sealed": {"blob_b64": Base64UrlUnpadded::encode_string(&blob)}}),
+        ServiceOk::Unsealed { plain } => json!({"Unsealed": {"plain": text(&plain.0)}}),
     }
 }
 

@@ -4,7 +4,7 @@
 //! signed to this thread and goes back into the module; while none do, it verifies itself, without a hop.
 
 use super::Shared;
-use super::state::Ticket;
+use super::job::Ticket;
 use crate::hsm::HsmError;
 use crate::hsm::device::{Device, SIGNATURE};
 use crate::hsm::ring::Ring;
@@ -37,14 +37,14 @@ impl Signed {
             key.and_then(|key| key.public.as_ref()).is_some_and(|public| public.verify(&self.message, &self.signature));
         if verifies {
             shared.signatures.fetch_add(1, Ordering::Relaxed);
-            return self.ticket.answer(Ok(self.signature));
+            return self.ticket.signed(self.signature);
         }
         self.signature.zeroize();
-        shared.bad_signatures.fetch_add(1, Ordering::Relaxed);
+        shared.count_bad();
         let kid = key.map(|key| key.kid.as_str()).unwrap_or_default();
         let why = "the HSM made a signature that does not verify; it was destroyed";
         tracing::error!(name: "signature_destroyed", kid, "{why}");
-        self.ticket.answer(Err(LinkRefusal::BadSignature));
+        self.ticket.refuse(LinkRefusal::BadSignature);
     }
 }
 

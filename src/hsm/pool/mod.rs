@@ -1,38 +1,48 @@
-//! Workers that sign: a bounded queue, one session each, a deadline for every request, and a watchdog.
+//! Workers that sign: a bounded queue, one session each, a deadline for every request, a watchdog, and a healer.
 //!
 //! - A request that finds the queue full is told so at once.
-//! - Each request gets exactly one answer: from its worker, or from the watchdog when its time is up.
-//! - A worker whose call does not come back is given up and replaced; its thread can't be stopped. After
-//!   [`MAX_STUCK`] of them the process ends by `abort`: `exit` would run the module's destructors under those threads,
-//!   which crashed 14 of 20 times.
-//! - Sessions are never shared, closed on any error and opened afresh, and the request tried once more.
+//! - Each request gets exactly one answer: from its worker, from the watchdog when its time is up, or from the healer when
+//!   the HSM is known not to sign.
+//! - A worker whose call does not come back is given up and replaced; its thread can't be stopped. After `max_stuck` of them
+//!   the process ends by [`super::leave`]: `exit` would run the module's destructors under those threads, which crashed 14
+//!   of 20 times.
+//! - Sessions are never shared, closed on any error and opened afresh, and the request tried once more; what that does not
+//!   mend is the healer's, by the rungs of the ladder. A request waits for it as long as its time allows.
 //! - Nothing is released that does not verify strictly against the pinned key: a faulty signature beside a good one of
 //!   the same message gives the private key away.
 
 mod checker;
+mod healer;
+mod job;
+mod shared;
 mod state;
 mod watchdog;
 mod worker;
 
+pub use healer::PROBES;
+pub use worker::ATTEMPTS;
+
 use super::HsmError;
-use super::device::{Device, SIGNATURE};
+use super::device::{DERIVED, Device, SIGNATURE};
+use super::ladder::Rung;
 use super::ring::Ring;
 use crate::wire::link::LinkRefusal;
-use state::{Job, Phase, State};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use job::{Job, Waiting};
+use shared::Shared;
+use state::Phase;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
-/// Threads that may be lost inside the module before the process ends.
-pub const MAX_STUCK: u32 = 4;
-/// How many times `op_timeout` the module may take to start afresh: a login and some hundred calls.
+/// How many times `op_timeout` the module may take to start afresh, beside its login: some hundred calls.
 pub const RESTART_FACTOR: u32 = 6;
-/// Requests that fail one after the other before the process ends: a new session each did not help.
-pub const MAX_FAILURES: u32 = 8;
 
-/// What a worker or the watchdog calls, once, with the outcome.
+/// What is called, once, with the outcome.
 pub type Answer = Box<dyn FnOnce(Result<[u8; SIGNATURE], LinkRefusal>) + Send>;
+/// The same for a derived key.
+pub type DeriveAnswer = Box<dyn FnOnce(Result<Zeroizing<[u8; DERIVED]>, LinkRefusal>) + Send>;
 
 /// Bounds of a pool.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +53,19 @@ pub struct Limits {
     pub queue: usize,
     /// How long a request may take, waiting included, and how long one stay in the module.
     pub op_timeout: Duration,
+    /// How long a login may take.
+    pub login_timeout: Duration,
+    /// Threads that may be lost inside the module before the process ends.
+    pub max_stuck: u32,
+    /// After this long without use a session is looked after; none: never.
+    pub keepalive: Option<Duration>,
+}
+
+impl Limits {
+    /// How long the module may take to start, or to start afresh.
+    pub fn start_timeout(&self) -> Duration {
+        self.login_timeout + self.op_timeout * RESTART_FACTOR
+    }
 }
 
 /// Counts since the start.
@@ -52,12 +75,29 @@ pub struct Counts {
     pub signatures: u64,
     /// Signatures that did not verify and were destroyed.
     pub bad_signatures: u64,
-    /// Sessions opened after an error.
-    pub reopened: u64,
+    /// How often each rung was tried, in the order of [`Rung::ALL`].
+    pub ladder: [u64; 4],
     /// Requests that wait now.
     pub queued: u32,
     /// Workers given up whose call has not come back.
     pub stuck: u32,
+}
+
+/// How the pool stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolHealth {
+    /// Counts.
+    pub counts: Counts,
+    /// Workers that sign.
+    pub sessions: u32,
+    /// Sessions that the token lets sign, if it says so.
+    pub limit: Option<u32>,
+    /// Threads that may be lost.
+    pub max_stuck: u32,
+    /// Requests are refused at once, until the HSM signs again.
+    pub down: bool,
+    /// The rung that was tried last.
+    pub rung: Option<Rung>,
 }
 
 /// The pool. Cloning gives another handle to the same one.
@@ -71,70 +111,25 @@ impl<D: Device> Clone for Pool<D> {
     }
 }
 
-struct Shared<D: Device> {
-    device: D,
-    limits: Limits,
-    state: Mutex<State>,
-    /// A job came, or the phase changed.
-    work: Condvar,
-    /// A worker closed its session.
-    parked: Condvar,
-    /// There is something to watch again.
-    watch: Condvar,
-    signatures: AtomicU64,
-    bad_signatures: AtomicU64,
-    reopened: AtomicU64,
-    /// Where signatures are verified while requests wait; none once the pool is closed.
-    checker: Mutex<Option<SyncSender<checker::Signed>>>,
-    /// Called once when the process should end.
-    lost: Box<dyn Fn() + Send + Sync>,
-}
-
-impl<D: Device> Shared<D> {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Records why the process should end. The first reason stays.
-    fn lose(&self, error: HsmError) {
-        tracing::error!(name: "signer_ends", %error, "the signer ends");
-        let first = {
-            let mut state = self.lock();
-            let first = state.lost.is_none();
-            state.lost.get_or_insert(error);
-            first
-        };
-        if first {
-            (self.lost)();
-        }
-    }
-}
-
 impl<D: Device> Pool<D> {
-    /// Starts the workers and the watchdog. `lost` is called, from any thread, when the pool has become useless;
-    /// [`Pool::lost`] then says why.
+    /// Starts the workers, the watchdog and the healer. `lost` is called, from any thread, when the pool has become
+    /// useless; [`Pool::lost`] then says why.
     ///
     /// # Errors
     /// [`HsmError::Host`] when a thread can't be started.
     pub fn start(device: D, ring: Ring, limits: Limits, lost: Box<dyn Fn() + Send + Sync>) -> Result<Self, HsmError> {
-        let shared = Arc::new(Shared {
-            device,
-            limits,
-            state: Mutex::new(State::new(ring, limits.queue)),
-            work: Condvar::new(),
-            parked: Condvar::new(),
-            watch: Condvar::new(),
-            signatures: AtomicU64::new(0),
-            bad_signatures: AtomicU64::new(0),
-            reopened: AtomicU64::new(0),
-            checker: Mutex::new(None),
-            lost,
-        });
+        let most = device.limit().map_or(limits.sessions, |limit| limit.clamp(1, limits.sessions));
+        let shared = Arc::new(Shared::new(device, ring, limits, lost));
+        if most < limits.sessions {
+            shared.lock().limited = true;
+            shared.say_limited(most);
+        }
         checker::spawn(&shared)?;
-        for _ in 0..limits.sessions {
+        for _ in 0..most {
             worker::spawn(&shared)?;
         }
         watchdog::spawn(&shared)?;
+        healer::spawn(&shared)?;
         Ok(Self { shared })
     }
 
@@ -144,9 +139,18 @@ impl<D: Device> Pool<D> {
     }
 
     /// Queues a signature over `message` by the key at `position` of `ring`. `answer` is called exactly once, from
-    /// another thread or, when the queue is full, from this one.
+    /// another thread or, when it is refused at once, from this one.
     pub fn sign(&self, ring: Arc<Ring>, position: usize, message: Vec<u8>, answer: Answer) {
-        let job = Job::new(ring, position, message, Instant::now() + self.shared.limits.op_timeout, answer);
+        self.queue(ring, position, message, Waiting::Signature(answer));
+    }
+
+    /// Queues the HMAC-SHA256 of `input` under the seal key at `position` of `ring`, as [`Pool::sign`].
+    pub fn derive(&self, ring: Arc<Ring>, position: usize, input: Vec<u8>, answer: DeriveAnswer) {
+        self.queue(ring, position, input, Waiting::Derived(answer));
+    }
+
+    fn queue(&self, ring: Arc<Ring>, position: usize, message: Vec<u8>, waiting: Waiting) {
+        let job = Job::new(ring, position, message, Instant::now() + self.shared.limits.op_timeout, waiting);
         let refused = {
             let mut state = self.shared.lock();
             match state.admit(job) {
@@ -161,7 +165,7 @@ impl<D: Device> Pool<D> {
         };
         match refused {
             None => self.shared.work.notify_one(),
-            Some((job, refusal)) => job.ticket.answer(Err(refusal)),
+            Some((job, refusal)) => job.ticket.refuse(refusal),
         }
     }
 
@@ -169,56 +173,52 @@ impl<D: Device> Pool<D> {
     /// stay in the queue.
     ///
     /// # Errors
-    /// [`LinkRefusal::Busy`] while another call is at it; [`LinkRefusal::HsmUnavailable`] when a worker does not come
-    /// back in time or is stuck (the module can't be finalised under it), or when the module does not start again,
-    /// after which the pool is lost.
+    /// [`LinkRefusal::Busy`] while another call is at it; [`LinkRefusal::HsmUnavailable`] when a worker is stuck (the module
+    /// can't be finalised under it), while the HSM is down (the healer is at it), or when the module does not start again,
+    /// which the healer then goes on trying.
     pub fn reinitialise(&self) -> Result<Arc<Ring>, LinkRefusal> {
-        self.quiesce()?;
-        self.shared.lock().restarting = Some(Instant::now());
-        self.shared.watch.notify_one();
-        let outcome = self.shared.device.reinitialise();
-        let mut state = self.shared.lock();
-        state.restarting = None;
-        state.phase = Phase::Serving;
-        match outcome {
-            Ok(ring) => {
-                state.ring = Arc::new(ring);
-                let ring = Arc::clone(&state.ring);
-                drop(state);
-                self.shared.work.notify_all();
-                Ok(ring)
+        let answer = {
+            let mut state = self.shared.lock();
+            if state.asked.is_some() {
+                return Err(LinkRefusal::Busy);
             }
-            Err(error) => {
-                drop(state);
-                self.shared.lose(error);
-                self.shared.work.notify_all();
-                Err(LinkRefusal::HsmUnavailable)
+            if state.stuck > 0 || !state.takes_jobs() {
+                return Err(LinkRefusal::HsmUnavailable);
             }
-        }
+            let (asked, answer) = sync_channel(1);
+            state.asked = Some(asked);
+            state.hush();
+            answer
+        };
+        self.shared.phase_changed();
+        self.shared.healer.notify_one();
+        // A healer that does not come back ends the process; whoever asked need not wait for that.
+        let longest = self.shared.limits.start_timeout() + self.shared.limits.op_timeout;
+        answer.recv_timeout(longest).unwrap_or(Err(LinkRefusal::HsmUnavailable))
     }
 
     /// Whether the pool keeps its promise that each request is answered in time: its own watch does that, eight times
     /// within `op_timeout`, so an answer that is late by all of it shows that the watch has stopped.
     pub fn in_time(&self, now: Instant) -> bool {
-        let slack = self.shared.limits.op_timeout;
-        self.shared.lock().in_time(now, slack, slack * (RESTART_FACTOR + 1))
+        let limits = &self.shared.limits;
+        self.shared.lock().in_time(now, limits.op_timeout, limits.start_timeout() + limits.op_timeout)
     }
 
     /// Stops the workers and closes the module. `false` if a thread is still inside it: then the process must end by
-    /// `abort`, not by `exit`.
+    /// [`super::leave`] without another call into the module.
     #[must_use]
     pub fn close(&self) -> bool {
-        let quiet = self.quiesce().is_ok();
-        let waiting = {
+        let quiet = self.empty();
+        let tickets = {
             let mut state = self.shared.lock();
+            let tickets = state.go_down();
             state.phase = Phase::Closed;
-            std::mem::take(&mut state.queue)
+            tickets
         };
-        for job in waiting {
-            job.ticket.answer(Err(LinkRefusal::HsmUnavailable));
-        }
-        self.shared.work.notify_all();
+        tickets.into_iter().for_each(|ticket| ticket.refuse(LinkRefusal::HsmUnavailable));
+        self.shared.phase_changed();
         self.shared.watch.notify_all();
+        self.shared.healer.notify_all();
         drop(self.shared.checker.lock().unwrap_or_else(PoisonError::into_inner).take());
         quiet && self.shared.device.close().is_ok()
     }
@@ -228,45 +228,55 @@ impl<D: Device> Pool<D> {
         self.shared.lock().lost.take()
     }
 
-    /// Counts.
-    pub fn counts(&self) -> Counts {
-        let (queued, stuck) = {
-            let state = self.shared.lock();
-            (state.queue.len(), state.stuck)
-        };
-        Counts {
+    /// How it stands.
+    pub fn health(&self) -> PoolHealth {
+        // With a single session the one worker is lent the one that holds the login.
+        let limit = self.shared.device.limit().and_then(|limit| u32::try_from(limit.max(1)).ok());
+        let state = self.shared.lock();
+        let counts = Counts {
             signatures: self.shared.signatures.load(Ordering::Relaxed),
             bad_signatures: self.shared.bad_signatures.load(Ordering::Relaxed),
-            reopened: self.shared.reopened.load(Ordering::Relaxed),
-            queued: u32::try_from(queued).unwrap_or(u32::MAX),
-            stuck,
+            ladder: state.ladder.counts(),
+            queued: u32::try_from(state.queue.len()).unwrap_or(u32::MAX),
+            stuck: state.stuck,
+        };
+        PoolHealth {
+            counts,
+            sessions: u32::try_from(state.active()).unwrap_or(u32::MAX),
+            limit,
+            max_stuck: self.shared.limits.max_stuck,
+            down: state.phase == Phase::Down,
+            rung: state.ladder.last(),
         }
     }
 
-    /// Waits until every worker has closed its session.
-    fn quiesce(&self) -> Result<(), LinkRefusal> {
+    /// Waits until everybody has left the module and closed their session, for as long as a call may take.
+    fn empty(&self) -> bool {
         let deadline = Instant::now() + self.shared.limits.op_timeout;
         let mut state = self.shared.lock();
-        if state.phase != Phase::Serving {
-            return Err(LinkRefusal::Busy);
+        if state.phase == Phase::Closed {
+            return false;
         }
-        state.phase = Phase::Quiescing;
-        self.shared.work.notify_all();
+        state.phase = Phase::Closing;
+        self.shared.phase_changed();
+        self.shared.out.notify_all();
+        self.shared.healer.notify_all();
         loop {
+            if state.all_out() {
+                return true;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            if state.stuck == 0 && state.all_parked() {
-                return Ok(());
-            }
             if state.stuck > 0 || left.is_zero() {
-                state.phase = Phase::Serving;
-                drop(state);
-                self.shared.work.notify_all();
-                return Err(LinkRefusal::HsmUnavailable);
+                return false;
             }
-            state = self.shared.parked.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.shared.out.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
+#[cfg(test)]
+mod heal_tests;
+#[cfg(test)]
+mod staged;
 #[cfg(test)]
 mod tests;

@@ -1,9 +1,12 @@
 //! What the pool's mutex guards.
 
-use super::{Answer, HsmError, Ring};
+use super::job::{Job, Ticket};
+use super::{HsmError, Ring};
+use crate::hsm::ladder::{Ladder, Rung};
 use crate::wire::link::LinkRefusal;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 /// Where the pool stands.
@@ -11,51 +14,18 @@ use std::time::{Duration, Instant};
 pub(super) enum Phase {
     /// Jobs are taken.
     Serving,
-    /// Workers close their sessions and wait; jobs stay queued.
+    /// Workers close their sessions and wait, so that the healer can have the module for itself; jobs stay queued.
     Quiescing,
+    /// The healer goes on trying; jobs are refused at once.
+    Down,
+    /// Workers close their sessions, for the last time.
+    Closing,
     /// For ever.
     Closed,
 }
 
-/// The right to answer a request, once. Dropped without an answer, it answers that we have a defect.
-pub(super) struct Ticket(Option<Answer>);
-
-impl Ticket {
-    pub(super) fn answer(mut self, outcome: Result<[u8; 64], LinkRefusal>) {
-        if let Some(answer) = self.0.take() {
-            answer(outcome);
-        }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if let Some(answer) = self.0.take() {
-            answer(Err(LinkRefusal::Internal));
-        }
-    }
-}
-
-/// What is to be signed.
-pub(super) struct Task {
-    /// The keys that the request was judged by.
-    pub(super) ring: Arc<Ring>,
-    /// The key in them.
-    pub(super) position: usize,
-    pub(super) message: Vec<u8>,
-}
-
-pub(super) struct Job {
-    pub(super) task: Task,
-    pub(super) deadline: Instant,
-    pub(super) ticket: Ticket,
-}
-
-impl Job {
-    pub(super) fn new(ring: Arc<Ring>, position: usize, message: Vec<u8>, deadline: Instant, answer: Answer) -> Self {
-        Self { task: Task { ring, position, message }, deadline, ticket: Ticket(Some(answer)) }
-    }
-}
+/// Who waits for the module to have been started afresh on the front's word.
+pub(super) type Asked = SyncSender<Result<Arc<Ring>, LinkRefusal>>;
 
 /// One worker, as others see it.
 #[derive(Default)]
@@ -66,6 +36,8 @@ pub(super) struct Slot {
     pub(super) job: Option<(Instant, Ticket)>,
     /// It holds no session and waits for the phase to change.
     pub(super) parked: bool,
+    /// There was no session left for it. It takes no jobs until everybody has left the module once.
+    pub(super) retired: bool,
 }
 
 pub(super) struct State {
@@ -78,10 +50,15 @@ pub(super) struct State {
     next_worker: u64,
     /// Given up, and still inside the module.
     pub(super) stuck: u32,
-    /// Requests that failed since the last that did not.
-    pub(super) failures: u32,
-    /// Since when the module is being started afresh.
-    pub(super) restarting: Option<Instant>,
+    pub(super) ladder: Ladder,
+    /// What the healer is to do, and why.
+    pub(super) heal: Option<(Rung, String)>,
+    /// The front wants the module started afresh.
+    pub(super) asked: Option<Asked>,
+    /// Since when the healer has been inside the module.
+    pub(super) healing: Option<Instant>,
+    /// It has been said that there are fewer sessions than configured.
+    pub(super) limited: bool,
     /// Why the process should end.
     pub(super) lost: Option<HsmError>,
     /// The watchdog sleeps until it is told that there is work.
@@ -98,16 +75,24 @@ impl State {
             workers: HashMap::new(),
             next_worker: 0,
             stuck: 0,
-            failures: 0,
-            restarting: None,
+            ladder: Ladder::default(),
+            heal: None,
+            asked: None,
+            healing: None,
+            limited: false,
             lost: None,
             watchdog_sleeps: false,
         }
     }
 
+    /// Whether a job has any prospect.
+    pub(super) fn takes_jobs(&self) -> bool {
+        self.lost.is_none() && matches!(self.phase, Phase::Serving | Phase::Quiescing)
+    }
+
     /// Queues a job; `true` if the watchdog must be woken. Else the job, and why not.
     pub(super) fn admit(&mut self, job: Job) -> Result<bool, (Job, LinkRefusal)> {
-        if self.lost.is_some() || self.phase == Phase::Closed {
+        if !self.takes_jobs() {
             return Err((job, LinkRefusal::HsmUnavailable));
         }
         if self.queue.len() >= self.bound {
@@ -115,6 +100,12 @@ impl State {
         }
         self.queue.push_back(job);
         Ok(std::mem::take(&mut self.watchdog_sleeps))
+    }
+
+    /// Puts a job back where its age belongs: nearly always in front.
+    pub(super) fn put_back(&mut self, job: Job) {
+        let at = self.queue.iter().position(|other| other.deadline > job.deadline).unwrap_or(self.queue.len());
+        self.queue.insert(at, job);
     }
 
     /// Counts a new worker in.
@@ -125,23 +116,62 @@ impl State {
         id
     }
 
-    /// Whether every answer that was due `slack` ago has been given, and no restart is older than `longest`.
+    /// Has the healer do at least this.
+    pub(super) fn want(&mut self, rung: Rung, why: &HsmError) {
+        if self.heal.as_ref().is_none_or(|(wanted, _)| *wanted < rung) {
+            self.heal = Some((rung, why.detail()));
+        }
+        self.hush();
+    }
+
+    /// Has the workers leave the module.
+    pub(super) fn hush(&mut self) {
+        if self.phase == Phase::Serving {
+            self.phase = Phase::Quiescing;
+        }
+    }
+
+    /// Serves again, with every worker.
+    pub(super) fn resume(&mut self) {
+        if matches!(self.phase, Phase::Quiescing | Phase::Down) {
+            self.phase = Phase::Serving;
+        }
+        self.workers.values_mut().for_each(|slot| slot.retired = false);
+    }
+
+    /// Refuses what waits, and what comes.
+    #[must_use]
+    pub(super) fn go_down(&mut self) -> Vec<Ticket> {
+        if matches!(self.phase, Phase::Serving | Phase::Quiescing) {
+            self.phase = Phase::Down;
+        }
+        std::mem::take(&mut self.queue).into_iter().map(|job| job.ticket).collect()
+    }
+
+    /// Workers that sign.
+    pub(super) fn active(&self) -> usize {
+        self.workers.values().filter(|slot| !slot.retired).count()
+    }
+
+    /// Whether every answer that was due `slack` ago has been given, and the healer has been at it for no longer than
+    /// `longest`.
     pub(super) fn in_time(&self, now: Instant, slack: Duration, longest: Duration) -> bool {
         let in_time = |deadline: Instant| now.saturating_duration_since(deadline) <= slack;
         // All requests get the same time, so the oldest is in front.
         self.queue.front().is_none_or(|job| in_time(job.deadline))
             && self.workers.values().all(|slot| slot.job.as_ref().is_none_or(|(deadline, _)| in_time(*deadline)))
-            && self.restarting.is_none_or(|since| now.saturating_duration_since(since) <= longest)
+            && self.healing.is_none_or(|since| now.saturating_duration_since(since) <= longest)
     }
 
-    pub(super) fn all_parked(&self) -> bool {
-        self.workers.values().all(|slot| slot.parked)
+    /// Whether nobody is inside the module or holds a session, and nobody will.
+    pub(super) fn all_out(&self) -> bool {
+        self.stuck == 0 && self.healing.is_none() && self.workers.values().all(|slot| slot.parked)
     }
 
     /// Whether a deadline could pass.
     pub(super) fn anything_to_watch(&self) -> bool {
         !self.queue.is_empty()
-            || self.restarting.is_some()
+            || self.healing.is_some()
             || self.workers.values().any(|slot| slot.since.is_some() || slot.job.is_some())
     }
 }

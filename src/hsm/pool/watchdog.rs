@@ -1,7 +1,9 @@
 //! Answers for calls that do not come back.
 
-use super::state::{Phase, State, Ticket};
-use super::{MAX_STUCK, RESTART_FACTOR, Shared, worker};
+use super::job::Ticket;
+use super::shared::{Shared, counted};
+use super::state::{Phase, State};
+use super::worker;
 use crate::hsm::HsmError;
 use crate::hsm::device::Device;
 use crate::wire::link::LinkRefusal;
@@ -32,6 +34,8 @@ pub(super) fn spawn<D: Device>(shared: &Arc<Shared<D>>) -> Result<(), HsmError> 
 
 fn run<D: Device>(shared: &Arc<Shared<D>>) {
     let look = (shared.limits.op_timeout / LOOKS).max(SHORTEST_LOOK);
+    let limit = shared.limits.start_timeout();
+    let mut told = false;
     let mut state = shared.lock();
     while state.phase != Phase::Closed {
         if !state.anything_to_watch() {
@@ -43,10 +47,9 @@ fn run<D: Device>(shared: &Arc<Shared<D>>) {
         state = shared.watch.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
         let now = Instant::now();
         let late = find_late(&mut state, now, shared.limits.op_timeout);
-        let limit = shared.limits.op_timeout * RESTART_FACTOR;
-        let hangs = state.restarting.take_if(|since| now.duration_since(*since) > limit).is_some();
+        let hangs = state.healing.is_some_and(|since| now.duration_since(since) > limit);
         drop(state);
-        if hangs {
+        if hangs && !std::mem::replace(&mut told, true) {
             shared.lose(HsmError::Lost(format!("the module does not start afresh within {} s", limit.as_secs_f32())));
         }
         act(shared, late);
@@ -80,18 +83,18 @@ fn find_late(state: &mut State, now: Instant, op_timeout: Duration) -> Late {
 
 fn act<D: Device>(shared: &Arc<Shared<D>>, late: Late) {
     for ticket in late.tickets {
-        ticket.answer(Err(LinkRefusal::Timeout));
+        ticket.refuse(LinkRefusal::Timeout);
     }
     if late.given_up == 0 {
         return;
     }
+    let limit = shared.limits.max_stuck;
     let why = "a call into the HSM's module does not come back";
-    tracing::error!(name: "module_stuck", stuck = late.stuck, limit = MAX_STUCK, "{why}");
-    // Somebody may wait for it to park.
-    shared.parked.notify_all();
-    if late.stuck > MAX_STUCK {
-        shared.lose(HsmError::Lost(format!("{} threads are stuck in the module", late.stuck)));
-        return;
+    tracing::error!(name: "module_stuck", stuck = late.stuck, limit, "{why}");
+    // Somebody may wait for it to leave.
+    shared.out.notify_all();
+    if late.stuck > limit {
+        return shared.lose(HsmError::Lost(format!("{} in the module", counted(late.stuck))));
     }
     for _ in 0..late.given_up {
         if let Err(error) = worker::spawn(shared) {

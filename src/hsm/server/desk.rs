@@ -1,19 +1,23 @@
 //! Each operation of the link, once it is read.
 
 use super::outbox::Outbox;
+use super::refusals::Refusals;
+use super::sealing::Sealing;
 use crate::clock::Moment;
 use crate::hsm::device::Device;
 use crate::hsm::guard::{self, Bounds, Rates};
+use crate::hsm::ladder::Rung;
 use crate::hsm::pool::Pool;
+use crate::hsm::recycle::{Recycle, resident_kib};
+use crate::hsm::sealer::Sealer;
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::{
-    KeyRole, LinkGreeting, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
-    PROBE_PREFIX,
+    KeyRole, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats,
+    LinkWelcome, PROBE_PREFIX,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The module is started afresh no more often than this: each time costs a login, and a front that asks without end
@@ -35,18 +39,33 @@ pub struct Token {
 
 /// Everything that a connection needs.
 pub struct Desk<D: Device> {
-    pool: Pool<D>,
-    bounds: Bounds,
-    rates: Rates,
+    pub(super) pool: Pool<D>,
+    pub(super) bounds: Bounds,
+    pub(super) rates: Rates,
+    pub(super) sealing: Arc<Sealing>,
     token: Token,
-    refused: AtomicU64,
+    recycle: Recycle,
+    refused: Arc<Refusals>,
     restarted: Mutex<Option<Instant>>,
 }
 
 impl<D: Device> Desk<D> {
     /// For a pool that runs.
-    pub fn new(pool: Pool<D>, bounds: Bounds, token: Token) -> Self {
-        Self { pool, bounds, rates: Rates::default(), token, refused: AtomicU64::new(0), restarted: Mutex::new(None) }
+    pub fn new(pool: Pool<D>, bounds: Bounds, sealer: Box<dyn Sealer>, token: Token, recycle: Recycle) -> Self {
+        let refused = Arc::new(Refusals::default());
+        let sealing = Arc::new(Sealing::new(sealer, &bounds, Arc::clone(&refused)));
+        let restarted = Mutex::new(None);
+        Self { pool, bounds, rates: Rates::default(), sealing, token, recycle, refused, restarted }
+    }
+
+    /// What is to be done from time to time, whether anybody asks for anything or not.
+    pub fn tidy(&self, now: Instant) {
+        self.sealing.tidy(now);
+    }
+
+    /// Counts a frame that could not be read.
+    pub(super) fn unreadable(&self) {
+        self.refused.unreadable();
     }
 
     /// Answers a hello.
@@ -81,12 +100,15 @@ impl<D: Device> Desk<D> {
             LinkOp::Keys => Ok(Some(LinkResult::Keys(self.pool.ring().link_keys()))),
             LinkOp::Reinitialise => self.reinitialise().map(Some),
             LinkOp::Stats => Ok(Some(LinkResult::Stats(self.stats()))),
+            LinkOp::Health => Ok(Some(LinkResult::Health(self.health()))),
+            LinkOp::Seal { namespace, name, plain } => self.seal(id, (namespace, name), plain, outbox),
+            LinkOp::Unseal { namespace, name, blob } => self.unseal(id, (namespace, name), blob, outbox),
         };
         let result = match done {
             Ok(None) => return,
             Ok(Some(result)) => result,
             Err(refusal) => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.refused.count(refusal);
                 LinkResult::Refused(refusal)
             }
         };
@@ -98,8 +120,9 @@ impl<D: Device> Desk<D> {
         let position = guard::judge(payload, &ring, &self.bounds, Moment::now())?;
         let kid = ring.get(position).map(|key| key.kid.as_str()).ok_or(LinkRefusal::Internal)?;
         self.rates.spend(kid, &self.bounds)?;
-        let outbox = outbox.clone();
-        let answer = move |outcome: Result<_, _>| {
+        let (outbox, refused) = (outbox.clone(), Arc::clone(&self.refused));
+        let answer = move |outcome: Result<_, LinkRefusal>| {
+            let outcome = outcome.inspect_err(|refusal| refused.count(*refusal));
             let result = outcome.map_or_else(LinkResult::Refused, |sig| LinkResult::Signed { sig });
             outbox.reply(&LinkReply { id, result });
         };
@@ -119,8 +142,9 @@ impl<D: Device> Desk<D> {
         let mut challenge = [0; 32];
         getrandom::fill(&mut challenge).map_err(|_| LinkRefusal::Internal)?;
         let message = [PROBE_PREFIX, &challenge].concat();
-        let outbox = outbox.clone();
-        let answer = move |outcome: Result<_, _>| {
+        let (outbox, refused) = (outbox.clone(), Arc::clone(&self.refused));
+        let answer = move |outcome: Result<_, LinkRefusal>| {
+            let outcome = outcome.inspect_err(|refusal| refused.count(*refusal));
             let result = outcome.map_or_else(LinkResult::Refused, |sig| LinkResult::Probed { challenge, sig });
             outbox.reply(&LinkReply { id, result });
         };
@@ -141,26 +165,37 @@ impl<D: Device> Desk<D> {
         Ok(LinkResult::Reinitialised(ring.link_keys()))
     }
 
+    fn health(&self) -> LinkHealth {
+        let health = self.pool.health();
+        LinkHealth {
+            boot_id: self.token.boot_id,
+            sessions: health.sessions,
+            limit: health.limit.unwrap_or(0),
+            stuck: health.counts.stuck,
+            max_stuck: health.max_stuck,
+            down: health.down,
+            rung: health.rung.map_or("", Rung::name).to_owned(),
+            ladder: health.counts.ladder.to_vec(),
+            refused: self.refused.by_tag(),
+            bad_signatures: health.counts.bad_signatures,
+            rss_kib: resident_kib(),
+            rss_base_kib: self.recycle.base_kib(),
+            recycles_at_kib: self.recycle.at_kib(),
+        }
+    }
+
     fn stats(&self) -> LinkStats {
-        let counts = self.pool.counts();
+        let counts = self.pool.health().counts;
         let used = getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| {
             usage.user_time().num_microseconds().saturating_add(usage.system_time().num_microseconds())
         });
         LinkStats {
             signatures: counts.signatures,
-            refused: self.refused.load(Ordering::Relaxed),
+            refused: self.refused.total(),
             queued: counts.queued,
             stuck: counts.stuck,
             rss_kib: resident_kib(),
             cpu_us: u64::try_from(used).unwrap_or(0),
         }
     }
-}
-
-/// `VmRSS` (proc_pid_status(5)); where the sandbox hides /proc, the peak, which the kernel tells without it.
-fn resident_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let now =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
-    now.or_else(|| u64::try_from(getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss()).ok()).unwrap_or(0)
 }

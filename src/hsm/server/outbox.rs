@@ -4,8 +4,9 @@
 //! are on their way, a few are written together, since each write wakes the front. What the socket does not take stays here, and a writer thread waits for the peer; a peer that does not read for [`WRITE_DEADLINE`], or leaves more
 //! than [`MAX_PENDING`] unread, is cut off. So a stuck front can't hold up a worker.
 
-use crate::wire;
-use crate::wire::link::{LinkGreeting, LinkReply};
+use crate::secret::LockedBuf;
+use crate::wire::link::{LinkGreeting, LinkReply, LinkResult};
+use crate::wire::{self, HEADER, MAX_FRAME};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::SendFlags;
@@ -19,6 +20,8 @@ use std::time::{Duration, Instant};
 pub(super) const MAX_IN_FLIGHT: usize = 1024;
 /// Bytes that may wait for the peer: two of the largest replies.
 const MAX_PENDING: usize = 2 << 20;
+/// The reply that breaks the bound is still put there, and then the connection is closed.
+const LARGEST: usize = MAX_FRAME + HEADER;
 /// Replies that are written together. Each write costs both processes a wake-up, some 20 us of the 140 us that SoftHSM
 /// needs for a signature.
 const TOGETHER: usize = 8;
@@ -31,13 +34,15 @@ const LOOK: Duration = Duration::from_millis(5);
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 struct Out {
-    pending: Vec<u8>,
+    /// Locked, and zeroised as it is written: there may be secrets among the replies.
+    pending: LockedBuf,
     in_flight: usize,
     /// Replies in `pending` that wait for the next one.
     held: usize,
     last_reply: Option<Instant>,
     /// The writer thread looks every [`LOOK`].
     watched: bool,
+    greeted: bool,
     closed: bool,
 }
 
@@ -64,7 +69,15 @@ impl Out {
 impl Outbox {
     /// Starts the writer thread.
     pub(super) fn start(socket: UnixStream) -> std::io::Result<Self> {
-        let out = Out { pending: Vec::new(), in_flight: 0, held: 0, last_reply: None, watched: false, closed: false };
+        let out = Out {
+            pending: LockedBuf::new(MAX_PENDING + LARGEST),
+            in_flight: 0,
+            held: 0,
+            last_reply: None,
+            watched: false,
+            greeted: false,
+            closed: false,
+        };
         let made =
             Self(Arc::new(Inner { socket, out: Mutex::new(out), blocked: Condvar::new(), room: Condvar::new() }));
         let own = made.clone();
@@ -122,7 +135,20 @@ impl Outbox {
     /// Sends the greeting.
     pub(super) fn greet(&self, greeting: &LinkGreeting) {
         let mut out = self.lock();
+        out.greeted = true;
         let encoded = wire::encode_frame(greeting, &mut out.pending);
+        self.push(out, encoded.is_ok());
+    }
+
+    /// Tells the peer to go elsewhere once it has its replies. One that has not been greeted yet is closed.
+    pub(super) fn leaving(&self) {
+        let mut out = self.lock();
+        if !out.greeted {
+            drop(out);
+            return self.close();
+        }
+        let encoded = wire::encode_frame(&LinkReply { id: 0, result: LinkResult::Leaving }, &mut out.pending);
+        out.held = 0;
         self.push(out, encoded.is_ok());
     }
 
@@ -141,8 +167,8 @@ impl Outbox {
     /// Writes what the socket takes now. The socket itself blocks, for its reader; these writes do not.
     fn send(&self, out: &mut Out) -> Result<(), rustix::io::Errno> {
         while !out.pending.is_empty() {
-            match rustix::net::send(&self.0.socket, &out.pending, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(sent) => drop(out.pending.drain(..sent.min(out.pending.len()))),
+            match rustix::net::send(&self.0.socket, out.pending.expose(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => out.pending.consume(sent),
                 Err(rustix::io::Errno::AGAIN) => break,
                 Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno),
@@ -204,7 +230,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::wire::frame::{Split, split};
-    use crate::wire::link::{KeyRole, LinkKey, LinkResult};
+    use crate::wire::link::{KeyRole, LinkKey};
     use std::io::{Read, Write};
 
     /// The ids of `count` replies, which must come without a further one.

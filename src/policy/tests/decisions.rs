@@ -1,6 +1,7 @@
 //! Who may do what.
 
 use super::*;
+use crate::wire::sealed::Namespace;
 
 const SHIPPED: &str = include_str!("../../../policy/00-admin.toml");
 const DEMO: &str = include_str!("../../../policy/examples/demo.toml");
@@ -37,12 +38,46 @@ fn the_shipped_policy_lets_admins_do_four_things_and_root_none() {
 #[test]
 fn the_example_loads_and_does_what_it_says() {
     let policy = files(&[("demo.toml", DEMO)]).unwrap();
-    let web = ["ping", "version", "whoami", "issue", "verify", "introspect", "keys", "health"];
+    let web = ["ping", "version", "whoami", "issue", "verify", "introspect", "keys", "health", "seal", "unseal"];
     assert_eq!(allows(&policy, &uid(33)), web);
     assert_eq!(allows(&policy, &Peer { gid: 1, ..uid(2) }), ["ping", "version", "whoami", "verify", "keys"]);
     let terms = policy.decide_issue(&uid(33), &IssueWish { aud: &["api"], ..wish() }, &BOUNDS).into_result().unwrap();
     assert_eq!((terms.tenant, terms.purpose, terms.ttl_s), ("t1".into(), "auth".into(), 600));
     assert_eq!((terms.aud, terms.scopes), (vec!["api".into()], vec!["read".into()]));
+}
+
+/// To seal takes the operation and the namespace, from whichever rules; to open is another operation.
+#[test]
+fn secrets_are_sealed_where_a_rule_says() {
+    let policy = files(&[(
+        "a.toml",
+        "[[peer]]\nname = \"a\"\nuid = 33\nallow = [\"seal\"]\nseal_namespaces = [\"t1/web/*\", \"t1/mail\"]\n\
+         [[peer]]\nname = \"b\"\nuid = 34\nallow = [\"seal\", \"unseal\"]\n",
+    )])
+    .unwrap();
+    let decide = |id, operation, namespace| {
+        let rights = policy.rights(&uid(id));
+        rights.decide_seal(operation, Namespace::parse(namespace).unwrap()).into_result().map_err(|denial| denial.code)
+    };
+    let granted = |id, operation, namespace| decide(id, operation, namespace).map(|grant| grant.operation);
+    assert_eq!(granted(33, Operation::Seal, "t1/web/eu"), Ok(Operation::Seal));
+    assert_eq!(granted(33, Operation::Seal, "t1/mail"), Ok(Operation::Seal));
+    for namespace in ["t1/web", "t1/mail/eu", "t2/web/eu", "passportd/shared"] {
+        assert_eq!(granted(33, Operation::Seal, namespace), Err(DenyCode::OpDenied), "{namespace}");
+    }
+    assert_eq!(granted(33, Operation::Unseal, "t1/mail"), Err(DenyCode::OpDenied));
+    assert_eq!(
+        granted(34, Operation::Unseal, "t1/mail"),
+        Err(DenyCode::OpDenied),
+        "no rule of its own has a namespace"
+    );
+    assert_eq!(granted(35, Operation::Seal, "t1/mail"), Err(DenyCode::NoPeerPolicy));
+    let rights = policy.rights(&uid(33));
+    let denial = rights.decide_seal(Operation::Seal, Namespace::parse("t1/x").unwrap()).into_result().unwrap_err();
+    assert!(
+        denial.rule.contains("seal and unseal in \"t1/x\"") && denial.rule.contains("`seal_namespaces`"),
+        "{denial:?}"
+    );
 }
 
 #[test]

@@ -41,6 +41,8 @@ fn a_wrong_rule_is_refused_with_its_place() {
         ("uid = 1\ntemplates = ['x']", "5:14", "there is no [[template]] named \"x\""),
         ("uid = 1\nrps = 0", "5:7", "at least 1"),
         ("uid = 1\nverify_as = [\"a\\nb\"]", "5:14", "control characters"),
+        ("uid = 1\nseal_namespaces = [\"t1\"]", "5:20", "a namespace reads"),
+        ("uid = 1\nseal_namespaces = [\"passportd/*\"]", "5:20", "its own"),
         ("uid = 1\n[[peer]]\nname = 'r'\nuid = 2", "6:8", "the name \"r\" is taken in 10-a.toml"),
         ("uid = 'é' x", "4:11", ""),
     ] {
@@ -237,9 +239,14 @@ fn the_difference_names_what_is_new_changed_or_gone_and_nothing_else() {
         ]
     );
     // Each member of a rule counts: what it allows, whom it means, its shares.
-    for more in
-        ["rps = 1", "verify_as = [\"demo\"]", "max_connections = 2", "listener = \"web\"", "templates = [\"demo\"]"]
-    {
+    for more in [
+        "rps = 1",
+        "verify_as = [\"demo\"]",
+        "seal_namespaces = [\"t1/*\"]",
+        "max_connections = 2",
+        "listener = \"web\"",
+        "templates = [\"demo\"]",
+    ] {
         let longer = policy(&format!("{}{more}\n{}", rule("web", 1), template("demo", 60)));
         let plain = policy(&[rule("web", 1), template("demo", 60)].concat());
         assert_eq!(plain.difference(&longer), ["rule web changed"], "{more}");

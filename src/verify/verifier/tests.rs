@@ -11,18 +11,18 @@ fn key() -> (SigningKey, PreparedKey) {
     (signer, key)
 }
 
-#[path = "../../../tests/support/fault.rs"]
-mod fault;
+#[path = "../../../tests/support/mark.rs"]
+mod mark;
 
 /// Marks the function that calls it, so that it is found where it must not be.
 pub(in crate::verify) fn errs_on_purpose() {
-    std::hint::black_box(fault::FAULT);
+    std::hint::black_box(mark::FAULT);
 }
 
 /// `tests/programs.rs` looks for the mark in what is shipped, where it would not see it if it were never there.
 #[test]
 fn what_errs_on_purpose_is_found_in_this_program() {
-    assert!(fault::has_fault(&std::fs::read(std::env::current_exe().unwrap()).unwrap()));
+    assert!(mark::has_fault(&std::fs::read(std::env::current_exe().unwrap()).unwrap()));
 }
 
 /// As good as the reference, but for a lane that is always accepted, or refused.

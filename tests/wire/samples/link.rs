@@ -1,12 +1,12 @@
 //! The messages of the link between front and signer.
 
 use passportd::wire::link::{
-    KeyRole, LinkGreeting, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats,
-    LinkWelcome,
+    KeyRole, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult,
+    LinkStats, LinkWelcome,
 };
-use passportd::wire::{HEADER, WIRE_VERSION, encode_frame};
+use passportd::wire::{HEADER, Plain, WIRE_VERSION, encode_frame};
 
-use super::{KID, Sample, count, shown, signature};
+use super::{KID, Sample, count, revealed, shown, signature};
 
 pub(super) fn all(out: &mut Vec<Sample>) {
     link_greetings(out);
@@ -34,6 +34,9 @@ fn link_requests(out: &mut Vec<Sample>) {
         ("keys", LinkOp::Keys),
         ("reinitialise", LinkOp::Reinitialise),
         ("stats", LinkOp::Stats),
+        ("health", LinkOp::Health),
+        ("seal", LinkOp::Seal { namespace: "t1/billing", name: "database", plain: Plain(b"hunter2") }),
+        ("unseal", LinkOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
     ];
     for (name, op) in ops {
         sample!(out, "LinkRequest", name, LinkRequest { id: 1, op });
@@ -41,23 +44,27 @@ fn link_requests(out: &mut Vec<Sample>) {
 }
 
 /// Every reason for which the signer refuses; `pinned` makes sure that none is missing.
-pub(crate) const REFUSALS: [LinkRefusal; 15] = [
-    LinkRefusal::Malformed,
-    LinkRefusal::NotCanonical,
-    LinkRefusal::UnknownKid,
-    LinkRefusal::ForeignIssuer,
-    LinkRefusal::TenantDenied,
-    LinkRefusal::PurposeDenied,
-    LinkRefusal::LifetimeDenied,
-    LinkRefusal::ClockDenied,
-    LinkRefusal::RateLimited,
-    LinkRefusal::Busy,
-    LinkRefusal::Timeout,
-    LinkRefusal::HsmUnavailable,
-    LinkRefusal::BadSignature,
-    LinkRefusal::Internal,
-    LinkRefusal::TooLong,
-];
+pub(crate) const REFUSALS: [LinkRefusal; 17] = LinkRefusal::ALL;
+
+const SEAL_KID: &str = "hmac-sha256/t1/seal/v1";
+
+fn health() -> LinkHealth {
+    LinkHealth {
+        boot_id: 0x0123_4567_89ab_cdef,
+        sessions: 2,
+        limit: 3,
+        stuck: 1,
+        max_stuck: 4,
+        down: true,
+        rung: "module".into(),
+        ladder: vec![5, 0, 300, 0],
+        refused: (0..18).collect(),
+        bad_signatures: 1,
+        rss_kib: 90_000,
+        rss_base_kib: 20_000,
+        recycles_at_kib: 282_144,
+    }
+}
 
 fn link_replies(out: &mut Vec<Sample>) {
     let key = |kid: &str, role, public, usable, problem: &str| LinkKey {
@@ -80,6 +87,10 @@ fn link_replies(out: &mut Vec<Sample>) {
         ("keys", LinkResult::Keys(keys)),
         ("reinitialised", LinkResult::Reinitialised(vec![])),
         ("stats", LinkResult::Stats(stats)),
+        ("health", LinkResult::Health(health())),
+        ("leaving", LinkResult::Leaving),
+        ("sealed", LinkResult::Sealed { kid: SEAL_KID.into(), blob: b"PSB1\x01".to_vec() }),
+        ("unsealed", LinkResult::Unsealed { kid: SEAL_KID.into(), plain: b"hunter2".to_vec().into() }),
     ];
     for (name, result) in results {
         sample!(out, "LinkReply", name, LinkReply { id: 1, result });

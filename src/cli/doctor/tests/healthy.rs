@@ -48,7 +48,8 @@ pub(super) fn policy(text: &str) -> Policy {
 
 pub(super) fn bounds(tenant: &str) -> SignerBounds {
     let purposes = vec!["auth".to_owned()];
-    let tenant = TenantBounds { name: tenant.to_owned(), purposes, max_ttl_s: 60, rate_per_s: 1 };
+    let tenant =
+        TenantBounds { name: tenant.to_owned(), purposes, max_ttl_s: 60, rate_per_s: 1, seal_namespaces: Vec::new() };
     SignerBounds { tenants: vec![tenant], max_iat_drift_s: 60 }
 }
 

@@ -1,0 +1,140 @@
+//! Events of the front.
+
+use super::table;
+
+table! {
+    // start, end and reload
+    config_odd WARN - []
+        "The configuration works, and something in it is odd."
+        "What the message says.";
+    ledger_cut WARN "c855d94cc2ae9580461f2371bf1a8a54" [gap]
+        "The ledger's end was torn, as by a crash; a break record says where."
+        "Nothing after a crash or a power loss. Else look at the disk.";
+    journald_missing WARN - []
+        "`[audit] journald` is on, and its socket is not there."
+        "Start journald, or set it to auto or off.";
+    pid_not_written WARN - [lock error]
+        "A lock is held; its file does not say by whom, since the disk takes no more."
+        "Make room on the disk.";
+    withheld_not_recorded ERROR - [error]
+        "Passports were recorded and then withheld, because issuing was paused; the record that says so could not be written."
+        "Make room on the disk of the ledger, or mend it. Nobody has got those passports.";
+    late_change_not_recorded ERROR - [error]
+        "A change of keys was reported as failed and took effect after all; its record can't be written yet."
+        "Make room on the disk of the ledger, or mend it.";
+    late_key_unfit ERROR - [error]
+        "A key that took effect late can't be verified with."
+        "Take it out of service and look for tampering.";
+    start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
+        "The ledger does not take the record of the start; nothing is issued until it does."
+        "Make room on the disk of the ledger, or mend it.";
+    start_recorded INFO - [was]
+        "It took it now."
+        "Nothing.";
+    end_not_recorded WARN - [error]
+        "The ledger did not take the record of the end."
+        "Look at the disk before the next start.";
+    connections_drained INFO - [open]
+        "The end: `open` connections were cut off after the graceful time."
+        "If it is not 0 and clients complain, raise `[server] graceful_shutdown_timeout_s`.";
+    socket_inherited INFO - [listener path]
+        "systemd has handed this socket over."
+        "Nothing.";
+    reloaded INFO "a0df8ffb075a5faee76b22706ea75cb8" [config policy]
+        "A SIGHUP took effect; old and new hashes, and what changed."
+        "Restart for what is said to need it.";
+    reload_refused ERROR "29b1556553a06b1280586885a252a5f0" [error]
+        "A SIGHUP changed nothing: there is a mistake."
+        "Mend what the message names, and reload again.";
+    reload_not_recorded ERROR - [unrecorded]
+        "A mistake in a reload is not in the ledger."
+        "Look at the disk of the ledger.";
+    admins_not_served ERROR "494285c1186659471bc5ce309950453c" [error]
+        "The admin socket and the metrics port do not answer."
+        "Restart the front.";
+    admins_panicked ERROR "8ae3397c6de6acb7b0f855813cce5230" []
+        "The thread that serves admins ended by a defect."
+        "Report it, with the `service_crashed` before it.";
+    file_limit_not_raised WARN - [error]
+        "The soft limit of open files stays as it is."
+        "`LimitNOFILE=` in the unit.";
+    connections_limited WARN - [limit wanted]
+        "The limit of open files has room for fewer connections than are configured."
+        "`LimitNOFILE=` in the unit.";
+    // the HSM
+    hsm_up INFO "3fd6336331b1dd254cc36f084db29c0b" []
+        "Every key that signs passports gave a good signature."
+        "Nothing.";
+    verify_path INFO - [verify_path]
+        "How signatures are verified from now on."
+        "Nothing, unless it is `dalek` where `[verify] engine` says otherwise: see `verify_differs`.";
+    verify_differs ERROR "947cd68c038aafb832bd923595d6e6ab" [verify_path net about]
+        "The verification path gave another verdict than `verify_strict`, and is not used any more: `net` says what noticed \
+         it. Verification goes on by the reference, slower."
+        "Keep ledger and journal. Test the machine's memory and processor; if they are sound it is a defect: report it.";
+    hsm_down WARN "e1ca1537fb2db360e6c63f6989df8302" [reason]
+        "Passports are not issued for now; those that are there are still verified. Said once it is known, at a start \
+         after some 3 s, and again when the reason has changed."
+        "What `reason` says: the signer's unit, the HSM, its PIN, its keys.";
+    hsm_change_not_recorded WARN - [error]
+        "The change is not in the ledger."
+        "Look at the disk of the ledger.";
+    signature_refused ERROR "b60f95fe1745da3082d57715cb17ee4e" [error]
+        "The front's own check found a bad signature from the signer. It was not released."
+        "Stop issuing (`passportctl pause`), and have the HSM examined: a fault in a signature can give a key away.";
+    signer_disagrees ERROR "da7839f8c1fcba312174aebd0ed59cb1" [refusal]
+        "The signer's bounds do not allow what the policy grants."
+        "Bring `[hsm] bounds` and the policy into line.";
+    // connections and requests
+    accept_failed WARN - [listener error]
+        "A connection could not be accepted."
+        "If it repeats: `LimitNOFILE=`.";
+    peer_unidentified WARN - [listener error]
+        "The kernel did not say who a peer is; it was turned away."
+        "Report it.";
+    peer_turned_away DEBUG - [reason peer_uid peer_pid listener]
+        "A peer has its share of connections, or all are taken."
+        "`[server] max_connections`, or the peer's `max_connections` in the policy.";
+    greeted DEBUG - [client peer_uid peer_pid listener]
+        "A connection begins; `client` is what it calls itself."
+        "Nothing.";
+    greeting_refused DEBUG - [reason peer_uid peer_pid listener]
+        "A connection ended at its first frame."
+        "`unsupported_version`: renew the client.";
+    connection_ended DEBUG - [end]
+        "How a connection ended."
+        "Nothing.";
+    answer_failed INFO - [op result reason corr_id peer_uid peer_pid listener]
+        "A request failed by a fault on this side: `reason` is the code that the client was told."
+        "Look at what came before: the HSM, the ledger, the store, the clock.";
+    answer_refused DEBUG - [op result reason corr_id peer_uid peer_pid listener]
+        "A request was refused: by policy, by a bound, or because it was wrong."
+        "`passportctl policy explain` for this peer; the ledger has refusals by policy.";
+    verified DEBUG - [op result reason corr_id kid batch_len accepted verify_path peer_uid peer_pid listener]
+        "A verification was answered: how many of how many were accepted, and by which engine. For a single one, the reason and, where we know the key, its kid."
+        "Nothing.";
+    secret_given DEBUG - [op result corr_id kid peer_uid peer_pid listener]
+        "A secret was sealed or opened. Which one, the ledger says."
+        "Nothing.";
+    issued DEBUG - [op result corr_id kid batch_len accepted peer_uid peer_pid listener]
+        "An issue was answered: `accepted` of `batch_len` passports were issued; `kid` is the first one's key."
+        "Nothing.";
+    refusal_not_recorded ERROR "89b1d8c53992ba91ccd3dd4311ea8492" [error]
+        "A refusal is not in the ledger. It stays refused."
+        "Look at the disk of the ledger.";
+    reply_not_encoded ERROR - [error]
+        "A defect: a problem did not fit a frame."
+        "Report it.";
+    metrics_accept_failed WARN - [error]
+        "A scrape could not be accepted."
+        "If it repeats: `LimitNOFILE=`.";
+    metrics_connection_ended DEBUG - [error]
+        "A scrape ended badly."
+        "Nothing.";
+    metrics_connection_late DEBUG - []
+        "A scrape took too long and was cut off."
+        "Nothing, unless Prometheus complains.";
+    metrics_not_rendered WARN - [error]
+        "A defect: the metrics can't be written."
+        "Report it.";
+}

@@ -1,0 +1,390 @@
+//! What is remembered of a refused PIN outside the process: `pin.json` in the signer's own directory.
+//!
+//! An HSM counts refused PINs and locks itself. Whoever starts the signer again and again must not bring that about, so a
+//! PIN that was refused is not tried again until the credential changes or an operator says so.
+//!
+//! The note says which PIN it was by 16 bits of a slow hash under a salt: of a PIN that was refused, and too few to find it
+//! by. One of 65,536 changed PINs looks like the old one and wants the operator's word.
+//!
+//! | note | PIN | at the next login |
+//! |---|---|---|
+//! | none | any | tried |
+//! | `trying`: killed in between | any | tried, unless the token says that a login has failed since the last that did not |
+//! | `refused` | the same | not tried |
+//! | `refused` | another | tried |
+//! | `allowed` | any | tried, once, even if it is the last attempt |
+
+use super::HsmError;
+use super::module::Token;
+use super::pins::replace;
+use crate::passport::hex;
+use crate::secret::Pin;
+use pbkdf2::pbkdf2_hmac;
+use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The one directory that the signer writes to, in its state directory.
+pub const OWN_DIR: &str = "signer";
+/// The note's name in it.
+pub const FILE: &str = "pin.json";
+/// The layout that this program writes and reads.
+const LAYOUT: u32 = 1;
+/// The largest note that is read.
+const MAX_FILE: u64 = 4096;
+/// Rounds of PBKDF2-HMAC-SHA256 (RFC 8018): a tenth of a second. Unoptimised, as unit tests are, it would be some twenty.
+const ROUNDS: u32 = if cfg!(test) { 1000 } else { 200_000 };
+/// Bytes of the hash that are kept.
+const TAG: usize = 2;
+/// Bytes of the salt.
+const SALT: usize = 16;
+
+/// What `CK_TOKEN_INFO.flags` say of the user PIN.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PinFlags {
+    /// `CKF_USER_PIN_LOCKED`.
+    pub locked: bool,
+    /// `CKF_USER_PIN_FINAL_TRY`: a wrong one locks it.
+    pub final_try: bool,
+    /// `CKF_USER_PIN_COUNT_LOW`: one was wrong since the last that was right.
+    pub count_low: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// A login is about to be made. Left behind by a process that was killed before it knew the outcome.
+    Trying,
+    /// The token has refused it.
+    Refused,
+    /// An operator wants it tried.
+    Allowed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Note {
+    layout: u32,
+    state: State,
+    /// The token that it is about.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    token_serial: String,
+    /// Hex; with the tag, of a refused PIN alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    salt: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    tag: String,
+    /// What the token said of the attempts that are left.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    left: String,
+}
+
+impl Note {
+    const fn of(state: State, token_serial: String) -> Self {
+        Self { layout: LAYOUT, state, token_serial, salt: String::new(), tag: String::new(), left: String::new() }
+    }
+
+    fn is_of(&self, pin: &Pin) -> bool {
+        hex::decode(&self.salt).is_some_and(|salt| tag(pin, &salt) == self.tag)
+    }
+}
+
+/// To be asked before `C_Login` with a PIN that nobody has typed just now. When this returns, the note says that a login
+/// is being tried, durably.
+///
+/// # Errors
+/// [`HsmError::PinRemembered`], [`HsmError::PinFinalTry`] or [`HsmError::PinLocked`]: the login must not be made.
+/// [`HsmError::PinNote`] or [`HsmError::File`] if the note can't be read or written: then neither, since a locked HSM is
+/// worse than one that is not used.
+pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Result<(), HsmError> {
+    let path = place(state_dir)?;
+    let label = || token.label.clone();
+    if flags.locked {
+        return Err(HsmError::PinLocked(label()));
+    }
+    let note = read(&path)?.filter(|note| note.token_serial.is_empty() || note.token_serial == token.serial);
+    let allowed = note.as_ref().is_some_and(|note| note.state == State::Allowed);
+    if flags.final_try && !allowed {
+        return Err(HsmError::PinFinalTry(label()));
+    }
+    if let Some(note) = note {
+        let refused = match note.state {
+            State::Refused => note.is_of(pin),
+            State::Trying => flags.count_low,
+            State::Allowed => false,
+        };
+        if refused {
+            return Err(HsmError::PinRemembered { token: label(), left: note.left });
+        }
+    }
+    write(&path, &Note::of(State::Trying, token.serial.clone()))
+}
+
+/// To be told what came of it.
+///
+/// # Errors
+/// [`HsmError::File`] if the note can't be changed. `trying` then stays, which keeps nobody from trying again.
+pub fn after(state_dir: &Path, token: &Token, pin: &Pin, outcome: &Result<(), HsmError>) -> Result<(), HsmError> {
+    let path = place(state_dir)?;
+    let left = match outcome {
+        Err(HsmError::PinIncorrect { left, .. }) => *left,
+        // Without a PIN of its own the token has refused none: the one that it gets may be this.
+        Err(error) if error.refused_pin() && !matches!(error, HsmError::PinUnset(_)) => "",
+        // Not durable: what comes back after a power loss is `trying`, which keeps nobody from trying.
+        _ => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove", &path, error)),
+            _ => return Ok(()),
+        },
+    };
+    let mut salt = [0; SALT];
+    getrandom::fill(&mut salt)
+        .map_err(|error| HsmError::Host("get random bytes", std::io::Error::other(error.to_string())))?;
+    let note = Note {
+        salt: hex::encode(&salt),
+        tag: tag(pin, &salt),
+        left: left.to_owned(),
+        ..Note::of(State::Refused, token.serial.clone())
+    };
+    write(&path, &note)
+}
+
+/// An operator wants the PIN tried once more, whatever is known of it.
+///
+/// # Errors
+/// [`HsmError::File`].
+pub fn allow(state_dir: &Path) -> Result<(), HsmError> {
+    write(&place(state_dir)?, &Note::of(State::Allowed, String::new()))
+}
+
+/// What the note says, for the doctor: nothing if no PIN was refused.
+///
+/// # Errors
+/// [`HsmError::PinNote`] or [`HsmError::File`].
+pub fn describe(state_dir: &Path) -> Result<Option<String>, HsmError> {
+    let note = read(&state_dir.join(OWN_DIR).join(FILE))?;
+    Ok(note.map(|note| match note.state {
+        State::Trying => "a login was cut short".to_owned(),
+        State::Refused => format!("the PIN was refused, and is not tried again; {}", note.left),
+        State::Allowed => "an operator wants it tried once more".to_owned(),
+    }))
+}
+
+/// Makes the signer's own directory, for it alone, if it is not there.
+///
+/// # Errors
+/// [`HsmError::File`].
+pub fn make_own_dir(state_dir: &Path) -> Result<PathBuf, HsmError> {
+    let dir = state_dir.join(OWN_DIR);
+    if !dir.is_dir() {
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|error| failed("make", &dir, error))?;
+    }
+    Ok(dir)
+}
+
+fn place(state_dir: &Path) -> Result<PathBuf, HsmError> {
+    make_own_dir(state_dir).map(|dir| dir.join(FILE))
+}
+
+fn tag(pin: &Pin, salt: &[u8]) -> String {
+    let mut tag = [0; TAG];
+    pbkdf2_hmac::<Sha256>(pin.expose(), salt, ROUNDS, &mut tag);
+    hex::encode(&tag)
+}
+
+fn read(path: &Path) -> Result<Option<Note>, HsmError> {
+    let wrong = |why: String| HsmError::PinNote(path.to_owned(), why);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(failed("read", path, errno.into())),
+    };
+    let mut text = String::new();
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|error| failed("read", path, error))?;
+    let note: Note = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    match note.layout {
+        LAYOUT => Ok(Some(note)),
+        other => Err(wrong(format!("layout {other} is not {LAYOUT}, the one that this version knows"))),
+    }
+}
+
+fn write(path: &Path, note: &Note) -> Result<(), HsmError> {
+    let text = serde_json::to_vec(note).map_err(|error| HsmError::PinNote(path.to_owned(), error.to_string()))?;
+    replace(path, &text)
+}
+
+fn failed(what: &'static str, path: &Path, source: std::io::Error) -> HsmError {
+    HsmError::File { what, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    const WELL: PinFlags = PinFlags { locked: false, final_try: false, count_low: false };
+    const LOW: PinFlags = PinFlags { count_low: true, ..WELL };
+    const FINAL: PinFlags = PinFlags { final_try: true, ..LOW };
+    const LOCKED: PinFlags = PinFlags { locked: true, ..WELL };
+
+    struct Desk {
+        dir: tempfile::TempDir,
+    }
+
+    fn token(serial: &str) -> Token {
+        let slot = cryptoki::slot::Slot::try_from(1_u64).unwrap();
+        Token { slot, label: "passports".to_owned(), serial: serial.to_owned(), max_sessions: None }
+    }
+
+    fn pin(text: &str) -> Pin {
+        Pin::take(&mut text.as_bytes().to_vec()).unwrap()
+    }
+
+    fn incorrect() -> Result<(), HsmError> {
+        Err(HsmError::PinIncorrect { token: "passports".to_owned(), left: "few are left" })
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().unwrap() }
+        }
+
+        fn before(&self, text: &str, flags: PinFlags) -> Result<(), HsmError> {
+            before(self.dir.path(), &token("s1"), &pin(text), flags)
+        }
+
+        fn after(&self, text: &str, outcome: &Result<(), HsmError>) {
+            after(self.dir.path(), &token("s1"), &pin(text), outcome).unwrap();
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join(OWN_DIR).join(FILE)
+        }
+
+        /// A login that was refused.
+        fn refused(&self, text: &str) {
+            self.before(text, WELL).unwrap();
+            self.after(text, &incorrect());
+        }
+    }
+
+    fn remembered(outcome: &Result<(), HsmError>) -> bool {
+        matches!(outcome, Err(HsmError::PinRemembered { .. }))
+    }
+
+    #[test]
+    fn a_refused_pin_is_not_tried_again_and_another_is() {
+        let desk = Desk::new();
+        desk.refused("0000");
+        for _ in 0..3 {
+            let again = desk.before("0000", WELL);
+            assert!(remembered(&again), "{again:?}");
+            let error = again.unwrap_err();
+            assert!(error.refused_pin() && error.detail().contains("few are left"), "{error}");
+        }
+        assert!(desk.before("1234", WELL).is_ok());
+        desk.after("1234", &Ok(()));
+        assert!(!desk.path().exists());
+        assert!(desk.before("0000", WELL).is_ok(), "nothing is known of it any more");
+    }
+
+    #[test]
+    fn whatever_is_said_to_a_pin_it_is_tried_once() {
+        for outcome in [
+            incorrect(),
+            Err(HsmError::PinLocked("passports".to_owned())),
+            Err(HsmError::PinUnfit("passports".to_owned(), "CKR_PIN_EXPIRED".to_owned())),
+        ] {
+            let desk = Desk::new();
+            desk.before("0000", WELL).unwrap();
+            desk.after("0000", &outcome);
+            assert!(remembered(&desk.before("0000", WELL)), "{outcome:?}");
+        }
+        for outcome in
+            [Err(HsmError::Lost("the device is gone".to_owned())), Err(HsmError::PinUnset("passports".to_owned()))]
+        {
+            let desk = Desk::new();
+            desk.before("0000", WELL).unwrap();
+            desk.after("0000", &outcome);
+            assert!(desk.before("0000", WELL).is_ok(), "that says nothing of the PIN: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn killed_before_the_outcome_is_known_it_is_tried_again_unless_the_token_has_counted() {
+        let desk = Desk::new();
+        assert!(desk.before("1234", LOW).is_ok(), "somebody else's mistake");
+        assert!(desk.before("1234", WELL).is_ok(), "killed before C_Login, or after one that went well");
+        assert!(remembered(&desk.before("1234", LOW)));
+        // Killed while the note of a refused one was being replaced.
+        let desk = Desk::new();
+        desk.refused("0000");
+        std::fs::write(desk.path().with_extension("json.new"), b"half").unwrap();
+        assert!(remembered(&desk.before("0000", WELL)));
+        assert!(desk.before("1234", WELL).is_ok());
+    }
+
+    #[test]
+    fn the_operators_word_holds_for_one_login() {
+        let desk = Desk::new();
+        desk.refused("0000");
+        allow(desk.dir.path()).unwrap();
+        assert!(desk.before("0000", WELL).is_ok());
+        desk.after("0000", &incorrect());
+        assert!(remembered(&desk.before("0000", WELL)));
+        // Killed in between, the word is used up.
+        allow(desk.dir.path()).unwrap();
+        assert!(desk.before("0000", FINAL).is_ok());
+        assert!(matches!(desk.before("0000", FINAL), Err(HsmError::PinFinalTry(_))));
+    }
+
+    #[test]
+    fn the_last_attempt_is_the_operators_and_a_locked_pin_is_nobodys() {
+        let desk = Desk::new();
+        assert!(matches!(desk.before("1234", FINAL), Err(HsmError::PinFinalTry(_))));
+        assert!(!desk.path().exists(), "nothing was tried");
+        allow(desk.dir.path()).unwrap();
+        assert!(matches!(desk.before("1234", LOCKED), Err(HsmError::PinLocked(_))));
+        assert!(desk.before("1234", FINAL).is_ok(), "the word is not used up by what was not tried");
+    }
+
+    #[test]
+    fn another_token_has_refused_nothing() {
+        let desk = Desk::new();
+        desk.refused("0000");
+        assert!(before(desk.dir.path(), &token("s2"), &pin("0000"), WELL).is_ok());
+    }
+
+    #[test]
+    fn the_note_is_private_and_says_little() {
+        let desk = Desk::new();
+        desk.refused("0000-secret");
+        let text = std::fs::read_to_string(desk.path()).unwrap();
+        let note: Note = serde_json::from_str(&text).unwrap();
+        assert_eq!((note.tag.len(), note.salt.len()), (4, 32));
+        assert!(!text.contains("secret"));
+        assert_eq!(std::fs::metadata(desk.path()).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(desk.dir.path().join(OWN_DIR)).unwrap().mode() & 0o777, 0o700);
+        desk.before("1234", WELL).unwrap();
+        let text = std::fs::read_to_string(desk.path()).unwrap();
+        assert!(!text.contains("salt") && !text.contains("tag"), "of one that may be right it says nothing: {text}");
+    }
+
+    #[test]
+    fn a_note_that_cant_be_read_or_written_allows_nothing() {
+        for bad in ["", "{}", r#"{"layout":2,"state":"trying"}"#, r#"{"layout":1,"state":"fine"}"#] {
+            let desk = Desk::new();
+            make_own_dir(desk.dir.path()).unwrap();
+            std::fs::write(desk.path(), bad).unwrap();
+            let outcome = desk.before("1234", WELL);
+            assert!(matches!(outcome, Err(HsmError::PinNote(..))), "{bad}: {outcome:?}");
+        }
+        let desk = Desk::new();
+        std::fs::write(desk.dir.path().join(OWN_DIR), b"no directory").unwrap();
+        assert!(matches!(desk.before("1234", WELL), Err(HsmError::File { .. })));
+    }
+}

@@ -1,0 +1,105 @@
+//! Who works beside a fault: a client that verifies a thousand passports a second. And what a process must come back to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use passportd::passport::OwnedEnvelope;
+use passportd::wire::{Problem, ServiceOk, ServiceOp, Verdict};
+
+use super::proc;
+use super::support::passports::{demo, for_demo, on_wire};
+use super::support::raw::Raw;
+use super::support::{House, eventually};
+
+/// Verifications that are sent at once, and how often.
+const TOGETHER: usize = 10;
+const EVERY: Duration = Duration::from_millis(10);
+/// An answer that takes longer counts as none.
+const LATE: Duration = Duration::from_secs(1);
+/// How long threads and descriptors of a fault that is over may stay.
+const SETTLES: Duration = Duration::from_secs(10);
+
+/// What the client was told.
+#[derive(Debug, Default)]
+struct Seen {
+    accepted: u64,
+    refused: Vec<Verdict>,
+    problems: Vec<Problem>,
+    slowest: Duration,
+}
+
+/// The client at work.
+pub(crate) struct Beside {
+    stop: Arc<AtomicBool>,
+    client: JoinHandle<Seen>,
+}
+
+impl Beside {
+    /// Starts it.
+    pub(crate) fn start(house: &House) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (mut raw, ours) = (house.raw(), Arc::clone(&stop));
+        let passport = raw.issue(demo("verified")).unwrap();
+        Self { stop, client: std::thread::spawn(move || work(&ours, raw, &passport)) }
+    }
+
+    /// Ends it, and asserts that nothing failed. How many verdicts it got.
+    pub(crate) fn end(self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.client.join().expect("one connection, which lasts");
+        assert!(seen.refused.is_empty() && seen.problems.is_empty() && seen.accepted > 0, "{seen:?}");
+        assert!(seen.slowest < LATE, "a verdict took {:?}", seen.slowest);
+        seen.accepted
+    }
+}
+
+fn work(stop: &AtomicBool, mut raw: Raw, passport: &OwnedEnvelope) -> Seen {
+    let (mut seen, mut due) = (Seen::default(), Instant::now());
+    while !stop.load(Ordering::Relaxed) {
+        let asked = Instant::now();
+        for _ in 0..TOGETHER {
+            raw.request(ServiceOp::Verify { want: for_demo(), passport: on_wire(passport) });
+        }
+        for _ in 0..TOGETHER {
+            match raw.reply().result {
+                Ok(ServiceOk::Verdict(Verdict::Accepted(_))) => seen.accepted += 1,
+                Ok(ServiceOk::Verdict(refused)) => seen.refused.push(refused),
+                Ok(other) => panic!("to Verify: {other:?}"),
+                Err(problem) => seen.problems.push(problem),
+            }
+        }
+        seen.slowest = seen.slowest.max(asked.elapsed());
+        // What a pause of the machine has cost is not made up for: that would be a burst.
+        due = (due + EVERY).max(asked);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    seen
+}
+
+/// Threads and descriptors of a role.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Baseline {
+    role: &'static str,
+    threads: usize,
+    descriptors: Option<usize>,
+}
+
+impl Baseline {
+    /// What it has now.
+    pub(crate) fn of(house: &House, role: &'static str) -> Self {
+        let pid = house.pid(role);
+        Self { role, threads: proc::threads(pid), descriptors: proc::descriptors(pid).map(|all| all.len()) }
+    }
+
+    /// Waits until the role, or who has taken its place, has no more than that.
+    pub(crate) fn again(self, house: &House) {
+        let mut now = self;
+        let settled = |now: &Self| now.threads <= self.threads && now.descriptors <= self.descriptors;
+        eventually(&format!("{self:?} again"), SETTLES, || {
+            now = Self::of(house, self.role);
+            settled(&now).then_some(())
+        });
+    }
+}

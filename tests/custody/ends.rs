@@ -1,0 +1,146 @@
+//! What the signer does about a module that hangs, starts slowly, gives few sessions, or leaks.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::beside::Beside;
+use super::load::{Load, on_record, only};
+use super::support::passports::demo;
+use super::support::{House, Options, Roles, eventually, root_or_skip};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn more_calls_that_hang_than_may_end_the_signer_and_the_next_one_serves() {
+    if !root_or_skip("calls that hang") {
+        return;
+    }
+    let options = Options::default().roles(Roles::Apart).fault().set("hsm.op_timeout_ms", 300);
+    let mut house = House::start(options.set("hsm.max_stuck", 2));
+    let (signer, beside) = (house.pid("signer"), Beside::start(&house));
+    house.fault("C_Sign hang");
+    let begun = Instant::now();
+    assert!(house.raw().issue(demo("first")).unwrap_err().retryable);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    // Whoever asks keeps it busy; its own probes would, too.
+    for _ in 0..3 {
+        assert!(house.raw().issue(demo("next")).is_err());
+    }
+    // By `_exit`: neither SIGABRT nor the SIGSEGV of destructors under the threads that are still inside.
+    let status = house.ended(signer);
+    assert_eq!(status.code(), Some(1), "{status}");
+    let log = house.log();
+    assert!(log.contains("3 threads are stuck in the module"), "{log}");
+    house.no_fault();
+    house.start_role("signer");
+    eventually("passports are issued again", PATIENCE, || house.raw().issue(demo("again")).ok());
+    assert!(beside.end() > 0);
+}
+
+#[test]
+fn a_slow_login_is_waited_for_and_made_once() {
+    if !root_or_skip("a slow login") {
+        return;
+    }
+    let options = Options::default().roles(Roles::Apart).fault().set("hsm.op_timeout_ms", 200);
+    let mut house = House::start(options);
+    house.kill("signer");
+    // Longer than everything else may take together.
+    house.fault("C_Login log delay=3000");
+    let begun = Instant::now();
+    house.start_role("signer");
+    eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
+    assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(house.calls("C_Login"), 1);
+    assert_eq!(house.end("signer", Signal::SIGTERM).code(), Some(0));
+}
+
+/// With fewer sessions than configured, the login's among them.
+fn few_sessions(sessions: u32) {
+    if !root_or_skip("few sessions") {
+        return;
+    }
+    let options = Options::default().roles(Roles::Apart).fault().set("hsm.sessions", 8);
+    let mut house = House::start(options);
+    house.kill("signer");
+    house.fault(&format!("sessions={sessions}"));
+    house.start_role("signer");
+    eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
+    house.wait_ready();
+    let load = Load::start(&house, 4, 0);
+    std::thread::sleep(Duration::from_secs(1));
+    // Everybody leaves the module and comes back to as few.
+    house.fault(&format!("sessions={sessions}\nC_Sign log for=1 rv=0x190"));
+    eventually("the call was made", PATIENCE, || (house.calls("C_Sign") > 0).then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    let (told, _) = load.end();
+    only(&told, &[]);
+    assert!(told.jtis.len() > 100, "{}", told.jtis.len());
+    on_record(&house, &told);
+    let log = house.log();
+    assert_eq!(log.matches("the token gives fewer sessions than configured").count(), 1, "{log}");
+    assert!(log.contains(&format!("limit={}", (sessions - 1).max(1))), "{log}");
+}
+
+#[test]
+fn a_token_of_one_session_signs_with_that_of_the_login() {
+    few_sessions(1);
+}
+
+#[test]
+fn a_token_of_four_sessions_signs_with_three() {
+    few_sessions(4);
+}
+
+#[test]
+fn a_module_that_leaks_is_left_behind_and_no_passport_is_lost() {
+    if !root_or_skip("a module that leaks") {
+        return;
+    }
+    let house = House::start(Options::default().fault().set("hsm.recycle_mib", 16));
+    let (first, beside, load) = (house.pid("signer"), Beside::start(&house), Load::start(&house, 2, 0));
+    house.fault("C_Sign leak=262144");
+    eventually("it is started afresh", PATIENCE * 2, || (house.pid("signer") != first).then_some(()));
+    house.no_fault();
+    eventually("passports are issued again", PATIENCE, || house.raw().issue(demo("again")).ok());
+    let (told, _) = load.end();
+    assert!(beside.end() > 0);
+    only(&told, &["hsm_unavailable", "hsm_timeout"]);
+    on_record(&house, &told);
+    let log = house.log();
+    assert!(log.contains("the signer is started afresh") && log.contains("it ended to be started afresh"), "{log}");
+    assert!(!log.contains("it ended; starting it again"), "in order: {log}");
+}
+
+/// The store of a SoftHSM is renamed for a while, as a mount that goes away.
+fn store_away(lasts: Duration) {
+    let house = House::start(Options::default());
+    let (signer, beside, load) = (house.pid("signer"), Beside::start(&house), Load::start(&house, 4, 0));
+    let (store, away) = (house.dir().join("store"), house.dir().join("away"));
+    std::fs::rename(&store, &away).unwrap();
+    let begun = Instant::now();
+    eventually("it shows", lasts, || house.raw().issue(demo("first")).err());
+    eventually("readyz says so", lasts, || (house.get("/readyz").0 == 503).then_some(()));
+    std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
+    std::fs::rename(&away, &store).unwrap();
+    let over = Instant::now();
+    eventually("passports are issued again", Duration::from_secs(2), || house.raw().issue(demo("again")).ok());
+    println!("away for {lasts:?}, back after {:?}", over.elapsed());
+    house.wait_ready();
+    let (told, _) = load.end();
+    assert!(beside.end() > 0);
+    only(&told, &["hsm_unavailable"]);
+    on_record(&house, &told);
+    assert_eq!(house.pid("signer"), signer, "the same signer");
+}
+
+#[test]
+fn a_store_that_is_away_for_two_seconds_is_back_by_itself() {
+    store_away(Duration::from_secs(2));
+}
+
+#[test]
+fn a_store_that_is_away_for_eight_seconds_is_back_by_itself() {
+    store_away(Duration::from_secs(8));
+}

@@ -1,0 +1,26 @@
+//! Starts that must not be made.
+
+use passportd::boot::EXIT_CONFIG;
+
+use super::support::house::FIRST_KEY;
+use super::support::passports::demo;
+use super::support::{House, Options, Roles, root_or_skip};
+
+#[test]
+fn a_wrong_public_key_stops_the_start_until_it_is_right_again() {
+    if !root_or_skip("a_wrong_public_key_stops_the_start_until_it_is_right_again") {
+        return;
+    }
+    let mut house = House::start(Options::default().fault().roles(Roles::Apart));
+    house.stop();
+    house.fault(&format!("C_GetAttributeValue point=other label={FIRST_KEY}\nC_Login log"));
+    house.start_role("signer");
+    // systemd and `run` start it again after any other code.
+    assert_eq!(house.ended_role("signer").code(), Some(i32::from(EXIT_CONFIG)), "{}", house.log());
+    assert!(house.log().contains(&format!("the public key of {FIRST_KEY} in the HSM is not the pinned one")));
+    assert_eq!(house.calls("C_Login"), 1);
+    house.no_fault();
+    house.boot();
+    house.wait_ready();
+    house.raw().issue(demo("as before")).unwrap();
+}

@@ -1,0 +1,25 @@
+//! An HSM that hangs, lies, vanishes and comes back: nothing is lost, nothing bad is released, nobody waits for ever, and
+//! whoever verifies meanwhile notices nothing (DESIGN §8).
+#![cfg(test)]
+
+#[path = "custody/beside.rs"]
+mod beside;
+#[path = "custody/ends.rs"]
+mod ends;
+#[path = "custody/faults.rs"]
+mod faults;
+#[path = "custody/kills.rs"]
+mod kills;
+#[path = "faults/load.rs"]
+mod load;
+#[path = "custody/pin.rs"]
+mod pin;
+#[expect(dead_code, reason = "shared by several tests")]
+#[path = "abuse/proc.rs"]
+mod proc;
+#[path = "custody/real.rs"]
+mod real;
+#[path = "custody/start.rs"]
+mod start;
+#[expect(dead_code, reason = "shared by several tests")]
+mod support;

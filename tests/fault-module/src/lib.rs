@@ -1,0 +1,23 @@
+//! A PKCS#11 module for tests. It hands every call to the module that `FAULT_WRAPS` names, and fails where, when and how
+//! the file that `FAULT_CONTROL` names says ([`Control`]).
+//!
+//! The file may be replaced at any time: it is read again at the next call after that. It must lie where the process may
+//! still read it once it is confined; for passportd that is `hsm.state_dir`.
+//!
+//! C_GetFunctionList is the only way in, so that a caller sees a module of PKCS#11 2.40 whatever is behind.
+
+mod calls;
+mod control;
+mod faults;
+
+pub use calls::C_GetFunctionList;
+pub use control::{Action, Control, Kill, Rule};
+
+/// The module that is wrapped.
+pub const WRAPS: &str = "FAULT_WRAPS";
+/// The control file. Without it nothing fails.
+pub const CONTROL: &str = "FAULT_CONTROL";
+/// What is wrapped unless told otherwise: where Debian puts SoftHSM.
+pub const DEFAULT_WRAPS: &str = "/usr/lib/softhsm/libsofthsm2.so";
+/// How each line on standard error begins that `log` asks for; the function and the process id follow.
+pub const SAYS: &str = "fault-module:";
