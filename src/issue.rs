@@ -197,6 +197,7 @@ pub struct Signed {
 /// that is known here: the signer checked it too, but the signer may be the one that is broken. `lost` is told of each that was
 /// prepared and not signed, with what would have been its record.
 pub async fn sign(
+    who: u32,
     prepared: Vec<Result<Prepared, IssueError>>,
     signer: &Signer,
     keyring: &Keyring,
@@ -213,13 +214,16 @@ pub async fn sign(
     for one in prepared {
         waiting.push(match (one, given_up) {
             (Ok(Prepared { entry, .. }), Some(error)) => Err(lose(IssueError::Signer(error), entry)),
-            (Ok(Prepared { kid, payload, entry }), None) => match signer.sign(payload.clone(), until).await {
-                Ok(signing) => Ok((kid, payload, entry, signing)),
-                Err(error) => {
-                    given_up = Some(error);
-                    Err(lose(error.into(), entry))
+            (Ok(Prepared { kid, payload, entry }), None) => {
+                match signer.sign(who, &kid, payload.clone(), until).await {
+                    Ok(signing) => Ok((kid, payload, entry, signing)),
+                    Err(error) => {
+                        // Another item's key may sign.
+                        given_up = (!matches!(error, SignerError::Open { .. })).then_some(error);
+                        Err(lose(error.into(), entry))
+                    }
                 }
-            },
+            }
             (Err(error), _) => Err(error),
         });
     }

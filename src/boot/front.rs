@@ -69,7 +69,7 @@ pub(super) fn front(
     metrics.set_mode(Mode::Hsm);
     let (audit, store) = records(&config, &metrics)?;
     let services = runtimes::of_services().map_err(BootError::Runtime)?;
-    let signer = services.block_on(async { Signer::start(link(&config, signer_uid)) });
+    let signer = services.block_on(async { Signer::start(link(&config, signer_uid, &metrics)) });
     let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
     let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
     let live = Live { loaded, policy, generation: 1 };
@@ -88,13 +88,15 @@ const KEY_STATES: [&str; 5] = {
 
 static EVENTS: LazyLock<Vec<&str>> = LazyLock::new(|| Event::ALL.iter().map(|event| event.name()).collect());
 
-fn link(config: &Config, signer_uid: u32) -> LinkConfig {
+fn link(config: &Config, signer_uid: u32, metrics: &Metrics) -> LinkConfig {
     LinkConfig {
         socket: config.hsm.socket.clone(),
         issuer: config.passport.issuer.clone(),
         signer_uid,
         op_timeout: Duration::from_millis(config.hsm.op_timeout_ms),
         max_in_flight: config.hsm.queue,
+        recycled: metrics.signer_recycled.clone(),
+        opened: metrics.breaker_opened.clone(),
     }
 }
 

@@ -12,21 +12,23 @@ use tracing::{info, warn};
 use super::keys::proves;
 use super::{Author, Daemon};
 use crate::audit::{Event, Outcome};
-use crate::metrics::Dependency;
+use crate::metrics::{Breaker, Dependency};
 use crate::signer::{LinkStatus, SignerError};
-use crate::state::{KeyState, Role};
-use crate::wire::link::{LinkRefusal, LinkWelcome};
+use crate::state::{KeyRecord, KeyState, Role};
+use crate::wire::link::{LinkHealth, LinkKey, LinkRefusal, LinkWelcome};
 
 /// Between looks when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Between looks while something is wrong.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The longest between looks while something is wrong.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The least pause before a look that a failed request asks for: requests fail by the thousand, and each look costs the
 /// HSM a signature a key.
 const DOUBT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a start may take before the lack of a signer is news: front and signer start at the same time, and the signer
 /// logs in and reads its keys before it listens.
 const START: Duration = Duration::from_secs(3);
+/// The longest that a look waits for the signer's counts.
+const HEALTH_WAIT: Duration = Duration::from_millis(500);
 
 /// What the last look found.
 #[derive(Clone, Debug)]
@@ -53,16 +55,25 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
     let mut status = daemon.signer.status();
     let mut stopping = daemon.stopping();
     let (mut boot, mut told, begun) = (None, Told::Nothing, Instant::now());
-    let mut before = None;
+    let (mut before, mut counted, mut recycled) = (None, None, 0);
     while !*stopping.borrow_and_update() {
         let link = status.borrow_and_update().clone();
+        if let Some(seen) = refused_now(&daemon) {
+            // A look may take as long as the HSM lets us wait, and requests are refused already.
+            let news = told.news(seen.trouble.as_deref(), false, true);
+            before.clone_from(&seen.trouble);
+            settle(&daemon, seen, news).await;
+        }
         let seen = look(&daemon, link).await;
+        count(&daemon, &mut counted).await;
         if let Some(id) = seen.welcome.as_ref().map(|welcome| welcome.boot_id)
             && boot.replace(id).is_some_and(|before| before != id)
+            && daemon.metrics.signer_recycled.get() == recycled
         {
             daemon.metrics.signer_restarts.inc();
         }
-        let wait = if seen.trouble.is_none() { LOOK_EVERY } else { LOOK_AGAIN };
+        recycled = daemon.metrics.signer_recycled.get();
+        let wait = wait(&daemon, &seen);
         let again = seen.trouble == before;
         let news = told.news(seen.trouble.as_deref(), again, seen.welcome.is_some() || begun.elapsed() >= START);
         before.clone_from(&seen.trouble);
@@ -93,12 +104,43 @@ impl Doubts {
     }
 }
 
+/// What there is to know at once when a breaker has opened since the last look.
+fn refused_now(daemon: &Daemon) -> Option<Seen> {
+    let last = daemon.hsm.load();
+    let failure = daemon.signer.breakers().why().filter(|_| last.trouble.is_none())?;
+    Some(Seen { trouble: Some(failure.error().to_string()), ..Seen::clone(&last) })
+}
+
+/// How long until the next look: while something is wrong, until a breaker's probe is due.
+fn wait(daemon: &Daemon, seen: &Seen) -> Duration {
+    let breakers = daemon.signer.breakers();
+    if seen.trouble.is_none() && breakers.why().is_none() {
+        return LOOK_EVERY;
+    }
+    let due = breakers.next_probe().map_or(LOOK_AGAIN, |at| at.saturating_duration_since(std::time::Instant::now()));
+    due.clamp(DOUBT_PAUSE, LOOK_AGAIN)
+}
+
+/// Counts what the signer has counted, and how the breakers stand.
+async fn count(daemon: &Daemon, before: &mut Option<LinkHealth>) {
+    let metrics = &daemon.metrics;
+    let (open, half_open) = daemon.signer.breakers().standing();
+    for (state, count) in [(Breaker::Open, open), (Breaker::HalfOpen, half_open)] {
+        metrics.breakers.at(state).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    if let Ok(Ok(health)) = tokio::time::timeout(HEALTH_WAIT, daemon.signer.health()).await {
+        metrics.signer_says(&health, before.as_ref());
+        *before = Some(health);
+    }
+}
+
 async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
     let welcome = match link {
         LinkStatus::Down(why) => {
             return Seen { welcome: None, trouble: Some(why), bad_probe: false, any_key: any_key(daemon) };
         }
-        LinkStatus::Up(welcome) => Some(welcome),
+        // A call waits for the next one.
+        LinkStatus::Away(welcome) | LinkStatus::Up(welcome) => Some(welcome),
     };
     let (trouble, bad_probe) = match examine(daemon).await {
         Ok(()) => (None, false),
@@ -138,36 +180,60 @@ impl From<String> for Trouble {
     }
 }
 
-/// Every key that signs passports: there, known, and able.
+/// Every key that signs passports: there, known, and able. All of them are looked at, since each has a breaker that a probe
+/// may close; the first trouble is told.
 async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
     let there = daemon.signer.keys().await?;
     let table = daemon.store.keys();
-    for key in table.iter().filter(|key| key.state == KeyState::Active && key.role == Role::Passport) {
+    let signs: Vec<_> =
+        table.iter().filter(|key| key.state == KeyState::Active && key.role == Role::Passport).collect();
+    daemon.signer.breakers().keep(|kid| signs.iter().any(|key| key.kid == kid));
+    let (mut probes, mut trouble) = (Vec::with_capacity(signs.len()), Ok(()));
+    for key in signs {
         let kid = &key.kid;
-        let found = there.iter().find(|found| found.kid == *kid).ok_or_else(|| {
-            format!("{kid} is not in the HSM; is hsm.uri the token that it was made in? see passportctl hsm list")
-        })?;
-        if !found.usable {
-            return Err(format!("{kid} can't be used: {}; see passportctl hsm list", found.problem).into());
-        }
-        if Some(found.public) != key.public {
-            return Err(format!(
-                "{kid} in the HSM is another key than the one on record; was the HSM's store replaced? see passportctl hsm \
-                 list"
-            ).into());
-        }
-        match daemon.signer.probe(kid).await {
-            Ok(probe) if proves(&probe, &found.public) => {}
-            Ok(_) => return Err(Trouble::BadProbe(format!("the probe signature of {kid} does not verify"))),
-            Err(SignerError::Refused(LinkRefusal::BadSignature)) => {
-                return Err(Trouble::BadProbe(format!(
-                    "the probe signature of {kid} does not verify; the signer destroyed it"
-                )));
+        match known(key, &there) {
+            Ok(public) => probes.push((kid, public, daemon.signer.start_probe(kid).await)),
+            Err(why) => {
+                daemon.signer.probed(kid, Err(SignerError::Unavailable));
+                trouble = trouble.and(Err(why.into()));
             }
-            Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
+    for (kid, public, probe) in probes {
+        let given = match probe {
+            Ok(probing) => probing.probe().await,
+            Err(error) => Err(error),
+        };
+        let given = given.and_then(|probe| {
+            let bad = SignerError::Refused(LinkRefusal::BadSignature);
+            if proves(&probe, &public) { Ok(()) } else { Err(bad) }
+        });
+        daemon.signer.probed(kid, given);
+        trouble = trouble.and(given.map_err(|error| match error {
+            SignerError::Refused(LinkRefusal::BadSignature) => {
+                Trouble::BadProbe(format!("the probe signature of {kid} does not verify"))
+            }
+            error => error.into(),
+        }));
+    }
+    trouble
+}
+
+/// The public key of one that signs passports, if it is in the HSM as it is on record.
+fn known(key: &KeyRecord, there: &[LinkKey]) -> Result<[u8; 32], String> {
+    let kid = &key.kid;
+    let found = there.iter().find(|found| found.kid == *kid).ok_or_else(|| {
+        format!("{kid} is not in the HSM; is hsm.uri the token that it was made in? see passportctl hsm list")
+    })?;
+    if !found.usable {
+        return Err(format!("{kid} can't be used: {}; see passportctl hsm list", found.problem));
+    }
+    if Some(found.public) != key.public {
+        return Err(format!(
+            "{kid} in the HSM is another key than the one on record; was the HSM's store replaced? see passportctl hsm list"
+        ));
+    }
+    Ok(found.public)
 }
 
 /// What log and ledger were told last.

@@ -48,6 +48,8 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
         signer_uid: 0,
         op_timeout: Duration::from_secs(1),
         max_in_flight: 8,
+        recycled: crate::metrics::Counter::new("recycled", "in a test").unwrap(),
+        opened: crate::metrics::Counter::new("opened", "in a test").unwrap(),
     });
     let identity = Identity { uid: 0, gid: 0, groups: Vec::new(), switched: false };
     let applied = Applied {

@@ -89,6 +89,12 @@ impl Maker<'_> {
         Ok(counter)
     }
 
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        let gauge = IntGauge::new(name, help)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
     pub(super) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, MetricsError> {
         let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))?;
         self.0.register(Box::new(histogram.clone()))?;

@@ -212,6 +212,26 @@ labels! {
         Admin = "admin",
     }
 
+    /// A step of the signer's recovery, from the cheapest.
+    Rung {
+        /// Another session.
+        Session = "session",
+        /// Another login.
+        Login = "login",
+        /// The module is started afresh.
+        Module = "module",
+        /// The process is.
+        Process = "process",
+    }
+
+    /// How the breaker of a key stands that is not closed.
+    Breaker {
+        /// It is not asked for.
+        Open = "open",
+        /// Nor now, but a probe is under way.
+        HalfOpen = "half_open",
+    }
+
     /// Where the keys are.
     Mode {
         /// In a PKCS#11 device.

@@ -6,6 +6,7 @@
 mod family;
 pub mod labels;
 mod readiness;
+mod signer;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use prometheus::{Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec, Opts, Regi
 use thiserror::Error;
 
 pub use family::{Family, Labels, Named, Worded};
-pub use labels::{Act, Alg, Answer, Blocked, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Outcome, Path, Socket};
+pub use labels::{
+    Act, Alg, Answer, Blocked, Breaker, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Outcome, Path, Rung, Socket,
+};
 pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
 
@@ -100,8 +103,26 @@ pub struct Metrics {
     pub connections: Family<Socket, IntGauge>,
     /// `passport_audit_lag_seconds`: age of the oldest record that is not durable yet.
     pub audit_lag: Gauge,
-    /// `passport_signer_restarts_total`: connections to a new signer after the first.
+    /// `passport_signer_restarts_total`: connections to a new signer after the first, which the last one had not announced.
     pub signer_restarts: IntCounter,
+    /// `passport_signer_recycled_total`: signers that left to be started afresh.
+    pub signer_recycled: IntCounter,
+    /// `passport_signer_sessions`: sessions that sign.
+    pub signer_sessions: IntGauge,
+    /// `passport_signer_stuck`: workers given up whose call has not come back.
+    pub signer_stuck: IntGauge,
+    /// `passport_signer_rss_bytes`: resident memory of the signer, its module's leaks included.
+    pub signer_rss: IntGauge,
+    /// `passport_signer_ladder_total{rung}`: steps of recovery.
+    pub signer_ladder: Family<Rung, IntCounter>,
+    /// `passport_signer_refused_total{reason}`: what its guard refused.
+    pub signer_refused: Worded<IntCounter>,
+    /// `passport_signer_bad_signatures_total`: signatures of the HSM that did not verify.
+    pub signer_bad_signatures: IntCounter,
+    /// `passport_breakers{state}`: keys whose signatures are not asked for.
+    pub breakers: Family<Breaker, IntGauge>,
+    /// `passport_breaker_opened_total`
+    pub breaker_opened: IntCounter,
     /// `ledger_events_total{type}`: durable records.
     pub ledger_events: Worded<IntCounter>,
     /// `passport_verify_rechecked_total`: verdicts of a fast way that the reference has looked at.
@@ -172,7 +193,26 @@ impl Metrics {
             busy: make.counters(("busy_rejections_total", "Refusals because too much was under way.", ["endpoint"]))?,
             connections: make.gauges(("passport_connections", "Open connections.", ["socket"]))?,
             audit_lag: audit_lag(&registry)?,
-            signer_restarts: make.counter("passport_signer_restarts_total", "New signers after the first.")?,
+            signer_restarts: make
+                .counter("passport_signer_restarts_total", "New signers after the first that none had announced.")?,
+            signer_recycled: make
+                .counter("passport_signer_recycled_total", "Signers that left to be started afresh.")?,
+            signer_sessions: make.gauge("passport_signer_sessions", "Sessions that sign.")?,
+            signer_stuck: make.gauge("passport_signer_stuck", "Calls into the HSM's module that never came back.")?,
+            signer_rss: make.gauge("passport_signer_rss_bytes", "Resident memory of the signer.")?,
+            signer_ladder: make.counters((
+                "passport_signer_ladder_total",
+                "Steps of recovery from failures of the HSM.",
+                ["rung"],
+            ))?,
+            signer_refused: make.worded_counters(
+                ("passport_signer_refused_total", "Requests that the signer refused.", "reason"),
+                &signer::REFUSALS,
+            )?,
+            signer_bad_signatures: make
+                .counter("passport_signer_bad_signatures_total", "Signatures of the HSM that did not verify.")?,
+            breakers: make.gauges(("passport_breakers", "Keys that are not asked for, since they fail.", ["state"]))?,
+            breaker_opened: make.counter("passport_breaker_opened_total", "Keys that failed again and again.")?,
             ledger_events: make
                 .worded_counters(("ledger_events_total", "Durable audit records.", "type"), words.ledger_events)?,
             verify_rechecked: make

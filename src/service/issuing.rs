@@ -25,6 +25,8 @@ const REQUEST_TIMEOUTS: u32 = 2;
 
 /// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
 struct Batch {
+    /// The peer's uid.
+    who: u32,
     prepared: Vec<Result<Prepared, IssueError>>,
     refusals: Refusals,
     /// Where each passport is counted if it is issued.
@@ -93,7 +95,16 @@ impl Service {
         let counters = specs.iter().map(|spec| self.daemon().metrics.ekey_issues.at(spec.template)).collect();
         let (started, until) = (turn.started, turn.started + patience);
         let refusals = self.client.refusals();
-        Ok(Batch { prepared, refusals, counters, started, _inside: inside, until, lease: Some(lease) })
+        Ok(Batch {
+            who: self.client.peer.uid,
+            prepared,
+            refusals,
+            counters,
+            started,
+            _inside: inside,
+            until,
+            lease: Some(lease),
+        })
     }
 
     fn may_issue(&self, now: Moment) -> Result<(), Problem> {
@@ -120,7 +131,7 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
     let keyring = daemon.keyring.load_full();
     let refusals = batch.refusals;
     let lost = |error: &IssueError, entry| not_signed(daemon, &refusals, error, entry);
-    let mut signed = sign(batch.prepared, &daemon.signer, &keyring, batch.until, lost).await;
+    let mut signed = sign(batch.who, batch.prepared, &daemon.signer, &keyring, batch.until, lost).await;
     if signed.iter().any(Result::is_ok) {
         daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
     }
@@ -173,7 +184,9 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
             if matches!(error, IssueError::Signer(SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited))) {
                 daemon.metrics.busy.at(Endpoint::Signer).inc();
             }
-            if matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
+            // What was not asked for, since the key fails, is nothing that nobody knows.
+            let known = matches!(error, IssueError::Signer(SignerError::Open { .. }));
+            if !known && matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
                 daemon.doubt_signer();
             }
             metrics::Outcome::Error

@@ -78,6 +78,7 @@ pub(super) const fn by_bounds(error: SignerError) -> bool {
 pub(super) fn of_signer(error: SignerError) -> Problem {
     match error {
         SignerError::Unavailable => Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS),
+        SignerError::Open { retry_after_ms } => Problem::new(Code::HsmUnavailable).after_ms(retry_after_ms),
         SignerError::Timeout => Problem::new(Code::HsmTimeout),
         SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited) => {
             Problem::new(Code::Busy).after_ms(HSM_RETRY_MS / 10)
@@ -171,7 +172,9 @@ mod tests {
         // The link turns these into errors of their own.
         let own = |refusal: &LinkRefusal| matches!(refusal, Busy | Timeout | HsmUnavailable);
         let refused = refusals.into_iter().filter(|refusal| !own(refusal)).map(SignerError::Refused);
-        let others = [SignerError::Unavailable, SignerError::Timeout, SignerError::Busy, SignerError::WrongAnswer];
+        let open = SignerError::Open { retry_after_ms: 250 };
+        let others =
+            [open, SignerError::Unavailable, SignerError::Timeout, SignerError::Busy, SignerError::WrongAnswer];
         for error in refused.chain(others) {
             assert_eq!(by_bounds(error), of_signer(error).code == Code::OpDenied, "{error:?}");
         }

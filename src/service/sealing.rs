@@ -123,7 +123,7 @@ impl Service {
 /// Seal or open, record, release: in this order.
 async fn finish(daemon: &Daemon, peer: &Peer, share: &Share, turn: &Turn, job: Job) -> Done {
     let Job { ask, act, entry, _inside, lease } = job;
-    let given = match daemon.signer.seal(ask).await {
+    let given = match daemon.signer.seal(peer.uid, ask).await {
         Ok(SealAnswer { kid, given }) => {
             daemon.audit.record(entry.kid(&kid)).await.map(|_| (kid, given)).map_err(|_| SealError::Audit)
         }

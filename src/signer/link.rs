@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -9,12 +10,13 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::sealing::{SealAsk, SealWhat};
 use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
 use crate::secret::LockedBuf;
 use crate::wire::frame::{Split, split};
-use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkWelcome};
+use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult, LinkWelcome};
 use crate::wire::{HEADER, MAX_FRAME, Plain, WIRE_VERSION, decode, encode_frame};
 
 /// Calls taken from the inbox before they are written with one `write`.
@@ -29,6 +31,11 @@ const MAX_OUTPUT: usize = 128 << 20;
 /// The first wait before connecting again; doubled up to [`BACKOFF_MAX`].
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// The longest pause while the next signer is expected.
+const BACKOFF_AWAY: Duration = Duration::from_millis(100);
+/// How long calls wait for the next signer after one has announced that it leaves. It logs in and reads its keys in some
+/// tenths of a second, and systemd starts it a second after the end of the last one (`RestartSec=`).
+pub(super) const HOLD: Duration = Duration::from_secs(3);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Reads before others get their turn: a signer that never stops talking must not keep deadlines from being looked at.
@@ -44,25 +51,59 @@ pub(super) fn patience(op_timeout: Duration) -> Duration {
     op_timeout + op_timeout / LOOKS + GRACE
 }
 
+/// How a link ended.
+enum End {
+    /// Nobody is left to call.
+    Unused,
+    /// The signer announced it, and has answered everything.
+    Left,
+    /// It broke: why.
+    Broken(String),
+}
+
 /// Keeps a link for as long as somebody holds the handle.
-pub(super) async fn run(config: LinkConfig, mut inbox: mpsc::Receiver<Call>, report: watch::Sender<LinkStatus>) {
+pub(super) async fn run(
+    config: LinkConfig,
+    mut inbox: mpsc::Receiver<Call>,
+    report: watch::Sender<LinkStatus>,
+    admission: Arc<Admission>,
+) {
     let mut backoff = BACKOFF_MIN;
+    // Until when calls wait for the next signer.
+    let mut hold: Option<Instant> = None;
     loop {
-        let why = match greet(&config).await {
+        match greet(&config).await {
             Ok((stream, welcome)) => {
-                backoff = BACKOFF_MIN;
-                report.send_replace(LinkStatus::Up(welcome));
+                (backoff, hold) = (BACKOFF_MIN, None);
+                admission.sessions(usize::try_from(welcome.sessions).unwrap_or(usize::MAX));
+                report.send_replace(LinkStatus::Up(welcome.clone()));
                 match Link::new(stream, patience(config.op_timeout)).serve(&mut inbox).await {
-                    Some(why) => why,
-                    None => return,
+                    End::Unused => return,
+                    End::Left => {
+                        config.recycled.inc();
+                        hold = Some(Instant::now() + HOLD);
+                        report.send_replace(LinkStatus::Away(welcome));
+                    }
+                    End::Broken(why) => drop(report.send_replace(LinkStatus::Down(why))),
                 }
             }
-            Err(error) => format!("{}: {error}{}", config.socket.display(), remedy(&error)),
-        };
-        report.send_replace(LinkStatus::Down(why));
+            Err(error) if hold.is_none_or(|until| until <= Instant::now()) => {
+                hold = None;
+                let why = format!("{}: {error}{}", config.socket.display(), remedy(&error));
+                report.send_replace(LinkStatus::Down(why));
+            }
+            Err(_) => {}
+        }
         let pause = tokio::time::sleep(backoff);
+        backoff = (backoff * 2).min(if hold.is_some() { BACKOFF_AWAY } else { BACKOFF_MAX });
+        if hold.is_some() {
+            // Calls stay where they are; there is room for as many as hold a place.
+            tokio::select! {
+                () = pause => continue,
+                () = report.closed() => return,
+            }
+        }
         tokio::pin!(pause);
-        backoff = (backoff * 2).min(BACKOFF_MAX);
         loop {
             tokio::select! {
                 () = &mut pause => break,
@@ -131,6 +172,8 @@ struct Link {
     output: LockedBuf,
     patience: Duration,
     heard: Instant,
+    /// The signer takes no further calls here.
+    leaving: bool,
 }
 
 impl Link {
@@ -143,18 +186,22 @@ impl Link {
             output: LockedBuf::new(MAX_OUTPUT),
             patience,
             heard: Instant::now(),
+            leaving: false,
         }
     }
 
-    /// Serves calls until the link breaks (why) or nobody is left to call (none). What is under way is answered.
-    async fn serve(mut self, inbox: &mut mpsc::Receiver<Call>) -> Option<String> {
+    /// Serves calls until the link ends. What is under way is answered.
+    async fn serve(mut self, inbox: &mut mpsc::Receiver<Call>) -> End {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut calls = Vec::with_capacity(WRITE_BATCH);
-        let why = loop {
+        let end = loop {
+            if self.leaving && self.pending.is_empty() {
+                break End::Left;
+            }
             let step = tokio::select! {
-                n = inbox.recv_many(&mut calls, WRITE_BATCH) => {
-                    if n == 0 { break None; }
+                n = inbox.recv_many(&mut calls, WRITE_BATCH), if !self.leaving => {
+                    if n == 0 { break End::Unused; }
                     self.take(&mut calls);
                     self.flush()
                 }
@@ -172,13 +219,13 @@ impl Link {
                 now = tick.tick() => self.expire(now),
             };
             if let Err(error) = step {
-                break Some(format!("the link to the signer broke: {error}"));
+                break End::Broken(format!("the link to the signer broke: {error}"));
             }
         };
         for (_, pending) in self.pending.drain() {
             drop(pending.call.answer.send(Err(SignerError::Unavailable)));
         }
-        why
+        end
     }
 
     fn take(&mut self, calls: &mut Vec<Call>) {
@@ -193,6 +240,7 @@ impl Link {
                 Ask::Keys => LinkOp::Keys,
                 Ask::Reinitialise => LinkOp::Reinitialise,
                 Ask::Stats => LinkOp::Stats,
+                Ask::Health => LinkOp::Health,
                 Ask::Seal(SealAsk { namespace, name, what }) => match what {
                     SealWhat::Seal(plain) => LinkOp::Seal { namespace, name, plain: Plain(plain) },
                     SealWhat::Unseal(blob) => LinkOp::Unseal { namespace, name, blob },
@@ -243,7 +291,8 @@ impl Link {
                 Split::Partial { .. } => return Ok(()),
                 Split::Frame { body, used } => {
                     let reply: LinkReply = decode(body).map_err(io::Error::other)?;
-                    // A reply without a call is one whose deadline has passed.
+                    self.leaving |= matches!(reply.result, LinkResult::Leaving);
+                    // A reply without a call is one whose deadline has passed, or that announcement.
                     if let Some(pending) = self.pending.remove(&reply.id) {
                         drop(pending.call.answer.send(Ok(reply.result)));
                     }

@@ -1,9 +1,11 @@
-//! The front's handle on the signer process: admission, and a link that reconnects by itself.
+//! The front's handle on the signer process: breakers, admission, and a link that reconnects by itself.
 //!
-//! Callers wait for a place in front of the HSM in the order in which they came, item by item, so that a batch of one
-//! peer does not stand before a single request of another. A call is answered exactly once: by the signer, by its
-//! deadline, or by the loss of the link.
+//! A key that fails again and again is not asked for at all ([`breaker`]). Callers wait for a place in front of the HSM,
+//! uids in turn and item by item, so that neither many requests nor a batch of one peer stand before a single request of
+//! another ([`admission`]). A call is answered exactly once: by the signer, by its deadline, or by the loss of the link.
 
+pub mod admission;
+pub mod breaker;
 mod link;
 mod sealing;
 mod text;
@@ -14,9 +16,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::wire::link::{LinkKey, LinkRefusal, LinkResult, LinkStats, LinkWelcome};
+use crate::metrics::Counter;
+use crate::wire::link::{LinkHealth, LinkKey, LinkRefusal, LinkResult, LinkStats, LinkWelcome};
+use admission::{Admission, OWN, Place};
+use breaker::{Breakers, Failure};
 
 /// Where the signer is and how long it may take.
 #[derive(Clone, Debug)]
@@ -29,8 +34,12 @@ pub struct LinkConfig {
     pub signer_uid: u32,
     /// The longest that one call may take in the signer. Waiting for a place may take as long before that.
     pub op_timeout: Duration,
-    /// The most calls under way in the signer at once.
+    /// The most calls under way in the signer at once, and the most that wait for a place.
     pub max_in_flight: usize,
+    /// `passport_signer_recycled_total`
+    pub recycled: Counter,
+    /// `passport_breaker_opened_total`
+    pub opened: Counter,
 }
 
 /// Whether there is a signer.
@@ -38,6 +47,8 @@ pub struct LinkConfig {
 pub enum LinkStatus {
     /// No: why, for the operator.
     Down(String),
+    /// It left to be started afresh, and the next one is about to come. Calls wait for it.
+    Away(LinkWelcome),
     /// Yes, and what it says of itself.
     Up(LinkWelcome),
 }
@@ -48,6 +59,12 @@ pub enum SignerError {
     /// No link, or it broke while the call was under way (the HSM's or our fault; retry).
     #[error("the signer is not reachable")]
     Unavailable,
+    /// It was not asked, since it fails (the HSM's fault; retry, but not sooner than said).
+    #[error("the HSM does not sign by this key at present")]
+    Open {
+        /// When to come back, in milliseconds.
+        retry_after_ms: u32,
+    },
     /// No answer in time (the HSM's fault; retry).
     #[error("the signer did not answer in time")]
     Timeout,
@@ -70,6 +87,7 @@ enum Ask {
     Keys,
     Reinitialise,
     Stats,
+    Health,
     Seal(SealAsk),
 }
 
@@ -78,7 +96,7 @@ struct Call {
     ask: Ask,
     answer: oneshot::Sender<Result<LinkResult, SignerError>>,
     /// Given back when the call is answered, whoever still waits for it.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// A signature over a probe, with what was signed.
@@ -94,7 +112,8 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Signer {
     calls: mpsc::Sender<Call>,
-    places: Arc<Semaphore>,
+    admission: Arc<Admission>,
+    breakers: Arc<Breakers>,
     status: watch::Receiver<LinkStatus>,
     timeout: Duration,
 }
@@ -109,9 +128,13 @@ struct Awaited {
     until: Instant,
 }
 
-/// A signature under way.
+/// A signature under way, or that of a probe.
 #[derive(Debug)]
-pub struct Signing(Awaited);
+pub struct Signing {
+    awaited: Awaited,
+    breakers: Arc<Breakers>,
+    kid: String,
+}
 
 impl Signer {
     /// Starts the link's task on the current runtime. The handle is usable at once; until the link stands, calls fail
@@ -119,10 +142,11 @@ impl Signer {
     pub fn start(config: LinkConfig) -> Self {
         let (calls, inbox) = mpsc::channel(config.max_in_flight.max(1));
         let (report, status) = watch::channel(LinkStatus::Down("the signer has not been reached yet".to_owned()));
-        let places = Arc::new(Semaphore::new(config.max_in_flight));
+        let admission = Admission::new(config.max_in_flight);
         let timeout = config.op_timeout;
-        tokio::spawn(link::run(config, inbox, report));
-        Self { calls, places, status, timeout }
+        let breakers = Arc::new(Breakers::new(config.opened.clone()));
+        tokio::spawn(link::run(config, inbox, report, Arc::clone(&admission)));
+        Self { calls, admission, breakers, status, timeout }
     }
 
     /// The state of the link, and its changes.
@@ -130,24 +154,57 @@ impl Signer {
         self.status.clone()
     }
 
-    /// Hands a canonical payload to the signer; the signature is awaited with [`Signing::signature`]. Waits for a place,
-    /// but not beyond `until` or one timeout.
-    ///
-    /// # Errors
-    /// [`SignerError::Busy`] when no place came free in time, [`SignerError::Unavailable`] without a link.
-    pub async fn sign(&self, payload: Vec<u8>, until: Instant) -> Result<Signing, SignerError> {
-        self.call(Ask::Sign(payload), until).await.map(Signing)
+    /// The breakers of all keys.
+    pub fn breakers(&self) -> &Breakers {
+        &self.breakers
     }
 
-    /// Asks for a real signature over bytes that the signer chooses. The caller verifies it.
+    /// Whether a signature by this key can be asked for now.
     ///
     /// # Errors
-    /// Any [`SignerError`].
-    pub async fn probe(&self, kid: &str) -> Result<Probe, SignerError> {
-        match self.ask(Ask::Probe(kid.to_owned())).await? {
-            LinkResult::Probed { challenge, sig } => Ok(Probe { challenge, sig }),
-            _ => Err(SignerError::WrongAnswer),
+    /// [`SignerError::Open`].
+    pub fn admits(&self, kid: &str) -> Result<(), SignerError> {
+        let open = |after: Duration| SignerError::Open {
+            retry_after_ms: u32::try_from(after.as_millis()).unwrap_or(u32::MAX),
+        };
+        if matches!(*self.status.borrow(), LinkStatus::Down(_)) {
+            return Err(open(breaker::RETRY_MAX));
         }
+        self.breakers.admit(kid, Instant::now()).map_err(open)
+    }
+
+    /// Hands a canonical payload to the signer, for the peer `who`; the signature is awaited with [`Signing::signature`].
+    /// `kid` is the key that the payload names. Waits for a place, but not beyond `until` or one timeout.
+    ///
+    /// # Errors
+    /// [`SignerError::Open`] without a link or while the key fails, [`SignerError::Busy`] when no place came free in time.
+    pub async fn sign(&self, who: u32, kid: &str, payload: Vec<u8>, until: Instant) -> Result<Signing, SignerError> {
+        self.admits(kid)?;
+        let awaited = self.call(who, Ask::Sign(payload), until).await?;
+        Ok(Signing { awaited, breakers: Arc::clone(&self.breakers), kid: kid.to_owned() })
+    }
+
+    /// Asks for a real signature over bytes that the signer chooses; it is awaited with [`Probing::probe`]. The caller
+    /// verifies it, and says what came of it with [`Signer::probed`], without which an open breaker stays half open.
+    ///
+    /// # Errors
+    /// Any [`SignerError`] but `Open`.
+    pub async fn start_probe(&self, kid: &str) -> Result<Probing, SignerError> {
+        self.breakers.probing(kid);
+        self.call(OWN, Ask::Probe(kid.to_owned()), Instant::now() + self.timeout).await.map(Probing)
+    }
+
+    /// What came of a probe of this key, for its breaker. [`SignerError::Busy`] says nothing of the key.
+    pub fn probed(&self, kid: &str, result: Result<(), SignerError>) {
+        self.breakers.probed(kid, result.map_err(failure), Instant::now());
+    }
+
+    /// Asks for such a signature, and waits for it.
+    ///
+    /// # Errors
+    /// Any [`SignerError`] but `Open`.
+    pub async fn probe(&self, kid: &str) -> Result<Probe, SignerError> {
+        self.call(OWN, Ask::Probe(kid.to_owned()), Instant::now() + self.timeout).await.map(Probing)?.probe().await
     }
 
     /// The keys as the signer sees them.
@@ -183,34 +240,82 @@ impl Signer {
         }
     }
 
-    async fn ask(&self, ask: Ask) -> Result<LinkResult, SignerError> {
-        self.call(ask, Instant::now() + self.timeout).await?.settle().await
+    /// How it stands inside the signer.
+    ///
+    /// # Errors
+    /// Any [`SignerError`].
+    pub async fn health(&self) -> Result<LinkHealth, SignerError> {
+        match self.ask(Ask::Health).await? {
+            LinkResult::Health(health) => Ok(text::plain_health(health)),
+            _ => Err(SignerError::WrongAnswer),
+        }
     }
 
-    async fn call(&self, ask: Ask, until: Instant) -> Result<Awaited, SignerError> {
+    async fn ask(&self, ask: Ask) -> Result<LinkResult, SignerError> {
+        self.call(OWN, ask, Instant::now() + self.timeout).await?.settle().await
+    }
+
+    async fn call(&self, who: u32, ask: Ask, until: Instant) -> Result<Awaited, SignerError> {
         if matches!(*self.status.borrow(), LinkStatus::Down(_)) {
             return Err(SignerError::Unavailable);
         }
         let until = until.min(Instant::now() + self.timeout);
-        let place = tokio::time::timeout_at(until.into(), Arc::clone(&self.places).acquire_owned());
-        let place = place.await.map_err(|_| SignerError::Busy)?.map_err(|_| SignerError::Unavailable)?;
+        let place = self.admission.enter(who, until).await?;
         let (answer, awaited) = oneshot::channel();
         // The channel has as many slots as there are places, so it is never full.
         self.calls.try_send(Call { ask, answer, _place: place }).map_err(|_| SignerError::Unavailable)?;
-        Ok(Awaited { answer: awaited, until: Instant::now() + link::patience(self.timeout) + MARGIN })
+        Ok(Awaited { answer: awaited, until: Instant::now() + link::patience(self.timeout) + link::HOLD + MARGIN })
     }
 }
 
 impl Signing {
-    /// The signature, verified by the signer; the caller verifies it again.
+    /// The signature, verified by the signer; the caller verifies it again. The key's breaker is told how it ended.
     ///
     /// # Errors
     /// Any [`SignerError`] but `Busy` of admission.
     pub async fn signature(self) -> Result<[u8; 64], SignerError> {
-        match self.0.settle().await? {
+        let Self { awaited, breakers, kid } = self;
+        let result = awaited.settle().await;
+        match &result {
+            Ok(_) => breakers.succeeded(&kid),
+            Err(error) => {
+                if let Some(failure) = failure(*error) {
+                    breakers.failed(&kid, failure, Instant::now());
+                }
+            }
+        }
+        match result? {
             LinkResult::Signed { sig } => Ok(sig),
             _ => Err(SignerError::WrongAnswer),
         }
+    }
+}
+
+/// A probe under way.
+#[derive(Debug)]
+pub struct Probing(Awaited);
+
+impl Probing {
+    /// What was signed, and the signature.
+    ///
+    /// # Errors
+    /// Any [`SignerError`] but `Open` and `Busy` of admission.
+    pub async fn probe(self) -> Result<Probe, SignerError> {
+        match self.0.settle().await? {
+            LinkResult::Probed { challenge, sig } => Ok(Probe { challenge, sig }),
+            _ => Err(SignerError::WrongAnswer),
+        }
+    }
+}
+
+/// What an error says against the key. Load says nothing, and neither do the signer's bounds.
+fn failure(error: SignerError) -> Option<Failure> {
+    match error {
+        SignerError::Timeout => Some(Failure::Timeout),
+        SignerError::Unavailable | SignerError::Refused(LinkRefusal::BadSignature | LinkRefusal::UnknownKid) => {
+            Some(Failure::Unavailable)
+        }
+        SignerError::Open { .. } | SignerError::Busy | SignerError::Refused(_) | SignerError::WrongAnswer => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Sealing and opening secrets, through the signer.
 
 use std::fmt;
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
@@ -51,13 +52,14 @@ impl fmt::Debug for SealAsk {
 }
 
 impl Signer {
-    /// Has the signer seal or open a secret.
+    /// Has the signer seal or open a secret, for the peer `who`.
     ///
     /// # Errors
     /// Any [`SignerError`].
-    pub async fn seal(&self, ask: SealAsk) -> Result<SealAnswer, SignerError> {
+    pub async fn seal(&self, who: u32, ask: SealAsk) -> Result<SealAnswer, SignerError> {
         let seals = matches!(ask.what, SealWhat::Seal(_));
-        match self.ask(Ask::Seal(ask)).await? {
+        let until = Instant::now() + self.timeout;
+        match self.call(who, Ask::Seal(ask), until).await?.settle().await? {
             LinkResult::Sealed { kid, blob } if seals => Ok(SealAnswer { kid, given: SealGiven::Sealed(blob) }),
             LinkResult::Unsealed { kid, plain } if !seals => Ok(SealAnswer { kid, given: SealGiven::Unsealed(plain) }),
             _ => Err(SignerError::WrongAnswer),

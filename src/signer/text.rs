@@ -1,7 +1,7 @@
 //! Texts of the signer's. It may have been taken over by the HSM's module, and its words go to logs, records and the
 //! terminals of admins: they are one line, of bounded length.
 
-use crate::wire::link::{LinkKey, LinkWelcome};
+use crate::wire::link::{LinkHealth, LinkKey, LinkWelcome};
 
 /// The longest text that is taken over, in characters.
 const MAX_TEXT: usize = 256;
@@ -19,6 +19,11 @@ pub(super) fn plain_welcome(mut welcome: LinkWelcome) -> LinkWelcome {
     welcome.module = plain(&welcome.module);
     welcome.token = plain(&welcome.token);
     welcome
+}
+
+pub(super) fn plain_health(mut health: LinkHealth) -> LinkHealth {
+    health.rung = plain(&health.rung);
+    health
 }
 
 /// The kid stays as it is: it is only ever compared with those that are known.

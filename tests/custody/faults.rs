@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use passportd::passport::OwnedEnvelope;
+use passportd::wire::Code;
 use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
 
 use super::beside::{Baseline, Beside};
@@ -50,7 +51,8 @@ pub(crate) const UNNOTICED: Row = Row {
 };
 
 /// Nothing is issued, and everybody is told so at once.
-const DOWN: Row = Row { told: &["hsm_unavailable"], within: Some(Duration::from_secs(1)), ..UNNOTICED };
+const DOWN: Row =
+    Row { told: &["hsm_unavailable"], within: Some(Duration::from_secs(1)), during: breaker_is_open, ..UNNOTICED };
 
 /// One call of C_Sign in each row goes wrong, and is made good.
 macro_rules! once {
@@ -163,6 +165,28 @@ pub(crate) fn run(name: &str, row: &Row) {
     assert_eq!(house.pid("signer"), signer, "the same signer");
     assert!(!house.log().contains("signature_refused"), "no bad signature has left the signer");
     baselines.into_iter().for_each(|baseline| baseline.again(&house));
+}
+
+/// What everybody sees while the breaker is open: readyz and the gauge, and an answer at once that says when to come back.
+fn breaker_is_open(house: &House) {
+    let away = || {
+        let (status, body) = house.get("/readyz");
+        (status == 503 && body.contains("hsm")).then_some(())
+    };
+    eventually("readyz says so", SOON, away);
+    assert_eq!(house.metric("svc_passport_dependency_up{dep=\"kms\"}"), 0.0);
+    let mut raw = house.raw();
+    let mut answer = || {
+        let begun = Instant::now();
+        let problem = raw.issue(demo("open")).unwrap_err();
+        assert!(problem.code == Code::HsmUnavailable && problem.retryable, "{problem:?}");
+        assert!(problem.retry_after_ms.is_some_and(|ms| ms <= 500), "{problem:?}");
+        begun.elapsed()
+    };
+    let mut took: Vec<Duration> = (0..20).map(|_| answer()).collect();
+    took.sort_unstable();
+    assert!(took[took.len() / 2] < Duration::from_millis(50), "answers took {took:?}");
+    assert_eq!(house.log().matches("the HSM does not sign").count(), 1, "one line for each change");
 }
 
 /// The test speaks to the signer as the front does: of what it is given, nothing is bad.
