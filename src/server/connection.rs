@@ -246,7 +246,7 @@ impl<S: Speaker> Connection<S> {
         match self.speaker.turn(&mut self.input.bodies(), &mut self.output).await {
             Turned::Done => Ok(None),
             Turned::Pause(pause) => Ok(Some(pause)),
-            Turned::Later { later, .. } => {
+            Turned::Later(later) => {
                 self.in_flight += 1;
                 let reply_to = self.reply_to.clone();
                 // The channel holds as many replies as may be under way, so the send never waits; it fails if the peer left.

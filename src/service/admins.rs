@@ -222,7 +222,7 @@ impl Speaker for Admin {
             reply(&client.daemon, id, op, result, started, &mut frame);
             Done { frame, lease: None, sensitive: false }
         });
-        Turned::Later { later, wipe: false }
+        Turned::Later(later)
     }
 
     fn refuse_greeting(&self, out: &mut Vec<u8>) {

@@ -65,12 +65,7 @@ pub enum Turned {
     /// It is answered.
     Done,
     /// The answer comes later.
-    Later {
-        /// The answer.
-        later: Later,
-        /// The request held a secret, of which `later` has a copy: its bytes are zeroised where they lie.
-        wipe: bool,
-    },
+    Later(Later),
     /// It is answered with `rate_limited`; the peer is left unread for so long, so that asking on costs it time and not us.
     Pause(Duration),
 }

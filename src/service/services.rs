@@ -299,7 +299,7 @@ impl Speaker for Service {
             turn.take_up(&request);
             match self.answer(&turn, &keyring, &mut pile, request.op).await {
                 Ok(Given::Awaiting(one)) => pile.push(&turn, one),
-                Ok(Given::Later(later)) => return Turned::Later { later, wipe: turn.op == Op::Seal },
+                Ok(Given::Later(later)) => return Turned::Later(later),
                 Ok(Given::Now(ok)) => {
                     reply(daemon, &self.client.peer, &turn, Ok(ok), out);
                     return Turned::Done;
