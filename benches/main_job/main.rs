@@ -16,6 +16,7 @@
 mod support;
 
 mod bars;
+mod custody;
 mod fair;
 mod fast;
 mod idle;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
     let options = options.set("hsm.sessions", i64::try_from(SESSIONS).unwrap());
     let mut bars = groups("house", || on_one_house(&options, &hsm));
     bars.extend(group("idle", || vec![idle::ten_thousand()]));
+    bars.extend(groups("custody", || custody::bars(&options, &hsm)));
     bars.extend(groups("fast", || fast::bars(options.clone())));
     report(&bars, Path::new(&target()));
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -163,7 +165,7 @@ fn target() -> String {
 fn ctl(house: &House, arguments: &[&str]) -> Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
     command.args(arguments).args(["--output", "json"]);
-    if arguments.get(1) == Some(&"issue") {
+    if arguments.get(1) == Some(&"issue") && !arguments.contains(&"--seconds") {
         command.args(["--seconds", &SECONDS.to_string()]);
     }
     command.env("PASSPORTCTL_SOCKET", house.socket()).env("PASSPORTCTL_ADMIN_SOCKET", house.admin_socket());
