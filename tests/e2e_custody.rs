@@ -4,6 +4,8 @@
 
 #[path = "custody/beside.rs"]
 mod beside;
+#[path = "custody/canaries.rs"]
+mod canaries;
 #[path = "custody/ends.rs"]
 mod ends;
 #[path = "custody/faults.rs"]
@@ -12,6 +14,8 @@ mod faults;
 mod kills;
 #[path = "faults/load.rs"]
 mod load;
+#[path = "custody/memory.rs"]
+mod memory;
 #[path = "custody/pin.rs"]
 mod pin;
 #[expect(dead_code, reason = "shared by several tests")]

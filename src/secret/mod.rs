@@ -6,10 +6,12 @@
 mod bytes;
 mod locked;
 mod pin;
+mod scrub;
 
 pub use bytes::{MAX_SECRET_BYTES, SecretBytes};
 pub use locked::LockedBuf;
 pub use pin::{MAX_PIN_BYTES, Pin};
+pub use scrub::scrubbed;
 
 use std::path::PathBuf;
 

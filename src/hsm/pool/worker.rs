@@ -8,6 +8,7 @@ use crate::hsm::HsmError;
 use crate::hsm::device::{DERIVED, Device, SIGNATURE};
 use crate::hsm::ladder::{Fault, Rung};
 use crate::hsm::ring::{Ring, RingKey};
+use crate::secret::scrubbed;
 use crate::wire::link::{KeyRole, LinkRefusal};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -72,8 +73,13 @@ fn run<D: Device>(shared: &Shared<D>, id: u64) {
     loop {
         match next(shared, id, open.is_some(), last) {
             Next::Work(mut task, ring) => {
-                let outcome = perform(shared, id, &mut open, &ring, &mut task);
-                if !finish(shared, id, ring, task, outcome) {
+                let derives = task.kind == Kind::Derive;
+                let work = || {
+                    let outcome = perform(shared, id, &mut open, &ring, &mut task);
+                    finish(shared, id, ring, task, outcome)
+                };
+                // What it derives is a key; a signature is for everybody.
+                if !(if derives { scrubbed(work) } else { work() }) {
                     // Given up, and back after all: out of the module before `next` counts it so.
                     drop(open.take());
                 }

@@ -10,6 +10,7 @@ use crate::hsm::ladder::Rung;
 use crate::hsm::pool::Pool;
 use crate::hsm::recycle::{Recycle, resident_kib};
 use crate::hsm::sealer::Sealer;
+use crate::secret::scrubbed;
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::{
     KeyRole, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats,
@@ -101,8 +102,8 @@ impl<D: Device> Desk<D> {
             LinkOp::Reinitialise => self.reinitialise().map(Some),
             LinkOp::Stats => Ok(Some(LinkResult::Stats(self.stats()))),
             LinkOp::Health => Ok(Some(LinkResult::Health(self.health()))),
-            LinkOp::Seal { namespace, name, plain } => self.seal(id, (namespace, name), plain, outbox),
-            LinkOp::Unseal { namespace, name, blob } => self.unseal(id, (namespace, name), blob, outbox),
+            LinkOp::Seal { namespace, name, plain } => scrubbed(|| self.seal(id, (namespace, name), plain, outbox)),
+            LinkOp::Unseal { namespace, name, blob } => scrubbed(|| self.unseal(id, (namespace, name), blob, outbox)),
         };
         let result = match done {
             Ok(None) => return,

@@ -1,0 +1,285 @@
+//! Secrets after they were used: where they may lie, and where not. A PIN, a plaintext and the key that sealed it are looked
+//! for in the memory of both processes, and in all that leaves them.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::Attribute;
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+use nix::sys::signal::Signal;
+use passportd::hsm::sealer::{SealPlace, Sealer as _};
+use passportd::passport::hex;
+use passportd::seal::XChaCha;
+use passportd::wire::sealed::{MAX_PLAIN, Namespace, SealKid, Sealed};
+use passportd::wire::{AdminOp, AdminRequest, Plain, ServiceOk, ServiceOp, encode_frame};
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use super::memory::{Found, Needle, search};
+use super::support::passports::demo;
+use super::support::softhsm::{self, LABEL, PIN};
+use super::support::{House, Options, Roles, process, root_or_skip, skipped};
+
+const SEAL: &str = "hmac-sha256/t1/seal/v1";
+const NAMESPACE: &str = "t1/billing";
+const NAME: &str = "database";
+/// What the house's configuration says.
+const ISSUER: &str = "passportd.test";
+/// How long a reply may have arrived before its last trace is gone.
+const SOON: Duration = Duration::from_secs(5);
+
+fn place() -> SealPlace<'static> {
+    let (namespace, kid) = (Namespace::parse(NAMESPACE).unwrap(), SealKid::parse(SEAL).unwrap());
+    SealPlace { issuer: ISSUER, namespace, name: NAME, kid }
+}
+
+/// Started by [`derived`] in a process of its own: another program that has the PIN, and so the use of the seal key.
+#[test]
+#[ignore = "started by another test, in a process of its own"]
+fn role_of_a_holder_of_the_pin() {
+    let Ok(id) = std::env::var("CANARY_ID") else { return };
+    let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let mut slots = module.get_slots_with_initialized_token().unwrap().into_iter();
+    let slot = slots.find(|slot| module.get_token_info(*slot).unwrap().label() == LABEL).unwrap();
+    let session = module.open_ro_session(slot).unwrap();
+    session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
+    let key = session.find_objects(&[Attribute::Id(hex::decode(&id).unwrap())]).unwrap().remove(0);
+    let made = session.sign(&Mechanism::Sha256Hmac, key, &XChaCha.derivation(&place())).unwrap();
+    println!("\n@{}", hex::encode(&made));
+}
+
+/// What the HSM derives for [`place`].
+fn derived(house: &House) -> [u8; 32] {
+    let keys: serde_json::Value =
+        serde_json::from_slice(&fs::read(house.dir().join("state/keys.json")).unwrap()).unwrap();
+    let key = keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == SEAL).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "canaries::role_of_a_holder_of_the_pin", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.env("CANARY_ID", key["cka_id"].as_str().unwrap());
+    let output = house.hsm().apply(&mut command).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let line = said.lines().find_map(|line| line.strip_prefix('@')).unwrap_or_else(|| panic!("{said}"));
+    hex::decode_exactly(line).unwrap()
+}
+
+/// The canaries of a house.
+struct Canaries {
+    pin: Needle,
+    plain: Vec<Needle>,
+    key: Vec<Needle>,
+}
+
+impl Canaries {
+    fn all(&self) -> Vec<Needle> {
+        [std::slice::from_ref(&self.pin), &self.plain, &self.key].concat()
+    }
+}
+
+/// Halves, too: memory that was freed may have been written on at its start.
+fn halves(name: &'static str, bytes: &[u8]) -> Vec<Needle> {
+    bytes.chunks(bytes.len().div_ceil(2)).map(|half| Needle::new(name, half)).collect()
+}
+
+/// Seals and opens a secret in each way that there is, and asks for everything else that is answered: small, as large as may
+/// be, in one piece and in two, and refused. The canaries, and what was answered but for the secret itself.
+fn use_secrets(house: &House) -> (Canaries, Vec<u8>) {
+    let mut random = [0; 24];
+    getrandom::fill(&mut random).unwrap();
+    let secret = hex::encode(&random).into_bytes();
+    let large: Vec<u8> = secret.iter().copied().cycle().take(MAX_PLAIN).collect();
+    let mut answers = Vec::new();
+    let mut sealed = Vec::new();
+    for plain in [&secret, &large] {
+        let seal = ServiceOp::Seal { namespace: NAMESPACE, name: NAME, plain: Plain(plain) };
+        let ServiceOk::Sealed { blob } = house.ask(seal.clone()).unwrap() else { panic!() };
+        in_two_pieces(house, &seal);
+        let ServiceOk::Unsealed { plain: opened } =
+            house.ask(ServiceOp::Unseal { namespace: NAMESPACE, name: NAME, blob: &blob }).unwrap()
+        else {
+            panic!()
+        };
+        assert_eq!(&*opened.0, plain);
+        // Refused by the policy, by the bounds, and as too large; and given up by who asked.
+        let other = |namespace| ServiceOp::Seal { namespace, name: NAME, plain: Plain(plain) };
+        assert!(house.ask(other("t2/billing")).is_err() && house.ask(other("no namespace")).is_err());
+        house.raw().request(seal);
+        sealed.push(blob);
+    }
+    assert!(house.ask(ServiceOp::Seal { namespace: NAMESPACE, name: NAME, plain: Plain(&[&large[..], b"+"].concat()) }).is_err());
+    answers.extend(sealed.concat());
+    house.raw().issue(demo("alice")).unwrap();
+    for op in [ServiceOp::Version, ServiceOp::WhoAmI, ServiceOp::Health, ServiceOp::Keys { if_etag: None }] {
+        let mut raw = house.raw();
+        raw.request(op);
+        answers.extend(raw.body().unwrap().unwrap());
+    }
+    for op in [AdminOp::WhoAmI, AdminOp::Status, AdminOp::Health, AdminOp::Attest, AdminOp::ReloadReport] {
+        let (mut raw, mut frame) = (house.admin_raw(), Vec::new());
+        encode_frame(&AdminRequest { id: 1, corr_id: [0; 16], op }, &mut frame).unwrap();
+        raw.send(&frame).unwrap();
+        answers.extend(raw.body().unwrap().unwrap());
+    }
+
+    let derived = derived(house);
+    let key = XChaCha.key(&derived);
+    let opened = XChaCha.open(&key, &place(), &Sealed::parse(&sealed[0]).unwrap());
+    assert_eq!(opened.as_deref(), Ok(&secret), "it is that key");
+    let canaries = Canaries {
+        pin: Needle::new("PIN", PIN.as_bytes()),
+        plain: halves("plaintext", &secret),
+        key: [halves("derived", &derived), halves("seal key", &*key)].concat(),
+    };
+    (canaries, answers)
+}
+
+/// A request that arrives in two reads.
+fn in_two_pieces(house: &House, op: &ServiceOp<'_>) {
+    let mut raw = house.raw();
+    let frame = super::support::raw::request(7, op.clone());
+    let (head, tail) = frame.split_at(frame.len() / 2);
+    raw.send(head).unwrap();
+    // The first half has been read when another connection has been answered: there are few threads, and it came first.
+    for _ in 0..4 {
+        house.ask(ServiceOp::Ping).unwrap();
+    }
+    raw.send(tail).unwrap();
+    assert!(matches!(raw.reply().result, Ok(ServiceOk::Sealed { .. })));
+}
+
+/// Waits until of the needles nothing is found in a role but what may be there.
+fn gone(house: &House, role: &str, needles: &[Needle], may: impl Fn(&Found) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let left: Vec<_> = search(house.pid(role), needles).into_iter().filter(|found| !may(found)).collect();
+        if left.is_empty() {
+            return;
+        }
+        assert!(begun.elapsed() < SOON, "left in the {role}: {left:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn nothing_secret_is_left_where_it_was_used() {
+    if !root_or_skip("looking into the memory of the roles") {
+        return;
+    }
+    let house = House::start(Options::default().roles(Roles::Apart));
+    let (canaries, answers) = use_secrets(&house);
+    let of = |role: &str, needles: &[Needle]| search(house.pid(role), needles);
+
+    // The search finds what is there.
+    for role in ["front", "signer"] {
+        let issuer = of(role, &[Needle::new("issuer", ISSUER.as_bytes())]);
+        assert!(issuer.iter().any(|found| found.mapping == "[heap]" || found.mapping.is_empty()), "{role}");
+    }
+    let kept = of("signer", &canaries.key);
+    assert_eq!(kept.iter().filter(|found| found.guarded).count(), 2, "the seal key is kept for the next request: {kept:?}");
+
+    gone(&house, "front", &canaries.all(), |_| false);
+    gone(&house, "signer", &canaries.plain, |_| false);
+    gone(&house, "signer", &canaries.key, |found| found.needle == "seal key" && found.guarded);
+    let pin = of("signer", std::slice::from_ref(&canaries.pin));
+    println!("PIN: {pin:?}");
+    assert!(pin.iter().all(|found| found.guarded), "{pin:?}");
+
+    // Other keys, and so other derived ones.
+    drop(house.stage("ed25519/t1/auth/v9"));
+    house.ask(ServiceOp::Seal { namespace: "t1/mail", name: NAME, plain: Plain(b"other") }).unwrap();
+    gone(&house, "signer", &canaries.key, |_| false);
+
+    elsewhere(&house, &canaries, &answers);
+}
+
+/// What leaves the processes.
+fn elsewhere(house: &House, canaries: &Canaries, answers: &[u8]) {
+    let all = canaries.all();
+    let clean = |what: &str, bytes: &[u8]| {
+        for needle in &all {
+            assert!(!needle.lies_in(bytes), "{} in {what}", needle.name);
+            let text = hex::encode(&needle.bytes);
+            assert!(!Needle::new("", text.as_bytes()).lies_in(bytes), "{} in {what}, as hex", needle.name);
+        }
+    };
+    for role in ["front", "signer"] {
+        for name in ["environ", "cmdline"] {
+            let bytes = fs::read(format!("/proc/{}/{name}", house.pid(role))).unwrap();
+            assert!(name == "environ" || Needle::new("role", role.as_bytes()).lies_in(&bytes));
+            clean(&format!("{name} of the {role}"), &bytes);
+        }
+    }
+    assert!(Needle::new("kid", SEAL.as_bytes()).lies_in(answers));
+    clean("the answers", answers);
+    let metrics = house.get("/metrics").1;
+    assert!(metrics.contains("op=\"seal\""));
+    clean("the metrics", metrics.as_bytes());
+    for page in ["/readyz", "/livez", "/healthz"] {
+        clean(page, house.get(page).1.as_bytes());
+    }
+    let mut files = 0;
+    let mut ledger = false;
+    each_file(house.dir(), &mut |path| {
+        let bytes = fs::read(path).unwrap();
+        files += 1;
+        ledger |= path.starts_with(house.ledger()) && Needle::new("name", b"t1/billing/database").lies_in(&bytes);
+        if path == house.hsm().pin_file() {
+            assert!(canaries.pin.lies_in(&bytes));
+        } else {
+            clean(&path.display().to_string(), &bytes);
+        }
+    });
+    assert!(ledger && files > 10, "{files} files");
+}
+
+fn each_file(dir: &Path, look: &mut impl FnMut(&Path)) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => each_file(&entry.path(), look),
+            kind if kind.is_file() => look(&entry.path()),
+            _ => {}
+        }
+    }
+}
+
+/// Lets a process write a core of any size, whatever limit it has given itself. Whether that was possible.
+fn allow_cores(pid: i32) -> bool {
+    let any = Rlimit { current: None, maximum: None };
+    prlimit(Pid::from_raw(pid), Resource::Core, any).is_ok()
+}
+
+#[test]
+fn no_core_of_either_is_written() {
+    if !root_or_skip("raising the limit of cores") {
+        return;
+    }
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    let (canaries, _) = use_secrets(&house);
+    // Somebody else's core is written here.
+    let dir = tempfile::tempdir().unwrap();
+    let mut other = Command::new("sleep").arg("60").current_dir(&dir).stdin(Stdio::null()).spawn().unwrap();
+    let pid = i32::try_from(other.id()).unwrap();
+    let may = allow_cores(pid);
+    process::signal(pid, Signal::SIGSEGV);
+    if !may || !other.wait().unwrap().core_dumped() {
+        skipped("no process writes a core on this host, so that none of ours proves nothing");
+    }
+    for role in ["signer", "front"] {
+        if !allow_cores(house.pid(role)) {
+            skipped("that not being dumpable alone stops a core: raising a limit takes CAP_SYS_RESOURCE");
+        }
+        let status = house.end(role, Signal::SIGSEGV);
+        assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::SIGSEGV as i32), false), "{role}: {status}");
+    }
+    each_file(house.dir(), &mut |path| {
+        let bytes = fs::read(path).unwrap();
+        let secret = canaries.all().iter().any(|needle| needle.lies_in(&bytes));
+        assert!(!secret || path == house.hsm().pin_file(), "{}", path.display());
+    });
+}
