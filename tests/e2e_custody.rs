@@ -10,6 +10,8 @@ mod canaries;
 mod ends;
 #[path = "custody/faults.rs"]
 mod faults;
+#[path = "custody/holder.rs"]
+mod holder;
 #[path = "custody/kills.rs"]
 mod kills;
 #[path = "faults/load.rs"]

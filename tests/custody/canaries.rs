@@ -7,11 +7,6 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::mechanism::Mechanism;
-use cryptoki::object::Attribute;
-use cryptoki::session::UserType;
-use cryptoki::types::AuthPin;
 use nix::sys::signal::Signal;
 use passportd::hsm::sealer::{SealPlace, Sealer as _};
 use passportd::passport::hex;
@@ -20,16 +15,19 @@ use passportd::wire::sealed::{MAX_PLAIN, Namespace, SealKid, Sealed};
 use passportd::wire::{AdminOp, AdminRequest, Plain, ServiceOk, ServiceOp, encode_frame};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
+use super::holder::{self, Holder};
 use super::memory::{Found, Needle, search};
 use super::support::passports::demo;
-use super::support::softhsm::{self, LABEL, PIN};
-use super::support::{House, Options, Roles, process, root_or_skip, skipped};
+use super::support::softhsm::PIN;
+use super::support::{House, Options, Roles, eventually, process, root_or_skip, skipped};
 
 const SEAL: &str = "hmac-sha256/t1/seal/v1";
 const NAMESPACE: &str = "t1/billing";
 const NAME: &str = "database";
 /// What the house's configuration says.
 const ISSUER: &str = "passportd.test";
+/// Has glibc write over whatever is freed: what goes to a thread's own cache it does not.
+const WIPED: &str = "glibc.malloc.perturb=85:glibc.malloc.tcache_count=0";
 /// How long a reply may have arrived before its last trace is gone.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -38,34 +36,12 @@ fn place() -> SealPlace<'static> {
     SealPlace { issuer: ISSUER, namespace, name: NAME, kid }
 }
 
-/// Started by [`derived`] in a process of its own: another program that has the PIN, and so the use of the seal key.
-#[test]
-#[ignore = "started by another test, in a process of its own"]
-fn role_of_a_holder_of_the_pin() {
-    let Ok(id) = std::env::var("CANARY_ID") else { return };
-    let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
-    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
-    let mut slots = module.get_slots_with_initialized_token().unwrap().into_iter();
-    let slot = slots.find(|slot| module.get_token_info(*slot).unwrap().label() == LABEL).unwrap();
-    let session = module.open_ro_session(slot).unwrap();
-    session.login(UserType::User, Some(&AuthPin::new(PIN.into()))).unwrap();
-    let key = session.find_objects(&[Attribute::Id(hex::decode(&id).unwrap())]).unwrap().remove(0);
-    let made = session.sign(&Mechanism::Sha256Hmac, key, &XChaCha.derivation(&place())).unwrap();
-    println!("\n@{}", hex::encode(&made));
-}
-
 /// What the HSM derives for [`place`].
 fn derived(house: &House) -> [u8; 32] {
     let keys: serde_json::Value =
         serde_json::from_slice(&fs::read(house.dir().join("state/keys.json")).unwrap()).unwrap();
     let key = keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == SEAL).unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "canaries::role_of_a_holder_of_the_pin", "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env("CANARY_ID", key["cka_id"].as_str().unwrap());
-    let output = house.hsm().apply(&mut command).output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    let line = said.lines().find_map(|line| line.strip_prefix('@')).unwrap_or_else(|| panic!("{said}"));
-    hex::decode_exactly(line).unwrap()
+    holder::hmac(house.hsm(), key["cka_id"].as_str().unwrap(), &XChaCha.derivation(&place()))
 }
 
 /// The canaries of a house.
@@ -111,7 +87,11 @@ fn use_secrets(house: &House) -> (Canaries, Vec<u8>) {
         house.raw().request(seal);
         sealed.push(blob);
     }
-    assert!(house.ask(ServiceOp::Seal { namespace: NAMESPACE, name: NAME, plain: Plain(&[&large[..], b"+"].concat()) }).is_err());
+    assert!(
+        house
+            .ask(ServiceOp::Seal { namespace: NAMESPACE, name: NAME, plain: Plain(&[&large[..], b"+"].concat()) })
+            .is_err()
+    );
     answers.extend(sealed.concat());
     house.raw().issue(demo("alice")).unwrap();
     for op in [ServiceOp::Version, ServiceOp::WhoAmI, ServiceOp::Health, ServiceOp::Keys { if_etag: None }] {
@@ -180,7 +160,11 @@ fn nothing_secret_is_left_where_it_was_used() {
         assert!(issuer.iter().any(|found| found.mapping == "[heap]" || found.mapping.is_empty()), "{role}");
     }
     let kept = of("signer", &canaries.key);
-    assert_eq!(kept.iter().filter(|found| found.guarded).count(), 2, "the seal key is kept for the next request: {kept:?}");
+    assert_eq!(
+        kept.iter().filter(|found| found.guarded).count(),
+        2,
+        "the seal key is kept for the next request: {kept:?}"
+    );
 
     gone(&house, "front", &canaries.all(), |_| false);
     gone(&house, "signer", &canaries.plain, |_| false);
@@ -248,6 +232,36 @@ fn each_file(dir: &Path, look: &mut impl FnMut(&Path)) {
     }
 }
 
+/// What SoftHSM leaves on its own heap, as docs/HSM.md says. Its keys have values here that are known.
+#[test]
+fn what_softhsm_leaves_on_its_heap() {
+    let house = House::start(Options::default().without_keys().roles(Roles::Apart));
+    let mut value = [0; 64];
+    getrandom::fill(&mut value).unwrap();
+    let mut maker = Holder::start(house.hsm(), "make", &hex::encode(&value), &[]);
+    assert_eq!(maker.says(), "made");
+    maker.end();
+    let (secret, private) = value.split_at(32);
+    let whole = [Needle::new("secret key", secret), Needle::new("private key", private)];
+    let parts = [halves("of the secret key", secret), halves("of the private key", private)].concat();
+    let pin = [Needle::new("PIN", PIN.as_bytes())];
+    let program = std::env::current_exe().unwrap().display().to_string();
+    for (tunables, wiped) in [("", false), (WIPED, true)] {
+        let mut user = Holder::start(house.hsm(), "use", "", &[("GLIBC_TUNABLES", tunables)]);
+        assert_eq!(user.says(), "used");
+        let pins = search(user.pid(), &pin);
+        assert!(
+            !pins.is_empty() && pins.iter().all(|found| found.mapping == program),
+            "the test's own alone: {pins:?}"
+        );
+        let left = search(user.pid(), &parts);
+        println!("GLIBC_TUNABLES={tunables}: {left:?}");
+        assert!(search(user.pid(), &whole).is_empty(), "no key as a whole");
+        assert!(!wiped || left.is_empty(), "{left:?}");
+        user.end();
+    }
+}
+
 /// Lets a process write a core of any size, whatever limit it has given itself. Whether that was possible.
 fn allow_cores(pid: i32) -> bool {
     let any = Rlimit { current: None, maximum: None };
@@ -274,7 +288,13 @@ fn no_core_of_either_is_written() {
         if !allow_cores(house.pid(role)) {
             skipped("that not being dumpable alone stops a core: raising a limit takes CAP_SYS_RESOURCE");
         }
-        let status = house.end(role, Signal::SIGSEGV);
+        let pid = house.pid(role);
+        // The handler of the first, which looks for a stack that has overflowed, restores the default and returns.
+        eventually("it ends", SOON, || {
+            process::signal(pid, Signal::SIGSEGV);
+            process::gone(pid).then_some(())
+        });
+        let status = house.ended(pid);
         assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::SIGSEGV as i32), false), "{role}: {status}");
     }
     each_file(house.dir(), &mut |path| {
