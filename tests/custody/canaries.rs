@@ -166,6 +166,15 @@ fn nothing_secret_is_left_where_it_was_used() {
         "the seal key is kept for the next request: {kept:?}"
     );
 
+    // While a request is under way its secret is there.
+    house.freeze("signer");
+    let secret = canaries.plain.iter().map(|half| half.bytes.as_slice()).collect::<Vec<_>>().concat();
+    let mut raw = house.raw();
+    raw.request(ServiceOp::Seal { namespace: NAMESPACE, name: NAME, plain: Plain(&secret) });
+    eventually("the front has the secret", SOON, || (!of("front", &canaries.plain).is_empty()).then_some(()));
+    house.signal("signer", Signal::SIGCONT);
+    assert!(raw.reply().result.is_ok());
+
     gone(&house, "front", &canaries.all(), |_| false);
     gone(&house, "signer", &canaries.plain, |_| false);
     gone(&house, "signer", &canaries.key, |found| found.needle == "seal key" && found.guarded);
