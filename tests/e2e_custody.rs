@@ -4,6 +4,8 @@
 
 #[path = "custody/beside.rs"]
 mod beside;
+#[path = "custody/blows.rs"]
+mod blows;
 #[path = "custody/canaries.rs"]
 mod canaries;
 #[path = "custody/ends.rs"]

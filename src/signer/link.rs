@@ -28,9 +28,10 @@ const MAX_INPUT: usize = MAX_FRAME + HEADER + READ;
 /// Bytes that may wait to be written. Requests hold places in front of the HSM and bytes of the budget, so there are never so
 /// many; one that would not fit is answered with a defect.
 const MAX_OUTPUT: usize = 128 << 20;
-/// The first wait before connecting again; doubled up to [`BACKOFF_MAX`].
+/// The first wait before connecting again; doubled up to [`BACKOFF_MAX`]: with the second that systemd or `run` waits before
+/// it starts the next signer, and that one's start, passports are issued again within two.
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// The longest pause while the next signer is expected.
 const BACKOFF_AWAY: Duration = Duration::from_millis(100);
 /// How long calls wait for the next signer after one has announced that it leaves. It logs in and reads its keys in some

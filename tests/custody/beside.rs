@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use passportd::passport::OwnedEnvelope;
 use passportd::wire::{Problem, ServiceOk, ServiceOp, Verdict};
 
+use super::load::{Load, Told, on_record, only};
 use super::proc;
 use super::support::passports::{demo, for_demo, on_wire};
 use super::support::raw::Raw;
@@ -102,4 +103,47 @@ impl Baseline {
             settled(&now).then_some(())
         });
     }
+}
+
+/// Everybody who is there while something fails: the client that verifies, and some that issue.
+pub(crate) struct Company {
+    beside: Beside,
+    load: Load,
+    baselines: [Baseline; 2],
+}
+
+impl Company {
+    /// Starts them, and waits until they are at work.
+    pub(crate) fn start(house: &House, issuers: usize) -> Self {
+        let baselines = ["signer", "front"].map(|role| Baseline::of(house, role));
+        let made = Self { beside: Beside::start(house), load: Load::start(house, issuers, 0), baselines };
+        let issued = "passport_ops_total{alg=\"Ed25519\",op=\"issue\",result=\"ok\"}";
+        eventually("everybody is at work", SETTLES, || (house.metric(issued) > 100.0).then_some(()));
+        made
+    }
+
+    /// Ends them. Asserts that every verdict came in time and accepted, that issuers were told nothing but passports and
+    /// these problems, that no passport is lost or bad, and that threads and descriptors are again as many as at the start.
+    pub(crate) fn end(self, house: &House, codes: &[&str]) -> Told {
+        let (verdicts, (told, _)) = (self.beside.end(), self.load.end());
+        println!(
+            "{verdicts} verdicts; {} issued, {:?}, the slowest {:?}",
+            told.jtis.len(),
+            told.problems,
+            told.slowest
+        );
+        only(&told, codes);
+        assert_eq!(told.broken, 0, "connections outlive it");
+        on_record(house, &told);
+        self.baselines.into_iter().for_each(|baseline| baseline.again(house));
+        told
+    }
+}
+
+/// Waits until passports are issued again after something is over, for two seconds at most.
+pub(crate) fn recovers(house: &House) {
+    let over = Instant::now();
+    eventually("passports are issued again", Duration::from_secs(2), || house.raw().issue(demo("again")).ok());
+    println!("back after {:?}", over.elapsed());
+    house.wait_ready();
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::beside::Beside;
+use super::beside::{Beside, Company};
 use super::load::{Load, on_record, only};
 use super::support::passports::demo;
 use super::support::{House, Options, Roles, eventually, root_or_skip};
@@ -68,16 +68,14 @@ fn few_sessions(sessions: u32) {
     house.start_role("signer");
     eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
     house.wait_ready();
-    let load = Load::start(&house, 4, 0);
+    let company = Company::start(&house, 4);
     std::thread::sleep(Duration::from_secs(1));
     // Everybody leaves the module and comes back to as few.
     house.fault(&format!("sessions={sessions}\nC_Sign log for=1 rv=0x190"));
     eventually("the call was made", PATIENCE, || (house.calls("C_Sign") > 0).then_some(()));
     std::thread::sleep(Duration::from_secs(1));
-    let (told, _) = load.end();
-    only(&told, &[]);
+    let told = company.end(&house, &[]);
     assert!(told.jtis.len() > 100, "{}", told.jtis.len());
-    on_record(&house, &told);
     let log = house.log();
     assert_eq!(log.matches("the token gives fewer sessions than configured").count(), 1, "{log}");
     assert!(log.contains(&format!("limit={}", (sessions - 1).max(1))), "{log}");

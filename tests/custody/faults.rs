@@ -14,6 +14,8 @@ use super::support::{House, Options, eventually, root_or_skip};
 
 /// How long a fault lasts that is not over by itself.
 const LASTS: Duration = Duration::from_secs(3);
+/// And one that outlasts the time of an operation.
+const LONG: Duration = Duration::from_secs(12);
 /// How soon passports are issued again after it.
 const RECOVERS: Duration = Duration::from_secs(2);
 /// How soon a rule must have had its turn under load.
@@ -126,6 +128,23 @@ for_a_while! {
     };
 }
 
+/// Longer than an operation may take: the breaker opens, so that few threads are in the module, and those that come back late
+/// are not taken for lost.
+#[test]
+fn latency_of_5000_ms() {
+    let told: &[&str] = &["hsm_timeout", "hsm_unavailable"];
+    let within = Some(Duration::from_secs(4));
+    run("latency_of_5000_ms", &Row { control: "C_Sign delay=5000", lasts: Some(LONG), told, within, ..DOWN });
+}
+
+/// As long as an operation may take by default. Some come in time and some do not; nobody waits for ever.
+#[test]
+fn latency_of_5000_ms_where_5000_are_allowed() {
+    let told: &[&str] = &["hsm_timeout", "hsm_unavailable"];
+    let row = Row { control: "C_Sign delay=5000", op_timeout_ms: 5_000, told, ..UNNOTICED };
+    run("latency_of_5000_ms_where_5000_are_allowed", &Row { lasts: Some(LONG), ..row });
+}
+
 pub(crate) fn run(name: &str, row: &Row) {
     if !root_or_skip(name) {
         return;
@@ -161,6 +180,9 @@ pub(crate) fn run(name: &str, row: &Row) {
     println!("{:?}, the slowest {:?}", told.problems, told.slowest);
     only(&told, row.told);
     assert_eq!(told.broken, 0, "connections outlive it");
+    // In the queue, and in the module.
+    let longest = Duration::from_millis(u64::try_from(row.op_timeout_ms).unwrap()) * 2 + RECOVERS;
+    assert!(told.slowest < longest, "nobody waits for ever: {:?}", told.slowest);
     on_record(&house, &told);
     assert_eq!(house.pid("signer"), signer, "the same signer");
     assert!(!house.log().contains("signature_refused"), "no bad signature has left the signer");

@@ -3,13 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use passportd::wire::ceremony::{PlanKind, Request, Response};
 
+use super::beside::{Beside, Company};
 use super::support::passports::demo;
-use super::support::softhsm::PIN;
-use super::support::{House, Options, Roles, eventually, root_or_skip};
+use super::support::softhsm::{self, LABEL, PIN};
+use super::support::{House, Options, Roles, eventually, root_or_skip, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// As often as systemd would in ten minutes, if 78 did not stop it, at a fifteenth of the time.
@@ -107,4 +109,35 @@ fn a_pin_that_is_changed_under_a_signer_is_found_out_by_one_login() {
     assert_eq!(house.ended(signer).code(), Some(78), "{}", house.log());
     refused(&mut house);
     assert_eq!(house.calls("C_Login"), 1);
+}
+
+/// The PIN of the token itself, by another program.
+#[test]
+fn a_pin_that_is_changed_on_the_token_stops_no_signer_that_serves() {
+    if !root_or_skip("a PIN that is changed on the token") {
+        return;
+    }
+    const OTHER: &str = "4712-test";
+    let mut house = House::start(Options::default().roles(Roles::Apart).fault());
+    let (signer, company) = (house.pid("signer"), Company::start(&house, 4));
+    let mut command = Command::new("pkcs11-tool");
+    command.args(["--change-pin", "--login", "--pin", PIN, "--new-pin", OTHER, "--token-label", LABEL, "--module"]);
+    match house.hsm().apply(command.arg(softhsm::module().unwrap())).output() {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(_) => return skipped("pkcs11-tool (package opensc) is not installed"),
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let told = company.end(&house, &[]);
+    assert!(!told.jtis.is_empty(), "a login holds");
+    // The next login is refused, once.
+    let beside = Beside::start(&house);
+    house.fault("C_Login log\nC_Sign rv=0x190 for=1");
+    assert!(house.raw().issue(demo("bob")).is_err());
+    assert_eq!(house.ended(signer).code(), Some(78), "{}", house.log());
+    refused(&mut house);
+    assert_eq!(house.calls("C_Login"), 1);
+    put_pin(&house.dir().join("pin"), OTHER);
+    house.start_role("signer");
+    eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
+    assert!(beside.end() > 0);
 }

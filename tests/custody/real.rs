@@ -1,18 +1,21 @@
 //! Faults of a real SoftHSM, brought about from outside.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use passportd::wire::Code;
 use passportd::wire::ceremony::PlanKind;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use super::beside::Beside;
+use super::beside::{Beside, Company, recovers};
 use super::load::{Load, on_record, only};
+use super::proc;
 use super::support::options::POLICY;
 use super::support::passports::demo;
 use super::support::softhsm::{self, LABEL, PIN};
-use super::support::{House, Options, eventually, skipped};
+use super::support::{House, Options, Users, eventually, skipped};
 
 /// How soon passports are issued again.
 const RECOVERS: Duration = Duration::from_secs(2);
@@ -85,4 +88,59 @@ fn a_key_that_another_process_destroys_costs_its_tenant_alone() {
     on_record(&house, &told);
     let verdict = house.raw().verify(super::support::passports::for_demo(), &passport).unwrap();
     assert!(matches!(verdict, passportd::wire::Verdict::Accepted(_)), "what it signed stays good: {verdict:?}");
+}
+
+/// How many descriptors a process may have: now, and at most (proc_pid_limits(5)).
+fn descriptor_limits(pid: i32) -> [u64; 2] {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().map(|number| number.parse().unwrap());
+    [numbers.next().unwrap(), numbers.next().unwrap()]
+}
+
+fn set_descriptor_limit(pid: i32, now: u64, most: u64) {
+    let limit = Rlimit { current: Some(now), maximum: Some(most) };
+    prlimit(Pid::from_raw(pid), Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn a_signer_that_has_no_descriptor_left_for_a_second() {
+    // The limit of another user's process takes CAP_SYS_RESOURCE.
+    let house = House::start(Options::default().users(Users::Own));
+    let signer = house.pid("signer");
+    let company = Company::start(&house, 4);
+    let ([usual, most], used) = (descriptor_limits(signer), proc::descriptors(signer).unwrap());
+    set_descriptor_limit(signer, used.len().try_into().unwrap(), most);
+    std::thread::sleep(Duration::from_secs(1));
+    set_descriptor_limit(signer, usual, most);
+    recovers(&house);
+    company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
+    assert_eq!(house.pid("signer"), signer, "the same signer");
+}
+
+/// Everything in a directory, with owners and modes.
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn a_store_that_is_wiped_and_restored_from_a_copy() {
+    let house = House::start(Options::default());
+    let signer = house.pid("signer");
+    let company = Company::start(&house, 4);
+    let (store, kept) = (house.hsm().store(), tempfile::tempdir().unwrap());
+    copy(&store, kept.path());
+    for entry in fs::read_dir(&store).unwrap() {
+        fs::remove_dir_all(entry.unwrap().path()).unwrap();
+    }
+    let begun = Instant::now();
+    let told = eventually("it shows", Duration::from_secs(10), || house.raw().issue(demo("first")).err());
+    println!("told after {:?}: {told:?}", begun.elapsed());
+    eventually("readyz says so", Duration::from_secs(5), || (house.get("/readyz").0 == 503).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    copy(kept.path(), &store);
+    recovers(&house);
+    company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
+    assert_eq!(house.pid("signer"), signer, "the same signer");
 }
