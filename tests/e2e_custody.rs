@@ -12,6 +12,8 @@ mod canaries;
 mod ends;
 #[path = "custody/faults.rs"]
 mod faults;
+#[path = "custody/front.rs"]
+mod front;
 #[path = "custody/holder.rs"]
 mod holder;
 #[path = "custody/kills.rs"]

@@ -20,6 +20,14 @@ fn refused(link: &mut Link, op: LinkOp<'_>) -> LinkRefusal {
     }
 }
 
+/// What the signer has refused, by reason; last, what it could not read.
+fn counted(link: &mut Link) -> Vec<u64> {
+    match link.ask(LinkOp::Health) {
+        LinkResult::Health(health) => health.refused,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_front_that_was_taken_over_gets_nothing_beyond_its_right() {
     let Some(hsm) = initialised() else { return };
@@ -46,6 +54,8 @@ fn a_front_that_was_taken_over_gets_nothing_beyond_its_right() {
         (vec![0; 64], LinkRefusal::Malformed),
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), LinkRefusal::Malformed),
         ([PROBE_PREFIX, &[0; 32]].concat(), LinkRefusal::Malformed),
+        // A checkpoint of the ledger that is smaller than the one before: no key signs the text of one.
+        (b"https://issuer.test\n1\nAAAA\n".to_vec(), LinkRefusal::Malformed),
         // What the seal key would make a key of.
         (b"passportd/seal/v1\0".to_vec(), LinkRefusal::Malformed),
     ];
@@ -59,15 +69,31 @@ fn a_front_that_was_taken_over_gets_nothing_beyond_its_right() {
     let unseal = LinkOp::Unseal { namespace: "t1/mail", name: "database", blob: &sealed };
     assert_eq!(refused(&mut link, unseal), LinkRefusal::Unopenable);
     assert_eq!(refused(&mut link, LinkOp::Probe { kid: SEAL }), LinkRefusal::PurposeDenied);
-    let count = u64::try_from(payloads.len()).unwrap() + 5;
-    assert_eq!(link.stats().refused, count, "each is counted");
-
-    // There is no operation that destroys or makes a key: whatever tag it is asked by, the connection is closed.
-    for tag in [8, 100, 250] {
-        let (mut other, _) = Link::open(&process);
-        other.socket.write_all(&[0, 0, 0, 3, WIRE_VERSION, 1, tag]).unwrap();
-        assert_eq!(other.frame(), None, "tag {tag}");
+    let mut expected = vec![0; LinkRefusal::ALL.len() + 1];
+    let sealing = [
+        LinkRefusal::TenantDenied,
+        LinkRefusal::TenantDenied,
+        LinkRefusal::NamespaceDenied,
+        LinkRefusal::Unopenable,
+        LinkRefusal::PurposeDenied,
+    ];
+    for refusal in payloads.iter().map(|(_, refusal)| *refusal).chain(sealing) {
+        expected[LinkRefusal::ALL.iter().position(|one| *one == refusal).unwrap()] += 1;
     }
+    assert_eq!(counted(&mut link), expected, "each is counted, by its reason");
+    assert_eq!(link.stats().refused, expected.iter().sum::<u64>());
+
+    // There is no operation that signs a checkpoint, makes a key or destroys one: whatever tag it is asked by, and whatever
+    // follows, the connection is closed.
+    let unknown: [&[u8]; 4] = [b"\x08\x15ed25519/t1/audit/v1\x00\x04body", b"\x08", b"\x64", b"\xfa"];
+    for op in unknown {
+        let (mut other, _) = Link::open(&process);
+        let body = [&[WIRE_VERSION, 1], op].concat();
+        other.socket.write_all(&[&u32::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat()).unwrap();
+        assert_eq!(other.frame(), None, "{op:?}");
+    }
+    *expected.last_mut().unwrap() += 4;
+    assert_eq!(counted(&mut link), expected, "as unreadable");
     let bytes = payload(V1, |_| {});
     let keys_now = link.keys();
     assert!(public(&keys_now, V1).verify(&bytes, &signature(link.sign(&bytes))), "it goes on");
