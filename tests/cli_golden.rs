@@ -33,7 +33,7 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 13] = [
+const WITHOUT_DAEMON: [&str; 14] = [
     "ceremony plan adopt",
     "completions",
     "config check",
@@ -42,6 +42,7 @@ const WITHOUT_DAEMON: [&str; 13] = [
     "hsm doctor",
     "hsm init",
     "hsm list",
+    "hsm retire",
     "hsm retry-pin",
     "hsm rotate",
     "inspect",

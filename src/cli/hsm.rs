@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::admin::{activate, stage, status_document};
-use super::args::{Doctor, HsmCommand, HsmInit, HsmRotate, Pin as PinArgument};
+use super::args::{Doctor, HsmCommand, HsmInit, HsmRetire, HsmRotate, Pin as PinArgument};
 use super::ceremony::{Starting, hold, hold_anyway};
 use super::context::Context;
 use super::error::{CliError, Exit};
@@ -18,6 +18,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: HsmCommand) -> Resul
     match command {
         HsmCommand::Init(init) => self::init(context, &init).await,
         HsmCommand::Rotate(rotate) => self::rotate(context, &rotate).await,
+        HsmCommand::Retire(retire) => self::retire(context, &retire),
         HsmCommand::List(pin) => list(context, &pin),
         HsmCommand::RetryPin { final_try } => retry_pin(context, final_try),
         HsmCommand::Doctor(doctor) => self::doctor(context, &doctor),
@@ -219,6 +220,26 @@ fn retry_pin(context: &mut Context<'_>, final_try: bool) -> Result<Exit, CliErro
         return context.out.json(&report).map(|()| Exit::Ok);
     }
     context.out.line("the signer may try its PIN once more; now run: systemctl start passportd-signer")?;
+    Ok(Exit::Ok)
+}
+
+fn retire(context: &mut Context<'_>, retire: &HsmRetire) -> Result<Exit, CliError> {
+    let HsmRetire { kid, dry_run, pin: argument } = retire;
+    let request =
+        Request { plan: PlanKind::RetireSeal, kid: Some(kid.clone()), dry_run: *dry_run, ..Request::default() };
+    let pin = pin(argument)?;
+    let report = ceremony(context, &request, Some(&pin))?;
+    if context.out.is_json() {
+        return context.out.json(&report).map(|()| Exit::Ok);
+    }
+    if let Some(backup) = &report.backup {
+        context.out.line(&format!("the HSM's store was copied to {} first", plain(backup)))?;
+    }
+    let done = match dry_run {
+        true => "could be retired; nothing was changed",
+        false => "is retired; the signer stops using it within five seconds",
+    };
+    context.out.line(&format!("{} {done}", plain(kid)))?;
     Ok(Exit::Ok)
 }
 

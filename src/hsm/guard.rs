@@ -93,12 +93,14 @@ pub fn newest_seal_key<'a>(ring: &'a Ring, namespace: Namespace<'_>) -> Option<(
 /// The key that a sealed secret names, if secrets of this namespace can have been sealed with it.
 ///
 /// # Errors
-/// [`LinkRefusal::Unopenable`], whatever the blob is; [`LinkRefusal::UnknownKid`] where the key is known and can't be used now.
+/// [`LinkRefusal::Unopenable`], whatever the blob is, for a retired key, too; [`LinkRefusal::UnknownKid`] where the key is known
+/// and can't be used now.
 pub fn seal_key_of(ring: &Ring, namespace: Namespace<'_>, kid: SealKid<'_>) -> Result<usize, LinkRefusal> {
     let own = ring.position(kid.as_str()).filter(|_| kid.tenant() == namespace.tenant());
     let position = own.ok_or(LinkRefusal::Unopenable)?;
     match ring.get(position).filter(|key| key.role == KeyRole::Seal) {
         Some(key) if key.usable() => Ok(position),
+        Some(key) if key.retired => Err(LinkRefusal::Unopenable),
         Some(_) => Err(LinkRefusal::UnknownKid),
         None => Err(LinkRefusal::Unopenable),
     }

@@ -23,6 +23,8 @@ pub struct RingKey {
     pub public: Option<PreparedKey>,
     /// Why it is not used; empty if it is.
     pub problem: String,
+    /// It is out of service for good.
+    pub retired: bool,
     /// What the token does not say of where it comes from.
     pub unsaid: Vec<&'static str>,
     /// The HSM has another public key under its label and `CKA_ID` than the pinned one.
@@ -70,6 +72,7 @@ impl Ring {
                 id: found.id.clone(),
                 public: None,
                 problem,
+                retired: false,
                 unsaid: Vec::new(),
                 changed: false,
             });
@@ -131,8 +134,8 @@ impl Ring {
 
 fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     let mut problems: Vec<String> = Vec::new();
-    let mut changed = false;
-    if pin.retired.is_some() {
+    let (mut changed, retired) = (false, pin.retired.is_some());
+    if retired {
         problems.push("it is retired".to_owned());
     }
     match found {
@@ -161,7 +164,8 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     }
     let unsaid = if let [one] = found { one.unsaid.clone() } else { Vec::new() };
     let (kid, label) = (pin.kid.clone(), pin.label().to_owned());
-    RingKey { kid, label, role: pin.role, id: pin.id(), public, problem: problems.join("; "), unsaid, changed }
+    let (role, id, problem) = (pin.role, pin.id(), problems.join("; "));
+    RingKey { kid, label, role, id, public, problem, retired, unsaid, changed }
 }
 
 #[cfg(test)]

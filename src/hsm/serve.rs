@@ -4,6 +4,7 @@ use super::device::{Device as _, Pkcs11Device};
 use super::guard::Bounds;
 use super::pool::{Limits, Pool};
 use super::recycle::{LOOK, Recycle, resident_kib};
+use super::retirement::Retirement;
 use super::ring::Ring;
 use super::sealer::Sealer;
 use super::server::{Desk, Door, Token};
@@ -89,6 +90,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         keepalive: plan.module.keepalive,
     };
     let growth = plan.module.recycle_kib;
+    let mut retirement = Retirement::of(&plan.module.state_dir);
     let Some((device, ring)) = start(plan.module, plan.pin, &limits, &signals, &*plan.manager)? else {
         return Ok(ExitReason::Asked);
     };
@@ -109,7 +111,12 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
     let events = Events { signals, woken };
-    let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &|| pool.in_time(Instant::now()));
+    let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &mut || {
+        if retirement.outdates(&pool.ring()) && pool.begin_reinitialising().is_ok() {
+            tracing::info!(name: "retirement_seen", "a key was retired; the module is started afresh without it");
+        }
+        pool.in_time(Instant::now())
+    });
     let ended = match ended {
         Ok(ExitReason::Recycled) => give_way(&door, &desk, &events, &recycle, limits.op_timeout),
         ended => ended,
@@ -211,7 +218,7 @@ fn serve(
     events: &Events,
     manager: &dyn Manager,
     recycle: &Recycle,
-    in_time: &dyn Fn() -> bool,
+    look_after: &mut dyn FnMut() -> bool,
 ) -> Result<ExitReason, HsmError> {
     let every = manager.watches();
     let mut due = every.map(|every| Instant::now() + every);
@@ -230,11 +237,12 @@ fn serve(
         }
         let now = Instant::now();
         desk.tidy(now);
+        let in_time = look_after();
         if let (Some(at), Some(every)) = (due, every)
             && now >= at
         {
             // A pool whose watch has stopped answers nobody; the manager then ends us, as it ends one that stands still.
-            if in_time() {
+            if in_time {
                 manager.alive();
             }
             due = Some(now + every);

@@ -10,7 +10,7 @@ use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
     let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
-    keys.into_iter().chain([adopt(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
+    keys.into_iter().chain([adopt(), hsm_retire(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
 }
 
 fn pin(fake: &Fake) -> String {
@@ -99,6 +99,25 @@ fn hsm_list() -> Page {
     failed(&fake, &pin, &mut page);
     // No socket.
     page.both(&fake, &["--pin-file", &pin], "");
+    page.misused(&fake)
+}
+
+fn hsm_retire() -> Page {
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let mut page = Page::new("hsm retire");
+    let arguments = ["--kid", "hmac-sha256/t1/seal/v1", "--pin-file", pin.as_str()];
+    let retired = json!({"kid": "hmac-sha256/t1/seal/v1", "role": "seal", "public": null, "cka_id": "0c", "made_now": false,
+                         "usable": false, "problem": "it is retired", "mechanisms_bound": true});
+    for more in [&["--dry-run"][..], &[]] {
+        with_ceremony(&fake, &report(std::slice::from_ref(&retired)), |format| {
+            page.case(&fake, &[&arguments[..], more, format].concat(), "");
+        });
+    }
+    let why = "hmac-sha256/t1/seal/v1 can't be retired: tenant t1 has no newer seal key that can be used";
+    with_ceremony(&fake, &json!({"failed": {"code": "request", "message": why}}), |format| {
+        page.case(&fake, &[&arguments[..], format].concat(), "");
+    });
     page.misused(&fake)
 }
 

@@ -163,8 +163,9 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
 ];
 const WAITING: &str = "waiting for the daemon";
 /// Those that hold a ceremony; what they show is [`a_ceremony_is_announced_once_the_pin_is_known`]'s.
-const CEREMONIES: [(&str, &[&str]); 6] = [
+const CEREMONIES: [(&str, &[&str]); 7] = [
     ("hsm list", &[]),
+    ("hsm retire", &["--kid", "hmac-sha256/t1/seal/v1"]),
     ("hsm retry-pin", &[]),
     ("hsm doctor", &[]),
     ("hsm init", &["--tenant", "t1", "--purpose", "auth"]),

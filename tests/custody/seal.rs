@@ -202,3 +202,39 @@ fn a_new_key_seals_old_ones_open_and_reseal_moves_on() {
     let foreign = tool(&house, b"", &[&["unseal"], here.as_slice(), &["--in", &files[0], "--name", "z"]].concat());
     assert_eq!((foreign.status.code(), foreign.stdout.len()), (Some(4), 0));
 }
+
+#[test]
+fn a_seal_key_is_retired_when_a_newer_one_seals_and_then_opens_nothing() {
+    let house = House::start(Options::default());
+    let config = house.dir().join("passportd.toml");
+    let pin = house.hsm().pin_file();
+    let retire = |more: &[&str]| {
+        let arguments = ["hsm", "retire", "--kid", V1, "--pin-file", pin.to_str().unwrap()];
+        tool(&house, b"", &[&["--config", config.to_str().unwrap()], &arguments[..], more].concat())
+    };
+    let old = seal(&house, "t1/billing", "database", SECRET).unwrap();
+    let refused = retire(&[]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("no newer seal key that can be used"), "{said}");
+
+    house.ceremony(PlanKind::Generate, "t1", "seal");
+    drop(house.stage(V2));
+    done(retire(&["--dry-run"]));
+    // As long as the signer takes to notice a retirement, and some.
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(unseal(&house, "t1/billing", "database", &old).unwrap(), SECRET, "only tried");
+
+    done(retire(&[]));
+    let told = eventually("it opens nothing", Duration::from_secs(10), || {
+        unseal(&house, "t1/billing", "database", &old).err().filter(|problem| !problem.retryable)
+    });
+    assert_eq!(told.code, Code::Malformed);
+    let fresh = seal(&house, "t1/billing", "database", SECRET).unwrap();
+    assert_eq!(
+        (kid(&fresh), unseal(&house, "t1/billing", "database", &fresh).unwrap()),
+        (V2.to_owned(), SECRET.to_vec())
+    );
+    house.wait_ready();
+    assert_eq!(house.log().matches("a key was retired").count(), 1, "once: {}", house.log());
+    assert!(!house.log().contains("the HSM does not sign"), "nobody else noticed");
+}

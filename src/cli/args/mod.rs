@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 pub(super) use conformance::{Conformance, Via};
 pub(super) use operate::{
     Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
-    HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
+    HsmRetire, HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
 };
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};

@@ -41,6 +41,17 @@ Examples:
     /// Makes the next version of a passport key and publishes it
     #[command(after_help = "Examples:\n  passportctl hsm rotate --tenant demo --purpose auth --activate")]
     Rotate(HsmRotate),
+    /// Takes a seal key out of service: what is still sealed with it can no longer be opened
+    #[command(after_help = "\
+`passportctl reseal` first moves what is sealed to the newest key; with --dry-run it counts what is left. The key stays in the
+HSM and in `hsm list`, and its version is never given again. It is refused unless a newer seal key of the tenant can be used
+(`passportctl hsm rotate --purpose seal` makes one). The signer stops using it within five seconds.
+
+Examples:
+  passportctl reseal --namespace demo/billing --dry-run *.sealed
+  passportctl hsm retire --kid hmac-sha256/demo/seal/v1 --dry-run
+  passportctl hsm retire --kid hmac-sha256/demo/seal/v1")]
+    Retire(HsmRetire),
     /// The keys that the HSM holds
     #[command(after_help = "Examples:\n  passportctl hsm list --pin-file /root/hsm.pin")]
     List(Pin),
@@ -132,6 +143,19 @@ pub(crate) struct HsmRotate {
     /// Let the new key sign at once, instead of by `key activate` after verifiers have fetched it
     #[arg(long)]
     pub(crate) activate: bool,
+}
+
+/// `hsm retire`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HsmRetire {
+    /// The seal key's id
+    #[arg(long)]
+    pub(crate) kid: String,
+    /// Say whether it could be retired; change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) pin: Pin,
 }
 
 /// `policy …`.

@@ -21,7 +21,7 @@ Examples:
 
 const RESEAL: &str = "\
 Opens each file and seals it with the newest key, in memory; files that are sealed with it already stay as they are. Then
-the older key can be retired. --dry-run asks nobody: it counts the files by their keys.
+the older key can be retired (`passportctl hsm retire`). --dry-run asks nobody: it counts the files by their keys.
 
 Examples:
   passportctl reseal --namespace t1/billing database.sealed mail.sealed

@@ -177,24 +177,33 @@ impl<D: Device> Pool<D> {
     /// can't be finalised under it), while the HSM is down (the healer is at it), or when the module does not start again,
     /// which the healer then goes on trying.
     pub fn reinitialise(&self) -> Result<Arc<Ring>, LinkRefusal> {
-        let answer = {
-            let mut state = self.shared.lock();
-            if state.asked.is_some() {
-                return Err(LinkRefusal::Busy);
-            }
-            if state.stuck > 0 || !state.takes_jobs() {
-                return Err(LinkRefusal::HsmUnavailable);
-            }
-            let (asked, answer) = sync_channel(1);
-            state.asked = Some(asked);
-            state.hush();
-            answer
-        };
-        self.shared.phase_changed();
-        self.shared.healer.notify_one();
+        let answer = self.begin_reinitialising()?;
         // A healer that does not come back ends the process; whoever asked need not wait for that.
         let longest = self.shared.limits.start_timeout() + self.shared.limits.op_timeout;
         answer.recv_timeout(longest).unwrap_or(Err(LinkRefusal::HsmUnavailable))
+    }
+
+    /// As [`Pool::reinitialise`], without waiting for it. What comes of it shows in [`Pool::ring`].
+    ///
+    /// # Errors
+    /// [`LinkRefusal::Busy`] and [`LinkRefusal::HsmUnavailable`]: nothing was begun.
+    pub fn begin_reinitialising(
+        &self,
+    ) -> Result<std::sync::mpsc::Receiver<Result<Arc<Ring>, LinkRefusal>>, LinkRefusal> {
+        let mut state = self.shared.lock();
+        if state.asked.is_some() {
+            return Err(LinkRefusal::Busy);
+        }
+        if state.stuck > 0 || !state.takes_jobs() {
+            return Err(LinkRefusal::HsmUnavailable);
+        }
+        let (asked, answer) = sync_channel(1);
+        state.asked = Some(asked);
+        state.hush();
+        drop(state);
+        self.shared.phase_changed();
+        self.shared.healer.notify_one();
+        Ok(answer)
     }
 
     /// Whether the pool keeps its promise that each request is answered in time: its own watch does that, eight times

@@ -12,6 +12,9 @@ table! {
     module_restarted INFO "54a1a1835938f97c8cb1b8c153117099" [keys]
         "The module was started afresh and found so many keys."
         "Nothing after a ceremony. Else look for `signing_failed`.";
+    retirement_seen INFO "6c1f0b7d2e5a4f0d9b83a4c7e1f25d90" []
+        "A key was retired by a ceremony; the module is started afresh without it."
+        "Nothing.";
     signing_failed WARN - [error kid]
         "The HSM did not sign; it is tried again on a new session."
         "Nothing, unless it repeats.";
