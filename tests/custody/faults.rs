@@ -208,7 +208,7 @@ fn breaker_is_open(house: &House) {
     let mut took: Vec<Duration> = (0..20).map(|_| answer()).collect();
     took.sort_unstable();
     assert!(took[took.len() / 2] < Duration::from_millis(50), "answers took {took:?}");
-    assert_eq!(house.log().matches("the HSM does not sign").count(), 1, "one line for each change");
+    assert_eq!(house.log().matches("front: the HSM does not sign").count(), 1, "one line for each change");
 }
 
 /// The test speaks to the signer as the front does: of what it is given, nothing is bad.
