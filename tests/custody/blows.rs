@@ -8,7 +8,7 @@ use super::beside::{Company, recovers};
 use super::support::passports::demo;
 use super::support::{House, Options, eventually, root_or_skip, rounds};
 
-const KILLS: usize = 10;
+const KILLS: u32 = 10;
 /// How long a blow lasts.
 const LASTS: Duration = Duration::from_secs(3);
 
@@ -26,7 +26,7 @@ fn a_signer_is_killed_ten_times() {
     }
     let told = company.end(&house, &["hsm_unavailable"]);
     assert!(told.problems.contains_key("hsm_unavailable"), "requests were under way");
-    assert_eq!(house.metric("passport_signer_restarts_total"), KILLS as f64);
+    assert_eq!(house.metric("passport_signer_restarts_total"), f64::from(KILLS));
 }
 
 #[test]
