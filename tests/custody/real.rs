@@ -17,28 +17,19 @@ use super::support::passports::demo;
 use super::support::softhsm::{self, LABEL, PIN};
 use super::support::{House, Options, Users, eventually, skipped};
 
-/// How soon passports are issued again.
-const RECOVERS: Duration = Duration::from_secs(2);
-
 /// Parsec fails every signature after this until somebody restarts it.
 fn without_its_store(lasts: Duration) {
     let house = House::start(Options::default());
     let signer = house.pid("signer");
-    let (beside, load) = (Beside::start(&house), Load::start(&house, 4, 0));
-    std::thread::sleep(Duration::from_millis(300));
+    let company = Company::start(&house, 4);
     let (store, away) = (house.hsm().store(), house.dir().join("away"));
     fs::rename(&store, &away).unwrap();
     let begun = Instant::now();
     std::thread::sleep(lasts);
     fs::rename(&away, &store).unwrap();
-    let over = Instant::now();
-    eventually("passports are issued again", RECOVERS, || house.raw().issue(demo("again")).ok());
-    println!("away for {:?}, back after {:?}", over - begun, over.elapsed());
-    house.wait_ready();
-    let (verdicts, (told, _)) = (beside.end(), load.end());
-    println!("{verdicts} verdicts, {} issued, {:?}", told.jtis.len(), told.problems);
-    only(&told, &["hsm_unavailable", "hsm_timeout"]);
-    on_record(&house, &told);
+    println!("away for {:?}", begun.elapsed());
+    recovers(&house);
+    company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
 
