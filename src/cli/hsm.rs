@@ -237,7 +237,7 @@ fn retire(context: &mut Context<'_>, retire: &HsmRetire) -> Result<Exit, CliErro
     }
     let done = match dry_run {
         true => "could be retired; nothing was changed",
-        false => "is retired; the signer stops using it within five seconds",
+        false => "is retired; the signer stops using it within a second",
     };
     context.out.line(&format!("{} {done}", plain(kid)))?;
     Ok(Exit::Ok)

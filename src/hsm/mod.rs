@@ -12,7 +12,7 @@
 //! | [`pin_note`] | what is remembered of a refused PIN |
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
 //! | [`recycle`] | when a module that leaks is left behind |
-//! | [`retirement`] | which keys an operator took out of service meanwhile |
+//! | [`reread`] | when the keys are read again without anybody's asking |
 //! | [`ring`] | both compared: the keys that are used, and why the others are not |
 //! | [`guard`] | what a passport key signs: pure |
 //! | [`sealer`] | how secrets are sealed: a trait, since it is a later room that does it |
@@ -39,7 +39,7 @@ pub mod pin_note;
 pub mod pins;
 pub mod pool;
 pub mod recycle;
-pub mod retirement;
+pub mod reread;
 pub mod ring;
 pub mod sealer;
 pub mod serve;

@@ -25,6 +25,8 @@ pub struct RingKey {
     pub problem: String,
     /// It is out of service for good.
     pub retired: bool,
+    /// It is pinned, and not in this token.
+    pub missing: bool,
     /// What the token does not say of where it comes from.
     pub unsaid: Vec<&'static str>,
     /// The HSM has another public key under its label and `CKA_ID` than the pinned one.
@@ -73,6 +75,7 @@ impl Ring {
                 public: None,
                 problem,
                 retired: false,
+                missing: false,
                 unsaid: Vec::new(),
                 changed: false,
             });
@@ -165,7 +168,7 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     let unsaid = if let [one] = found { one.unsaid.clone() } else { Vec::new() };
     let (kid, label) = (pin.kid.clone(), pin.label().to_owned());
     let (role, id, problem) = (pin.role, pin.id(), problems.join("; "));
-    RingKey { kid, label, role, id, public, problem, retired, unsaid, changed }
+    RingKey { kid, label, role, id, public, problem, retired, missing: found.is_empty(), unsaid, changed }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::device::{Device as _, Pkcs11Device};
 use super::guard::Bounds;
 use super::pool::{Limits, Pool};
 use super::recycle::{LOOK, Recycle, resident_kib};
-use super::retirement::Retirement;
+use super::reread::Reread;
 use super::ring::Ring;
 use super::sealer::Sealer;
 use super::server::{Desk, Door, Token};
@@ -25,8 +25,8 @@ const WAY: Duration = Duration::from_secs(1);
 
 /// How often the manager is told that the module starts still.
 const EXTENSION: Duration = Duration::from_secs(5);
-/// The main loop turns at least this often.
-const TIDY: Duration = Duration::from_secs(5);
+/// The main loop turns at least this often, to see to what comes without an event: keys that are old, retired, or gone.
+const TIDY: Duration = Duration::from_secs(1);
 
 /// All that the signer is given.
 pub struct SignerPlan {
@@ -90,7 +90,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         keepalive: plan.module.keepalive,
     };
     let growth = plan.module.recycle_kib;
-    let mut retirement = Retirement::of(&plan.module.state_dir);
+    let mut reread = Reread::of(&plan.module.state_dir);
     let Some((device, ring)) = start(plan.module, plan.pin, &limits, &signals, &*plan.manager)? else {
         return Ok(ExitReason::Asked);
     };
@@ -111,11 +111,9 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
     let events = Events { signals, woken };
-    let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &mut || {
-        if retirement.outdates(&pool.ring()) && pool.begin_reinitialising().is_ok() {
-            tracing::info!(name: "retirement_seen", "a key was retired; the module is started afresh without it");
-        }
-        pool.in_time(Instant::now())
+    let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &mut |now| {
+        look_at_keys(&pool, &mut reread, now);
+        (pool.in_time(now), reread.next())
     });
     let ended = match ended {
         Ok(ExitReason::Recycled) => give_way(&door, &desk, &events, &recycle, limits.op_timeout),
@@ -131,6 +129,18 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         (Some(error), _) => Err(error),
         (None, true) => ended,
         (None, false) => Err(HsmError::Lost("a thread is still inside the module".to_owned())),
+    }
+}
+
+/// Has the module started afresh for keys that are retired now, or that may be there again.
+fn look_at_keys(pool: &Pool<Pkcs11Device>, reread: &mut Reread, now: Instant) {
+    let ring = pool.ring();
+    if reread.retired(&ring) && pool.begin_reinitialising().is_ok() {
+        tracing::info!(name: "retirement_seen", "a key was retired; the module is started afresh without it");
+    }
+    if reread.searches(&ring, now) {
+        // Where the module is down it is started afresh in any case.
+        drop(pool.begin_reinitialising());
     }
 }
 
@@ -218,14 +228,15 @@ fn serve(
     events: &Events,
     manager: &dyn Manager,
     recycle: &Recycle,
-    look_after: &mut dyn FnMut() -> bool,
+    look_after: &mut dyn FnMut(Instant) -> (bool, Option<Instant>),
 ) -> Result<ExitReason, HsmError> {
     let every = manager.watches();
     let mut due = every.map(|every| Instant::now() + every);
     let mut look = (recycle.at_kib() > 0).then(|| Instant::now() + LOOK);
+    let mut search = None;
     loop {
         // Rounded up: a poll that ends too early would turn once more for nothing.
-        let next = [due, look].into_iter().flatten().min();
+        let next = [due, look, search].into_iter().flatten().min();
         let left = next.map_or(TIDY, |next| next.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
         let polled = [door.listener().as_fd(), events.signals.as_fd(), events.woken.as_fd()];
         let [accept, signal, lost] = wait(polled, Some(left.min(TIDY)))?;
@@ -237,7 +248,8 @@ fn serve(
         }
         let now = Instant::now();
         desk.tidy(now);
-        let in_time = look_after();
+        let in_time;
+        (in_time, search) = look_after(now);
         if let (Some(at), Some(every)) = (due, every)
             && now >= at
         {

@@ -135,3 +135,34 @@ fn a_store_that_is_wiped_and_restored_from_a_copy() {
     company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
+
+/// A copy takes its time: the token is there before its keys are.
+#[test]
+fn a_store_that_comes_back_bit_by_bit() {
+    let house = House::start(Options::default());
+    let signer = house.pid("signer");
+    let company = Company::start(&house, 4);
+    let (store, kept) = (house.hsm().store(), tempfile::tempdir().unwrap());
+    copy(&store, kept.path());
+    let token = fs::read_dir(&store).unwrap().next().unwrap().unwrap().file_name();
+    let objects = |dir: &Path| -> Vec<_> {
+        let all = fs::read_dir(dir.join(&token)).unwrap().map(|entry| entry.unwrap().file_name());
+        all.filter(|name| !name.to_string_lossy().starts_with("token.") && name != "generation").collect()
+    };
+    fs::remove_dir_all(store.join(&token)).unwrap();
+    eventually("it shows", Duration::from_secs(10), || house.raw().issue(demo("first")).err());
+    let late = objects(kept.path());
+    assert!(late.len() > 4, "{late:?}");
+    let held = tempfile::tempdir_in(kept.path().parent().unwrap()).unwrap();
+    for name in &late {
+        fs::rename(kept.path().join(&token).join(name), held.path().join(name)).unwrap();
+    }
+    copy(kept.path(), &store);
+    // As often as the signer looks, and some.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(house.raw().issue(demo("no key")).is_err());
+    copy(held.path(), &store.join(&token));
+    recovers(&house);
+    company.end(&house, &["hsm_unavailable", "hsm_timeout", "not_ready"]);
+    assert_eq!(house.pid("signer"), signer, "the same signer");
+}

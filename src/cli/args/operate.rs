@@ -45,7 +45,7 @@ Examples:
     #[command(after_help = "\
 `passportctl reseal` first moves what is sealed to the newest key; with --dry-run it counts what is left. The key stays in the
 HSM and in `hsm list`, and its version is never given again. It is refused unless a newer seal key of the tenant can be used
-(`passportctl hsm rotate --purpose seal` makes one). The signer stops using it within five seconds.
+(`passportctl hsm rotate --purpose seal` makes one). The signer stops using it within a second.
 
 Examples:
   passportctl reseal --namespace demo/billing --dry-run *.sealed
