@@ -201,6 +201,15 @@ impl Pins {
 
 /// Writes a file beside `path`, syncs it, renames it over `path` and syncs the directory.
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+    exchange(path, content, true)
+}
+
+/// The same without waiting for the disk: it outlives this process, but a power loss may leave an empty file.
+pub(super) fn replace_soon(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+    exchange(path, content, false)
+}
+
+fn exchange(path: &Path, content: &[u8], durable: bool) -> Result<(), HsmError> {
     let fresh: PathBuf = path.with_extension("json.new");
     let fails = |error| file_error("write", &fresh, error);
     // Left by a ceremony that was killed. The ceremony lock is held, so nobody else writes it now.
@@ -212,9 +221,14 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
     let fd = rustix::fs::open(&fresh, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| fails(errno.into()))?;
     let mut file = File::from(fd);
     file.write_all(content).map_err(fails)?;
-    file.sync_all().map_err(fails)?;
+    if durable {
+        file.sync_all().map_err(fails)?;
+    }
     // The commit point: before it the old list holds, after it the new one.
     std::fs::rename(&fresh, path).map_err(|error| file_error("replace", path, error))?;
+    if !durable {
+        return Ok(());
+    }
     let directory = path.parent().unwrap_or(Path::new("/"));
     File::open(directory).and_then(|dir| dir.sync_all()).map_err(|error| file_error("sync", directory, error))
 }
