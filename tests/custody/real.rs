@@ -14,22 +14,24 @@ use super::load::{Load, on_record, only};
 use super::proc;
 use super::support::options::POLICY;
 use super::support::passports::demo;
-use super::support::softhsm::{self, LABEL, PIN};
-use super::support::{House, Options, Users, eventually, skipped};
+use super::support::softhsm::PIN;
+use super::support::{House, Hsm, Options, Users, eventually, skipped};
 
 /// Parsec fails every signature after this until somebody restarts it.
 fn without_its_store(lasts: Duration) {
-    let house = House::start(Options::default());
+    let house = House::start(Options::default().module(Hsm::SoftHsm));
     let signer = house.pid("signer");
     let company = Company::start(&house, 4);
     let (store, away) = (house.hsm().store(), house.dir().join("away"));
     fs::rename(&store, &away).unwrap();
     let begun = Instant::now();
-    std::thread::sleep(lasts);
+    eventually("it shows", lasts, || house.raw().issue(demo("first")).err());
+    eventually("readyz says so", lasts, || (house.get("/readyz").0 == 503).then_some(()));
+    std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
     fs::rename(&away, &store).unwrap();
     println!("away for {:?}", begun.elapsed());
     recovers(&house);
-    company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
+    company.end(&house, &["hsm_unavailable"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
 
@@ -59,10 +61,7 @@ fn a_key_that_another_process_destroys_costs_its_tenant_alone() {
     let passport = house.raw().issue(other("before")).unwrap();
     let (beside, load) = (Beside::start(&house), Load::start(&house, 2, 0));
 
-    let mut command = Command::new("pkcs11-tool");
-    command.args(["--login", "--pin", PIN, "--token-label", LABEL, "--delete-object", "--type", "privkey"]);
-    command.args(["--id", &lost.cka_id, "--module"]).arg(softhsm::module().unwrap());
-    match house.hsm().apply(&mut command).output() {
+    match house.hsm().tool(Some(PIN)).args(["--delete-object", "--type", "privkey", "--id", &lost.cka_id]).output() {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(_) => return skipped("pkcs11-tool (package opensc) is not installed"),
     }
@@ -97,7 +96,7 @@ fn set_descriptor_limit(pid: i32, now: u64, most: u64) {
 #[test]
 fn a_signer_that_has_no_descriptor_left_for_a_second() {
     // The limit of another user's process takes CAP_SYS_RESOURCE.
-    let house = House::start(Options::default().users(Users::Own));
+    let house = House::start(Options::default().module(Hsm::SoftHsm).users(Users::Own));
     let signer = house.pid("signer");
     let company = Company::start(&house, 4);
     let ([usual, most], used) = (descriptor_limits(signer), proc::descriptors(signer).unwrap());
@@ -105,7 +104,10 @@ fn a_signer_that_has_no_descriptor_left_for_a_second() {
     std::thread::sleep(Duration::from_secs(1));
     set_descriptor_limit(signer, usual, most);
     recovers(&house);
-    company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
+    let told = company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
+    let rungs = ["session", "login", "module"]
+        .map(|rung| house.metric(&format!("passport_signer_ladder_total{{rung=\"{rung}\"}}")));
+    assert!(!told.problems.is_empty() || rungs.iter().any(|count| *count > 0.0), "nothing has failed: {rungs:?}");
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
 
@@ -117,7 +119,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_store_that_is_wiped_and_restored_from_a_copy() {
-    let house = House::start(Options::default());
+    let house = House::start(Options::default().module(Hsm::SoftHsm));
     let signer = house.pid("signer");
     let company = Company::start(&house, 4);
     let (store, kept) = (house.hsm().store(), tempfile::tempdir().unwrap());

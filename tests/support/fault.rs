@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use ::fault_module::Control;
 
+use super::fault_module as module;
 use super::house::{House, replace};
-use super::{fault_module as module, softhsm};
+use super::softhsm::token::Token;
 
 /// Where the control file is: in `hsm.state_dir`, which a confined signer and a ceremony may read.
 fn control(dir: &Path) -> PathBuf {
@@ -14,8 +15,8 @@ fn control(dir: &Path) -> PathBuf {
 }
 
 /// What the roles that load the module need to know.
-pub(super) fn environment(dir: &Path) -> [(&'static str, String); 2] {
-    module::environment(&softhsm::module().unwrap(), &control(dir))
+pub(super) fn environment(token: &Token) -> [(&'static str, String); 2] {
+    module::environment(&token.hsm().module(), &control(token.dir()))
 }
 
 impl House {

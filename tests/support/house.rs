@@ -1,4 +1,4 @@
-//! A daemon of a test's own: front, signer and ceremonies over a real SoftHSM, in a directory that goes with it.
+//! A daemon of a test's own: front, signer and ceremonies over a real HSM, in a directory that goes with it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -18,8 +18,8 @@ use toml::{Table, Value};
 use super::options::{POLICY, configuration, filled, put};
 use super::process::{self, Started};
 use super::raw::Raw;
-use super::softhsm::SoftHsm;
-use super::{Options, Roles, Users, eventually, fault, fault_module, ledger, people};
+use super::softhsm::token::Token;
+use super::{Hsm, Options, Roles, Users, eventually, fault, fault_module, ledger, people};
 
 /// How long a start, or an end, may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ pub(crate) const FIRST_KEY: &str = "ed25519/t1/auth/v1";
 
 /// A daemon of a test's own. It ends with this value.
 pub(crate) struct House {
-    hsm: SoftHsm,
+    hsm: Token,
     pub(super) options: Options,
     config: Table,
     metrics: String,
@@ -43,12 +43,14 @@ impl House {
     /// # Panics
     /// When it does not start; its log is in the panic's output.
     pub(crate) fn start(options: Options) -> Self {
-        let hsm = SoftHsm::new().expect("these tests need SoftHSM: apt-get install softhsm2");
+        let hsm = Token::new(options.module.unwrap_or_else(Hsm::chosen)).expect("these tests need their HSM");
         let users = (options.users == Users::Split).then(people::unprivileged_users).flatten();
         let metrics = metrics_addr();
-        let mut config = configuration(hsm.dir(), &metrics, users.as_ref());
+        let mut config = configuration(&hsm, &metrics, users.as_ref());
         if options.fault {
             put(&mut config, "hsm.module", fault_module::path().to_str().unwrap().into());
+            // What it wraps is loaded by it, in a process that is confined already.
+            put(&mut config, "hsm.module_paths", vec![hsm.hsm().module().to_str().unwrap()].into());
         }
         for (key, value) in options.settings.clone() {
             put(&mut config, &key, value);
@@ -126,7 +128,7 @@ impl House {
 
     /// What the module that fails on demand needs to know, if it is there.
     pub(super) fn fault_environment(&self) -> Vec<(&'static str, String)> {
-        if self.options.fault { fault::environment(self.hsm.dir()).to_vec() } else { Vec::new() }
+        if self.options.fault { fault::environment(&self.hsm).to_vec() } else { Vec::new() }
     }
 
     /// Panics with the log if a process that the test has started is gone.
@@ -167,7 +169,7 @@ impl House {
     }
 
     /// The HSM; its store is the tester's where all roles are.
-    pub(crate) const fn hsm(&self) -> &SoftHsm {
+    pub(crate) const fn hsm(&self) -> &Token {
         &self.hsm
     }
 

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a daemon of one's own over a real SoftHSM, and ways to talk to it.
+//! What the end-to-end tests share: a daemon of one's own over a real HSM, and ways to talk to it.
 //!
 //! A test that does not use all of it declares it as `#[expect(dead_code, reason = "shared by several tests")] mod support;`.
 
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use house::House;
 pub(crate) use options::{Options, Roles, Users};
+pub(crate) use softhsm::token::Hsm;
 
 /// How often a test repeats what it repeats: `PASSPORTD_ROUNDS`, else `default`.
 pub(crate) fn rounds(default: u32) -> u32 {

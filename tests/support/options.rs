@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::softhsm;
+use super::Hsm;
+use super::softhsm::LABEL;
+use super::softhsm::token::Token;
 
 /// The rule that lets the tests' own user do everything, and a template to issue from.
 pub(crate) const POLICY: &str = r#"
@@ -60,6 +62,7 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) module: Option<Hsm>,
     pub(super) fault: bool,
     pub(super) log: Option<PathBuf>,
     pub(super) environment: Vec<(&'static str, String, String)>,
@@ -75,6 +78,7 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            module: None,
             fault: false,
             log: None,
             environment: Vec::new(),
@@ -130,6 +134,12 @@ impl Options {
         self
     }
 
+    /// With this HSM, whatever `PASSPORTD_TEST_HSM` says: what the test is about is this HSM's.
+    pub(crate) fn module(mut self, hsm: Hsm) -> Self {
+        self.module = Some(hsm);
+        self
+    }
+
     /// With the module that fails on demand before the HSM; see [`super::House::fault`]. Root alone may have it: the daemon
     /// loads no module that is not root's.
     pub(crate) fn fault(mut self) -> Self {
@@ -156,9 +166,9 @@ pub(super) fn put(table: &mut Table, key: &str, value: Value) {
     section.as_table_mut().unwrap().insert(key.to_owned(), value);
 }
 
-/// The configuration of a daemon that lives in `dir`.
-pub(super) fn configuration(dir: &Path, metrics: &str, users: Option<&(String, String)>) -> Table {
-    let path = |name: &str| Value::from(dir.join(name).to_str().unwrap());
+/// The configuration of a daemon that lives beside its token.
+pub(super) fn configuration(token: &Token, metrics: &str, users: Option<&(String, String)>) -> Table {
+    let path = |name: &str| Value::from(token.dir().join(name).to_str().unwrap());
     let mut table = Table::new();
     let mut set = |key: &str, value: Value| put(&mut table, key, value);
     for (key, file) in [
@@ -170,7 +180,7 @@ pub(super) fn configuration(dir: &Path, metrics: &str, users: Option<&(String, S
         ("hsm.bounds", "signer.toml"),
         ("hsm.state_dir", "state"),
         ("hsm.store", "store"),
-        ("hsm.module_config", "softhsm2.conf"),
+        ("hsm.module_config", token.hsm().conf()),
         ("state.path", "front/state.redb"),
         ("audit.dir", "ledger"),
         ("policy.dir", "policy.d"),
@@ -183,8 +193,9 @@ pub(super) fn configuration(dir: &Path, metrics: &str, users: Option<&(String, S
     set("server.metrics_addr", metrics.into());
     set("server.graceful_shutdown_timeout_s", 3.into());
     set("passport.issuer", "passportd.test".into());
-    set("hsm.uri", format!("pkcs11:token={}", softhsm::LABEL).into());
-    set("hsm.module", softhsm::module().unwrap().to_str().unwrap().into());
+    set("hsm.uri", format!("pkcs11:token={LABEL}").into());
+    set("hsm.module", token.hsm().module().to_str().unwrap().into());
+    set("hsm.module_env", token.hsm().variable().into());
     set("hsm.sessions", 2.into());
     set("audit.journald", "off".into());
     if let Some((front, hsm)) = users {

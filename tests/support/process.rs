@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::Hsm;
+
 /// In the environment of a role: the service manager watches that very process.
 pub(crate) const OWN_WATCHDOG: (&str, &str) = ("WATCHDOG_PID", "its own");
 
@@ -84,7 +86,9 @@ pub(crate) fn command_of(program: &Path, role: &str, dir: &Path) -> Command {
     let mut command = Command::new(program);
     let level = std::env::var("PASSPORTD_LOG").unwrap_or_else(|_| "info".to_owned());
     command.env_clear().env("PASSPORTD_LOG", level).env("RUST_BACKTRACE", "1");
-    command.env("SOFTHSM2_CONF", dir.join("softhsm2.conf"));
+    for hsm in [Hsm::SoftHsm, Hsm::Kryoptic] {
+        command.env(hsm.variable(), dir.join(hsm.conf()));
+    }
     command.arg(role).arg("--config").arg(dir.join("passportd.toml"));
     command
 }

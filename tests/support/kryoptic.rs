@@ -1,0 +1,55 @@
+//! kryoptic: where `scripts/kryoptic` has put it, and how a token of it is made.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{PIN, SO_PIN};
+
+/// The version that is built, and its library: as in `scripts/kryoptic`.
+const BUILT: &str = "kryoptic-1.5.4/libkryoptic_pkcs11.so";
+/// Its configuration; its store is one file of SQLite.
+pub(super) const CONF: &str = "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"@STORE@/token.sql\"\n";
+
+/// Why no test can have it here; nothing if it can.
+pub(super) fn missing() -> Option<&'static str> {
+    if !built().is_some_and(|built| built.exists()) {
+        Some("kryoptic is not built: run scripts/kryoptic, once")
+    } else if !nix::unistd::geteuid().is_root() {
+        Some("kryoptic is built, but passportd loads root's modules alone: run this as root")
+    } else if Command::new("pkcs11-tool").arg("--version").output().is_err() {
+        Some("pkcs11-tool, which makes kryoptic's tokens, is not installed (package opensc)")
+    } else {
+        None
+    }
+}
+
+/// Where the script has put it: the cache of `scripts/lib.sh`.
+fn built() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from).or_else(home)?;
+    Some(cache.join("passportd").join(BUILT))
+}
+
+/// A copy of it beside the tests: the signer's user can't look into root's home.
+pub(super) fn module() -> PathBuf {
+    let built = built().expect("it is not missing");
+    let size = |path: &Path| std::fs::metadata(path).map(|meta| (meta.len(), meta.modified().unwrap()));
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libkryoptic_pkcs11.so");
+    if !matches!((size(&built), size(&copy)), (Ok(built), Ok(copy)) if built.0 == copy.0 && built.1 <= copy.1) {
+        let fresh = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        std::fs::copy(built, fresh.path()).unwrap();
+        std::fs::set_permissions(fresh.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fresh.persist(&copy).unwrap();
+    }
+    copy
+}
+
+/// What makes a token: the officer's part, then the user's PIN.
+pub(super) fn init_token(label: &str) -> [Command; 2] {
+    let tool = |arguments: &[&str]| {
+        let mut command = Command::new("pkcs11-tool");
+        command.arg("--module").arg(module()).args(["--slot-index", "0", "--so-pin", SO_PIN]).args(arguments);
+        command
+    };
+    [tool(&["--init-token", "--label", label]), tool(&["--init-pin", "--login", "--login-type", "so", "--pin", PIN])]
+}
