@@ -232,11 +232,14 @@ impl Token {
         command.env(self.hsm.variable(), self.conf())
     }
 
-    /// `pkcs11-tool` (package opensc) for this token, logged in; nothing of it has run yet.
-    pub(crate) fn tool(&self) -> Command {
+    /// `pkcs11-tool` (package opensc) for this token, to be told what to do; with a PIN it logs in.
+    pub(crate) fn tool(&self, pin: Option<&str>) -> Command {
         let mut command = Command::new("pkcs11-tool");
         command.arg("--module").arg(self.hsm.module());
-        command.args(["--token-label", LABEL, "--login", "--pin", PIN]);
+        command.args(["--token-label", LABEL]);
+        if let Some(pin) = pin {
+            command.args(["--login", "--pin", pin]);
+        }
         self.apply(&mut command);
         command
     }

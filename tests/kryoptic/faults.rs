@@ -1,0 +1,79 @@
+//! A signer that is killed, a module that gives few sessions, a store that goes away.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use passportd::wire::Verdict;
+
+use super::support::passports::{demo, for_demo};
+use super::support::{House, Roles, eventually};
+use super::{PATIENCE, house};
+
+/// How often the signer is killed.
+const KILLS: usize = 20;
+/// How soon passports are issued again.
+const RECOVERS: Duration = Duration::from_secs(2);
+
+fn store(house: &House) -> Vec<u8> {
+    fs::read(house.hsm().store().join("token.sql")).unwrap()
+}
+
+#[test]
+fn a_signer_that_is_killed_loses_nothing() {
+    let Some(mut house) = house(|options| options) else { return };
+    let (before, mut all) = (store(&house), Vec::new());
+    for kill in 0..KILLS {
+        all.push(eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok()));
+        // Sometimes once it serves, sometimes while it starts.
+        house.kill("signer");
+        if kill % 2 == 1 {
+            house.kill("signer");
+        }
+    }
+    eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
+    assert!(store(&house) == before, "it has no right to write");
+    let verdicts = house.raw().verify_batch(for_demo(), &all).unwrap();
+    assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))), "{verdicts:?}");
+    house.assert_on_record(all.iter().map(|passport| passport.msg.as_slice()));
+}
+
+#[test]
+fn fewer_sessions_than_asked_for_serve() {
+    for sessions in [1, 4] {
+        let options = |options: super::Options| options.roles(Roles::Apart).fault().set("hsm.sessions", 8);
+        let Some(mut house) = house(options) else { return };
+        house.kill("signer");
+        house.fault(&format!("sessions={sessions}"));
+        house.start_role("signer");
+        eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
+        for n in 0..100 {
+            house.raw().issue(demo(&n.to_string())).unwrap();
+        }
+        let told = house.log().matches("the token gives fewer sessions than configured").count();
+        assert_eq!(told, 1, "{}", house.log());
+    }
+}
+
+#[test]
+fn a_store_that_is_away_for_two_seconds_is_not_missed() {
+    let Some(house) = house(|options| options) else { return };
+    let signer = house.pid("signer");
+    let away = house.dir().join("away");
+    fs::rename(house.hsm().store(), &away).unwrap();
+    let (begun, mut issued, mut refused) = (Instant::now(), 0_u32, 0_u32);
+    while begun.elapsed() < Duration::from_secs(2) {
+        match house.raw().issue(demo("meanwhile")) {
+            Ok(_) => issued += 1,
+            Err(problem) => {
+                assert!(problem.retryable, "{problem:?}");
+                refused += 1;
+            }
+        }
+    }
+    fs::rename(&away, house.hsm().store()).unwrap();
+    eventually("passports are issued again", RECOVERS, || house.raw().issue(demo("again")).ok());
+    println!("away for 2 s: {issued} issued, {refused} refused meanwhile");
+    // kryoptic keeps its file open, so there is nothing to heal.
+    assert!(issued > 0 && refused == 0, "{issued} issued, {refused} refused");
+    assert_eq!(house.pid("signer"), signer, "the same signer");
+}
