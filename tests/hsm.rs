@@ -45,7 +45,7 @@ use harness::{
 
 use passportd::ceremony::{CeremonyPlan, run_ceremony};
 use passportd::clock::Moment;
-use passportd::hsm::bench::raw_sign_rate;
+use passportd::hsm::bench::{RawKey, raw_sign_rate};
 use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, leave, run_signer};
 use passportd::passport::{Cap, Claims};
 use passportd::seal::XChaCha;

@@ -21,21 +21,24 @@ mod fair;
 mod fast;
 mod idle;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use bars::{Bar, group, groups, median, report};
-use passportd::hsm::bench::raw_sign_rate;
+use passportd::hsm::bench::{RawKey, raw_sign_rate};
 use passportd::hsm::{ModuleConfig, TokenChoice};
 use passportd::secret::Pin;
 use serde_json::{Value, json};
 use support::options::POLICY;
-use support::softhsm::{LABEL, PIN, SoftHsm, module};
-use support::{House, Options};
+use support::softhsm::token::Token;
+use support::softhsm::{LABEL, PIN, SoftHsm};
+use support::{House, Hsm, Options};
 
 /// Tells this program to measure the module alone and print its rate.
 const RAW: &str = "PASSPORTD_BENCH_RAW_SESSIONS";
+/// Which module that is.
+const RAW_MODULE: &str = "PASSPORTD_BENCH_RAW_MODULE";
 /// Rounds of each comparison.
 const ROUNDS: usize = 5;
 /// Length of one figure.
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Ok(sessions) = std::env::var(RAW) {
-        println!("{}", raw(sessions.parse().unwrap()));
+        println!("{}", raw(sessions.parse().unwrap(), std::env::var_os(RAW_MODULE).unwrap().into()));
         return ExitCode::SUCCESS;
     }
     if let Ok(kind) = std::env::var(fair::FLOOD) {
@@ -175,15 +178,18 @@ fn ctl(house: &House, arguments: &[&str]) -> Value {
 }
 
 /// The module's own rate, in a process of its own: this one's environment can't name another token.
-fn raw_figure(hsm: &SoftHsm) -> f64 {
+fn raw_figure(token: &Token) -> f64 {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    let output = hsm.apply(&mut command).env(RAW, SESSIONS.to_string()).output().unwrap();
+    command.env(RAW_MODULE, token.hsm().module());
+    let output = token.apply(&mut command).env(RAW, SESSIONS.to_string()).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().expect("a rate")
 }
 
-fn raw(sessions: usize) -> f64 {
+fn raw(sessions: usize, module: PathBuf) -> f64 {
+    // SoftHSM has keys of both kinds in memory; its figures are those of all runs so far.
+    let key = if module == Hsm::SoftHsm.module() { RawKey::Session } else { RawKey::Token };
     let config = ModuleConfig {
-        module: module().unwrap(),
+        module,
         token: TokenChoice { label: Some(LABEL.to_owned()), ..TokenChoice::default() },
         sessions,
         op_timeout: Duration::from_secs(5),
@@ -198,5 +204,5 @@ fn raw(sessions: usize) -> f64 {
         module_env: String::new(),
     };
     let pin = Pin::take(&mut PIN.as_bytes().to_vec()).unwrap();
-    raw_sign_rate(&config, &pin, sessions, Duration::from_secs(SECONDS)).unwrap()
+    raw_sign_rate(&config, &pin, sessions, Duration::from_secs(SECONDS), key).unwrap()
 }

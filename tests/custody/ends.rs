@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::beside::{Beside, Company};
-use super::load::{Load, on_record, only};
+use super::beside::{Beside, Company, recovers};
 use super::proc;
 use super::support::passports::demo;
 use super::support::{House, Options, Roles, eventually, process, root_or_skip};
@@ -113,6 +112,7 @@ fn leaks(roles: Roles) {
     house.no_fault();
     let told = company.end(&house, &[]);
     assert!(told.jtis.len() > 100 && told.slowest < PATIENCE / 4, "{} {:?}", told.jtis.len(), told.slowest);
+    assert_eq!(house.metric("passport_signer_restarts_total"), 0.0, "it was announced each time");
     let log = house.log();
     assert_eq!(log.matches("the signer is started afresh").count(), 2, "{log}");
     assert!(!log.contains("it ended; starting it again") && !log.contains("the HSM does not sign"), "in order: {log}");
@@ -149,34 +149,26 @@ fn a_module_that_leaks_is_left_behind_twice_under_systemds_pause() {
     leaks(Roles::Apart);
 }
 
-/// The store of a SoftHSM is renamed for a while, as a mount that goes away.
-fn store_away(lasts: Duration) {
-    let house = House::start(Options::default());
-    let (signer, beside, load) = (house.pid("signer"), Beside::start(&house), Load::start(&house, 4, 0));
-    let (store, away) = (house.dir().join("store"), house.dir().join("away"));
-    std::fs::rename(&store, &away).unwrap();
-    let begun = Instant::now();
-    eventually("it shows", lasts, || house.raw().issue(demo("first")).err());
-    eventually("readyz says so", lasts, || (house.get("/readyz").0 == 503).then_some(()));
-    std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
-    std::fs::rename(&away, &store).unwrap();
-    let over = Instant::now();
-    eventually("passports are issued again", Duration::from_secs(2), || house.raw().issue(demo("again")).ok());
-    println!("away for {lasts:?}, back after {:?}", over.elapsed());
-    house.wait_ready();
-    let (told, _) = load.end();
-    assert!(beside.end() > 0);
-    only(&told, &["hsm_unavailable"]);
-    on_record(&house, &told);
-    assert_eq!(house.pid("signer"), signer, "the same signer");
-}
-
 #[test]
-fn a_store_that_is_away_for_two_seconds_is_back_by_itself() {
-    store_away(Duration::from_secs(2));
-}
-
-#[test]
-fn a_store_that_is_away_for_eight_seconds_is_back_by_itself() {
-    store_away(Duration::from_secs(8));
+fn all_calls_hang_and_nobody_waits_for_a_second_deadline() {
+    if !root_or_skip("calls that hang") {
+        return;
+    }
+    let deadline = Duration::from_secs(2);
+    let house = House::start(Options::default().fault().set("hsm.op_timeout_ms", 2_000).set("hsm.max_stuck", 64));
+    // 64 requests under way: more than the 40 that two sessions have inside.
+    let company = Company::start(&house, 8);
+    house.fault("C_Sign hang");
+    let told = eventually("a request runs into its deadline", PATIENCE, || house.raw().issue(demo("first")).err());
+    assert!(told.retryable, "{told:?}");
+    std::thread::sleep(deadline * 2);
+    house.no_fault();
+    recovers(&house);
+    let told = company.end(&house, &["busy", "hsm_timeout", "hsm_unavailable"]);
+    assert!(
+        ["hsm_timeout", "hsm_unavailable"].iter().all(|code| told.problems.contains_key(*code)),
+        "{:?}",
+        told.problems
+    );
+    assert!(told.slowest < deadline * 2 - Duration::from_millis(250), "{:?}", told.slowest);
 }

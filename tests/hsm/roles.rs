@@ -105,7 +105,7 @@ pub(crate) fn run_role(role: &str) {
         "maker" => adopt::make(),
         "raw-rate" => {
             let sessions = config().sessions;
-            let rate = raw_sign_rate(&config(), &pin(), sessions, Duration::from_secs(2)).unwrap();
+            let rate = raw_sign_rate(&config(), &pin(), sessions, Duration::from_secs(2), RawKey::Session).unwrap();
             say(&format!("rate {rate:.0}"));
         }
         other => panic!("no role {other}"),

@@ -15,7 +15,7 @@ const KILLS: usize = 20;
 const RECOVERS: Duration = Duration::from_secs(2);
 
 fn store(house: &House) -> Vec<u8> {
-    fs::read(house.hsm().store().join("token.sql")).unwrap()
+    fs::read(house.hsm().store().join("token-0.sql")).unwrap()
 }
 
 #[test]

@@ -15,12 +15,17 @@ use passportd::wire::{ServiceOk, ServiceOp};
 
 use crate::ear::Ear;
 use crate::support::passports::demo;
-use crate::support::{House, Options, Roles, eventually, process};
+use crate::support::{House, Hsm, Options, Roles, eventually, process};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A token whose files are pipes that nobody writes to: whatever the module reads next, it does not come back.
 struct Hung(Vec<PathBuf>);
+
+/// SoftHSM reads its files again and again, whole; kryoptic's file has to be one.
+fn of_pipes() -> Options {
+    Options::default().module(Hsm::SoftHsm)
+}
 
 impl Hung {
     fn under(house: &House) -> Self {
@@ -109,7 +114,7 @@ fn what_outlasts_the_graceful_time_is_cut_off() {
 #[test]
 fn run_waits_for_a_call_of_the_module_as_long_as_the_signer_does() {
     // Longer than a few seconds that somebody might find enough for an end.
-    let options = Options::default().set("hsm.op_timeout_ms", 4_000).set("server.graceful_shutdown_timeout_s", 0);
+    let options = of_pipes().set("hsm.op_timeout_ms", 4_000).set("server.graceful_shutdown_timeout_s", 0);
     let mut house = House::start(options);
     let mut raw = house.raw();
     let hung = Hung::under(&house);
@@ -139,7 +144,7 @@ fn run_kills_who_does_not_end_in_the_time_that_it_announces_and_says_so() {
 
 #[test]
 fn a_signer_whose_module_does_not_come_back_leaves_it_there() {
-    let mut house = House::start(Options::default().roles(Roles::Apart).set("hsm.op_timeout_ms", 300));
+    let mut house = House::start(of_pipes().roles(Roles::Apart).set("hsm.op_timeout_ms", 300));
     let mut raw = house.raw();
     let hung = Hung::under(&house);
     raw.request(ServiceOp::Issue(demo("x")));
@@ -185,7 +190,7 @@ fn sigterm_before_ready_ends_the_front_at_once() {
 #[test]
 fn sigterm_while_the_signer_reads_its_keys_is_heeded_once_the_module_answers() {
     let mut ear = Ear::abstract_name();
-    let options = Options::default().roles(Roles::Apart).environment("signer", "NOTIFY_SOCKET", &ear.address);
+    let options = of_pipes().roles(Roles::Apart).environment("signer", "NOTIFY_SOCKET", &ear.address);
     let mut house = House::start(options);
     assert!(house.end("signer", Signal::SIGTERM).success());
     ear.so_far();

@@ -11,7 +11,7 @@ use passportd::wire::{Code, Verdict};
 
 use super::support::house::FIRST_KEY;
 use super::support::passports::{demo, for_demo};
-use super::support::{House, Options, Roles, Users, eventually, ledger, process};
+use super::support::{House, Hsm, Options, Roles, Users, eventually, ledger, process};
 use super::tool::{Ran, run, tool};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -90,7 +90,7 @@ fn no_signer() {
 
 #[test]
 fn a_key_that_the_hsm_does_not_have() {
-    let mut house = House::start(Options::default());
+    let mut house = House::start(Options::default().module(Hsm::SoftHsm));
     let passport = house.raw().issue(demo("alice")).unwrap();
     house.stop();
     fs::remove_file(house.dir().join("state/keys.json")).unwrap();

@@ -7,8 +7,8 @@ use super::{PIN, SO_PIN};
 
 /// The version that is built, and its library: as in `scripts/kryoptic`.
 const BUILT: &str = "kryoptic-1.5.4/libkryoptic_pkcs11.so";
-/// Its configuration; its store is one file of SQLite.
-pub(super) const CONF: &str = "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"@STORE@/token.sql\"\n";
+/// Its configuration: a slot has one token, which is one file of SQLite.
+pub(super) const CONF: &str = "[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"@STORE@/token-0.sql\"\n";
 
 /// Why no test can have it here; nothing if it can.
 pub(super) fn missing() -> Option<&'static str> {
@@ -44,11 +44,25 @@ pub(super) fn module() -> PathBuf {
     copy
 }
 
+/// How many slots a configuration has.
+pub(super) fn slots(conf: &Path) -> usize {
+    std::fs::read_to_string(conf).unwrap().matches("[[slots]]").count()
+}
+
+/// Writes a slot more into a configuration.
+pub(super) fn add_slot(conf: &Path, store: &Path) {
+    let (number, mut text) = (slots(conf), std::fs::read_to_string(conf).unwrap());
+    let slot = CONF.replace("slot = 0", &format!("slot = {number}")).replace("-0.sql", &format!("-{number}.sql"));
+    text.push_str(&slot.replace("@STORE@", store.to_str().unwrap()));
+    std::fs::write(conf, text).unwrap();
+}
+
 /// What makes a token: the officer's part, then the user's PIN.
-pub(super) fn init_token(label: &str) -> [Command; 2] {
+pub(super) fn init_token(slot: usize, label: &str) -> [Command; 2] {
+    let slot = slot.to_string();
     let tool = |arguments: &[&str]| {
         let mut command = Command::new("pkcs11-tool");
-        command.arg("--module").arg(module()).args(["--slot-index", "0", "--so-pin", SO_PIN]).args(arguments);
+        command.arg("--module").arg(module()).args(["--slot-index", &slot, "--so-pin", SO_PIN]).args(arguments);
         command
     };
     [tool(&["--init-token", "--label", label]), tool(&["--init-pin", "--login", "--login-type", "so", "--pin", PIN])]

@@ -100,6 +100,7 @@ impl Hsm {
         std::fs::write(dir.join(self.conf()), template.replace("@STORE@", store.to_str().unwrap())).unwrap();
     }
 
+    /// Makes a token: of kryoptic, in the last of its slots.
     fn init_token(self, conf: &Path, label: &str) {
         match self {
             Self::SoftHsm => {
@@ -108,7 +109,7 @@ impl Hsm {
                 self.run(&mut command, conf);
             }
             Self::Kryoptic => {
-                for mut command in kryoptic::init_token(label) {
+                for mut command in kryoptic::init_token(kryoptic::slots(conf) - 1, label) {
                     self.run(&mut command, conf);
                 }
             }
@@ -204,6 +205,9 @@ impl Token {
 
     /// Makes a second token, without keys and with the same PIN.
     pub(crate) fn add_token(&self, label: &str) {
+        if self.hsm == Hsm::Kryoptic {
+            kryoptic::add_slot(&self.conf(), &self.store());
+        }
         self.hsm.init_token(&self.conf(), label);
     }
 
