@@ -9,7 +9,7 @@ use strict25519::PreparedKey;
 use super::support::house::FIRST_KEY;
 use super::support::passports::{demo, for_demo, owned};
 use super::support::softhsm::{LABEL, PIN};
-use super::support::{House, eventually};
+use super::support::{House, Options, eventually};
 use super::{PATIENCE, house};
 
 const V2: &str = "ed25519/t1/auth/v2";
@@ -36,7 +36,7 @@ fn accepted(house: &House, passport: &passportd::passport::OwnedEnvelope) {
 
 #[test]
 fn init_makes_three_keys_that_are_fit() {
-    let Some(house) = house(|options| options.without_keys()) else { return };
+    let Some(house) = house(Options::without_keys) else { return };
     let report = house.init();
     let made: Vec<_> = report.keys.iter().filter(|key| key.made_now && key.usable).map(|key| &*key.kid).collect();
     assert_eq!(made, [FIRST_KEY, "ed25519/t1/audit/v1", "hmac-sha256/t1/seal/v1"], "{report:?}");

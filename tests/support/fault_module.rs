@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use fault_module::{CONTROL, WRAPS};
 
+use super::softhsm::token::loadable::loadable;
+
 /// The module. It is a dependency of the tests, so that it is built with them; it lies where those are.
 ///
 /// # Panics
@@ -13,7 +15,7 @@ use fault_module::{CONTROL, WRAPS};
 pub(crate) fn path() -> PathBuf {
     let module = Path::new(env!("CARGO_BIN_EXE_passportd")).with_file_name("deps").join("libfault_module.so");
     assert!(module.exists(), "{} is not built: cargo build -p fault-module", module.display());
-    module
+    loadable(&module)
 }
 
 /// The environment of a process that loads it over `wraps`. The control file must lie where such a process may read once

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::loadable::loadable;
 use super::{PIN, SO_PIN};
 
 /// The version that is built, and its library: as in `scripts/kryoptic`.
@@ -30,18 +31,9 @@ fn built() -> Option<PathBuf> {
     Some(cache.join("passportd").join(BUILT))
 }
 
-/// A copy of it beside the tests: the signer's user can't look into root's home.
+/// Where it can be loaded from.
 pub(super) fn module() -> PathBuf {
-    let built = built().expect("it is not missing");
-    let size = |path: &Path| std::fs::metadata(path).map(|meta| (meta.len(), meta.modified().unwrap()));
-    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libkryoptic_pkcs11.so");
-    if !matches!((size(&built), size(&copy)), (Ok(built), Ok(copy)) if built.0 == copy.0 && built.1 <= copy.1) {
-        let fresh = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        std::fs::copy(built, fresh.path()).unwrap();
-        std::fs::set_permissions(fresh.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        fresh.persist(&copy).unwrap();
-    }
-    copy
+    loadable(&built().expect("it is not missing"))
 }
 
 /// How many slots a configuration has.

@@ -5,6 +5,8 @@
 
 #[path = "kryoptic.rs"]
 mod kryoptic;
+#[path = "loadable.rs"]
+pub(crate) mod loadable;
 #[path = "skipped.rs"]
 pub(crate) mod skipped;
 
