@@ -27,6 +27,9 @@ pub enum HsmError {
     SecondModule(PathBuf),
     /// `C_Initialize` failed (operator, HSM).
     Initialise(String),
+    /// `C_Initialize` says `CKR_TOKEN_WRITE_PROTECTED`: it would have to take back a write to the store that was cut short,
+    /// and the signer has no right to write there. kryoptic does (operator).
+    CutShort,
     /// The directory of the file-based token can't be used (operator).
     Store(PathBuf, String),
     /// Neither a label nor a serial number was given (operator).
@@ -187,6 +190,11 @@ impl HsmError {
             Self::NotAModule(path, why) => format!("{} is not a PKCS#11 module: {why}", path.display()),
             Self::SecondModule(path) => format!("another module is loaded already, so {} is not", path.display()),
             Self::Initialise(why) => format!("the module does not initialise: {why}"),
+            Self::CutShort => {
+                "the module would have to take back a write to its store that was cut short, and may not \
+                               write there (CKR_TOKEN_WRITE_PROTECTED)"
+                    .to_owned()
+            }
             Self::Store(path, why) => format!("the token store {}: {why}", path.display()),
             Self::NoChoice => "the configuration names neither a token label nor a serial number".to_owned(),
             Self::NoToken { wanted, present } => format!("no token with {wanted}; the module shows {present}"),
@@ -241,6 +249,7 @@ impl HsmError {
             Self::Initialise(_) => {
                 "check the module's own configuration (SoftHSM: SOFTHSM2_CONF must name a readable file whose directories.tokendir exists)"
             }
+            Self::CutShort => "run passportctl hsm doctor: a ceremony may write, and takes it back",
             Self::Store(..) => "give it to the signer's user: chown -R passportd-hsm, chmod -R go=",
             Self::NoChoice => "set hsm.uri to pkcs11:token=LABEL",
             Self::NoToken { .. } => {

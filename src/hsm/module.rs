@@ -64,10 +64,13 @@ impl Module {
     /// `C_Initialize`, with the module to use the system's locks: it is called from many threads.
     ///
     /// # Errors
-    /// [`HsmError::Initialise`].
+    /// [`HsmError::Initialise`] or [`HsmError::CutShort`].
     pub fn initialise(&self) -> Result<(), HsmError> {
         let args = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
-        self.pkcs11.initialize(args).map_err(|error| HsmError::Initialise(error.to_string()))
+        self.pkcs11.initialize(args).map_err(|error| match error {
+            Error::Pkcs11(RvError::TokenWriteProtected, _) => HsmError::CutShort,
+            other => HsmError::Initialise(other.to_string()),
+        })
     }
 
     /// `C_Finalize`. No thread may be inside the module: the caller has seen all of them leave it.

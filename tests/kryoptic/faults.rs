@@ -1,12 +1,16 @@
 //! A signer that is killed, a module that gives few sessions, a store that goes away.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use passportd::wire::Verdict;
+use passportd::wire::ceremony::{PlanKind, Request, Response};
+use passportd::wire::{Code, Verdict};
 
 use super::support::passports::{demo, for_demo};
-use super::support::{House, Roles, eventually};
+use super::support::{House, Roles, eventually, skipped};
 use super::{PATIENCE, house};
 
 /// How often the signer is killed.
@@ -35,6 +39,47 @@ fn a_signer_that_is_killed_loses_nothing() {
     let verdicts = house.raw().verify_batch(for_demo(), &all).unwrap();
     assert!(verdicts.iter().all(|verdict| matches!(verdict, Verdict::Accepted(_))), "{verdicts:?}");
     house.assert_on_record(all.iter().map(|passport| passport.msg.as_slice()));
+}
+
+/// What a ceremony leaves behind that is killed, or loses its power, while it writes: SQLite's journal, by which whoever may
+/// write takes back what is in the store of it.
+const CUT_SHORT: &str = "
+import os, sqlite3, sys
+store = sqlite3.connect(sys.argv[1], isolation_level=None)
+store.execute('PRAGMA cache_size = 1')
+store.execute('BEGIN IMMEDIATE')
+store.execute('UPDATE objects SET val = zeroblob(20000)')
+os._exit(9)
+";
+
+#[test]
+fn a_write_that_was_cut_short_is_taken_back_by_the_next_ceremony() {
+    let Some(mut house) = house(|options| options) else { return };
+    house.raw().issue(demo("before")).unwrap();
+    let (path, before) = (house.hsm().store().join("token-0.sql"), store(&house));
+    let journal = path.with_file_name("token-0.sql-journal");
+    match Command::new("python3").args(["-c", CUT_SHORT]).arg(&path).status() {
+        Ok(status) => assert_eq!(status.code(), Some(9)),
+        Err(error) => return skipped(&format!("there is no python3 ({error})")),
+    }
+    assert!(journal.exists() && store(&house) != before);
+    give(&journal, &path);
+    let told = eventually("it shows", PATIENCE, || house.raw().issue(demo("meanwhile")).err());
+    assert!(told.code == Code::HsmUnavailable && told.retryable, "{told:?}");
+    house.kill("signer");
+    eventually("the log says what to do", PATIENCE, || {
+        house.log().contains("a write to its store that was cut short").then_some(())
+    });
+    let doctor = Request { plan: PlanKind::Doctor, ..Request::default() };
+    assert!(matches!(house.try_ceremony(&doctor, ""), Response::Done(_)));
+    assert!(!journal.exists() && store(&house) == before, "it is as it was");
+    eventually("passports are issued again", RECOVERS, || house.raw().issue(demo("again")).ok());
+}
+
+/// Makes a file that of another's owner.
+fn give(path: &Path, as_of: &Path) {
+    let owner = fs::metadata(as_of).unwrap();
+    std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())).unwrap();
 }
 
 #[test]
