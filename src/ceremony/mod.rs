@@ -167,7 +167,7 @@ fn retry_pin(config: &ModuleConfig, final_try: bool) -> Result<Report, CeremonyE
         module.finalise()?;
         may?;
     }
-    pin_note::allow(&config.state_dir)?;
+    pin_note::allow(&config.state_dir, final_try)?;
     Ok(Report::default())
 }
 

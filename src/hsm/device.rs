@@ -282,9 +282,10 @@ impl Pkcs11Device {
     }
 
     fn disconnect(&self) -> Result<(), HsmError> {
-        if let Some(Live { keeper, .. }) = self.live().take()
-            && let Some(session) = lock(&keeper).take()
-        {
+        // No lock is held meanwhile: if this hangs, others still ask how it stands.
+        let live = self.live().take();
+        let session = live.and_then(|Live { keeper, .. }| lock(&keeper).take());
+        if let Some(session) = session {
             // Finalising closes it in any case.
             drop(session.close());
         }

@@ -57,6 +57,7 @@ struct Object {
     sensitive: Option<bool>,
     extractable: Option<bool>,
     sign: Option<bool>,
+    always_authenticate: bool,
     local: Option<bool>,
     always_sensitive: Option<bool>,
     never_extractable: Option<bool>,
@@ -64,7 +65,7 @@ struct Object {
     may: Vec<&'static str>,
 }
 
-const ASKED: [AttributeType; 20] = [
+const ASKED: [AttributeType; 21] = [
     AttributeType::Label,
     AttributeType::Id,
     AttributeType::KeyType,
@@ -75,6 +76,7 @@ const ASKED: [AttributeType; 20] = [
     AttributeType::Sensitive,
     AttributeType::Extractable,
     AttributeType::Sign,
+    AttributeType::AlwaysAuthenticate,
     AttributeType::Local,
     AttributeType::AlwaysSensitive,
     AttributeType::NeverExtractable,
@@ -117,6 +119,7 @@ impl Object {
             Attribute::Sensitive(set) => self.sensitive = Some(set),
             Attribute::Extractable(set) => self.extractable = Some(set),
             Attribute::Sign(set) => self.sign = Some(set),
+            Attribute::AlwaysAuthenticate(set) => self.always_authenticate = set,
             Attribute::Local(set) => self.local = Some(set),
             Attribute::AlwaysSensitive(set) => self.always_sensitive = Some(set),
             Attribute::NeverExtractable(set) => self.never_extractable = Some(set),
@@ -153,6 +156,9 @@ impl Object {
         }
         if self.sign != Some(true) {
             problems.push("CKA_SIGN is not set".to_owned());
+        }
+        if self.always_authenticate {
+            problems.push("CKA_ALWAYS_AUTHENTICATE is set: it wants the PIN for each signature".to_owned());
         }
         // Set by the token alone, and never by a template (PKCS#11 3.0 §4.7, §4.9).
         problems

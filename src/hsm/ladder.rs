@@ -21,7 +21,7 @@ pub const GIVEN_UP: u32 = 3;
 /// The module is started afresh this long after the last time; doubled up to [`MODULE_PAUSE_MAX`] from time to time.
 pub const MODULE_PAUSE: Duration = Duration::from_millis(100);
 /// And no longer than this, so that the end of a failure is noticed soon.
-pub const MODULE_PAUSE_MAX: Duration = Duration::from_millis(500);
+pub const MODULE_PAUSE_MAX: Duration = Duration::from_millis(400);
 /// One key may have the module started afresh this often.
 pub const OBJECT_PAUSE: Duration = Duration::from_secs(1);
 /// Without a failure for so long, the pause begins anew.
@@ -134,7 +134,8 @@ impl Ladder {
             (Fault::Login, _) => match self.login {
                 // It began before the login that has been made since.
                 Some(last) if !fresh && now.duration_since(last) < LOGIN_PAUSE => Rung::Session,
-                Some(last) if now.duration_since(last) < LOGIN_PAUSE => Rung::Module,
+                // The login helped others: it may be this key alone that wants more.
+                Some(last) if now.duration_since(last) < LOGIN_PAUSE => return self.missed(kid, now),
                 _ => Rung::Login,
             },
             (Fault::Session, true) | (Fault::Module, _) => Rung::Module,

@@ -12,7 +12,8 @@
 //! | `trying`, or empty: cut short | any | tried, unless the token says that a login has failed since the last that did not |
 //! | `refused` | the same | not tried |
 //! | `refused` | another | tried |
-//! | `allowed` | any | tried, once, even if it is the last attempt |
+//! | `allowed` | any | tried, once, unless it is the last attempt |
+//! | `final` | any | tried, once |
 
 use super::HsmError;
 use super::module::Token;
@@ -63,6 +64,8 @@ enum State {
     Refused,
     /// An operator wants it tried.
     Allowed,
+    /// The same, even if it is the last attempt.
+    Final,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,8 +111,8 @@ pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Re
         return Err(HsmError::PinLocked(label()));
     }
     let note = read(&path)?.filter(|note| note.token_serial.is_empty() || note.token_serial == token.serial);
-    let allowed = note.as_ref().is_some_and(|note| note.state == State::Allowed);
-    if flags.final_try && !allowed {
+    let last = note.as_ref().is_some_and(|note| note.state == State::Final);
+    if flags.final_try && !last {
         return Err(HsmError::PinFinalTry(label()));
     }
     let known = note.is_some() || flags.count_low;
@@ -117,7 +120,7 @@ pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Re
         let refused = match note.state {
             State::Refused => note.is_of(pin),
             State::Trying => flags.count_low,
-            State::Allowed => false,
+            State::Allowed | State::Final => false,
         };
         if refused {
             return Err(HsmError::PinRemembered { token: label(), left: note.left });
@@ -154,12 +157,13 @@ pub fn after(state_dir: &Path, token: &Token, pin: &Pin, outcome: &Result<(), Hs
     write(&path, &note, replace)
 }
 
-/// An operator wants the PIN tried once more, whatever is known of it.
+/// An operator wants the PIN tried once more, whatever is known of it; `last`: even if that is the last attempt.
 ///
 /// # Errors
 /// [`HsmError::File`].
-pub fn allow(state_dir: &Path) -> Result<(), HsmError> {
-    write(&place(state_dir)?, &Note::of(State::Allowed, String::new()), replace)
+pub fn allow(state_dir: &Path, last: bool) -> Result<(), HsmError> {
+    let state = if last { State::Final } else { State::Allowed };
+    write(&place(state_dir)?, &Note::of(state, String::new()), replace)
 }
 
 /// What the note says, for the doctor: nothing if no PIN was refused.
@@ -172,6 +176,7 @@ pub fn describe(state_dir: &Path) -> Result<Option<String>, HsmError> {
         State::Trying => "a login was cut short".to_owned(),
         State::Refused => format!("the PIN was refused, and is not tried again; {}", note.left),
         State::Allowed => "an operator wants it tried once more".to_owned(),
+        State::Final => "an operator wants it tried once more, be it the last time".to_owned(),
     }))
 }
 
@@ -341,12 +346,12 @@ mod tests {
     fn the_operators_word_holds_for_one_login() {
         let desk = Desk::new();
         desk.refused("0000");
-        allow(desk.dir.path()).unwrap();
+        allow(desk.dir.path(), false).unwrap();
         assert!(desk.before("0000", WELL).is_ok());
         desk.after("0000", &incorrect());
         assert!(remembered(&desk.before("0000", WELL)));
         // Killed in between, the word is used up.
-        allow(desk.dir.path()).unwrap();
+        allow(desk.dir.path(), true).unwrap();
         assert!(desk.before("0000", FINAL).is_ok());
         assert!(matches!(desk.before("0000", FINAL), Err(HsmError::PinFinalTry(_))));
     }
@@ -356,7 +361,10 @@ mod tests {
         let desk = Desk::new();
         assert!(matches!(desk.before("1234", FINAL), Err(HsmError::PinFinalTry(_))));
         assert!(!desk.path().exists(), "nothing was tried");
-        allow(desk.dir.path()).unwrap();
+        // Said when there were more attempts, which another program has used up since.
+        allow(desk.dir.path(), false).unwrap();
+        assert!(matches!(desk.before("1234", FINAL), Err(HsmError::PinFinalTry(_))));
+        allow(desk.dir.path(), true).unwrap();
         assert!(matches!(desk.before("1234", LOCKED), Err(HsmError::PinLocked(_))));
         assert!(desk.before("1234", FINAL).is_ok(), "the word is not used up by what was not tried");
     }

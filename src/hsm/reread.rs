@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 /// From a key's vanishing to the first time that it is looked for; doubled each time.
 pub const PAUSE: Duration = Duration::from_millis(250);
-/// And no longer than this while no key at all can sign, since then nobody is held up by it.
+/// And no longer than this while no key at all can be used, since then nobody is held up by it.
 pub const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How often a key is looked for while others sign, each time longer after the last: some four minutes in all. It may have
 /// been destroyed on purpose.
@@ -39,6 +39,8 @@ struct Search {
     due: Instant,
     pause: Duration,
     looks: u32,
+    /// It has been looked for often enough.
+    over: bool,
 }
 
 impl Reread {
@@ -70,14 +72,15 @@ impl Reread {
     /// Whether it is time to look for keys that have vanished.
     pub fn searches(&mut self, ring: &Ring, now: Instant) -> bool {
         self.seen.extend(ring.keys().iter().filter(|key| key.usable()).map(|key| key.kid.clone()));
-        let none_signs = !ring.keys().iter().any(|key| key.usable() && key.public.is_some());
-        let vanished = |key: &RingKey| key.missing && (none_signs || self.seen.contains(&key.kid));
+        let none_signs = !ring.keys().iter().any(RingKey::usable);
+        let vanished = |key: &RingKey| key.missing && !key.retired && (none_signs || self.seen.contains(&key.kid));
         if !ring.keys().iter().any(vanished) {
             self.search = None;
             return false;
         }
-        let search = self.search.get_or_insert(Search { due: now + PAUSE, pause: PAUSE, looks: 0 });
-        if now < search.due || (!none_signs && search.looks >= LOOKS) {
+        let search = self.search.get_or_insert(Search { due: now + PAUSE, pause: PAUSE, looks: 0, over: false });
+        search.over = !none_signs && search.looks >= LOOKS;
+        if now < search.due || search.over {
             return false;
         }
         search.looks = search.looks.saturating_add(1);
@@ -91,7 +94,7 @@ impl Reread {
 
     /// When to ask again, if there is something to look for.
     pub fn next(&self) -> Option<Instant> {
-        self.search.as_ref().map(|search| search.due)
+        self.search.as_ref().filter(|search| !search.over).map(|search| search.due)
     }
 }
 
@@ -170,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn while_nothing_signs_keys_are_looked_for_all_the_time() {
+    fn while_no_key_can_be_used_they_are_looked_for_all_the_time() {
         let (pins, begun) = (pins(None), Instant::now());
         let mut reread = Reread::of(Path::new("/nonexistent"));
-        let times = looks(&mut reread, &ring(&pins, &[SEAL]), begun, 100);
+        let times = looks(&mut reread, &ring(&pins, &[]), begun, 100);
         assert_eq!(times[..4], [250, 750, 1_250, 1_750]);
         assert!(times.len() > 190 && reread.next().is_some());
         let all = ring(&pins, &[SIGNS[0], SIGNS[1], SEAL]);
@@ -190,5 +193,8 @@ mod tests {
         let times = looks(&mut reread, &one, begun, 2_000);
         assert_eq!((times.len(), &times[..3]), (usize::try_from(LOOKS).unwrap(), &[250, 750, 1_750][..]));
         assert!(times[9] > 120_000, "{times:?}");
+        assert_eq!(reread.next(), None, "nothing is waited for any more");
+        assert!(!reread.searches(&ring(&pins, &SIGNS), begun) && reread.next().is_none());
+        assert!(!looks(&mut reread, &one, begun, 2).is_empty(), "it came back, and vanished again");
     }
 }

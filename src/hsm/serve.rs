@@ -116,7 +116,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         (pool.in_time(now), reread.next())
     });
     let ended = match ended {
-        Ok(ExitReason::Recycled) => give_way(&door, &desk, &events, &recycle, limits.op_timeout),
+        Ok(ExitReason::Recycled) => give_way(&door, &desk, &events, &recycle, limits.op_timeout, &*plan.manager),
         ended => ended,
     };
     plan.manager.stopping();
@@ -276,12 +276,14 @@ fn give_way(
     events: &Events,
     recycle: &Recycle,
     op_timeout: Duration,
+    manager: &dyn Manager,
 ) -> Result<ExitReason, HsmError> {
     let (rss_kib, limit_kib) = (resident_kib(), recycle.at_kib());
     tracing::info!(name: "signer_recycles", rss_kib, limit_kib, "the module has grown; the signer is started afresh");
     door.leave();
     let deadline = Instant::now() + op_timeout + WAY;
     while !door.is_empty() && Instant::now() < deadline {
+        manager.alive();
         let polled = [door.listener().as_fd(), events.signals.as_fd(), events.woken.as_fd()];
         let [accept, signal, lost] = wait(polled, Some(WAY / 100))?;
         if accept {

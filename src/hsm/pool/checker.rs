@@ -7,11 +7,13 @@ use super::Shared;
 use super::job::Ticket;
 use crate::hsm::HsmError;
 use crate::hsm::device::{Device, SIGNATURE};
+use crate::hsm::ladder::Fault;
 use crate::hsm::ring::Ring;
 use crate::wire::link::LinkRefusal;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 use zeroize::Zeroize;
 
 /// Signatures that may wait here; a worker that finds no room verifies itself.
@@ -37,6 +39,9 @@ impl Signed {
             key.and_then(|key| key.public.as_ref()).is_some_and(|public| public.verify(&self.message, &self.signature));
         if verifies {
             shared.signatures.fetch_add(1, Ordering::Relaxed);
+            if shared.bad_in_a_row.load(Ordering::Relaxed) > 0 {
+                shared.bad_in_a_row.store(0, Ordering::Relaxed);
+            }
             return self.ticket.signed(self.signature);
         }
         self.signature.zeroize();
@@ -44,6 +49,10 @@ impl Signed {
         let kid = key.map(|key| key.kid.as_str()).unwrap_or_default();
         let why = "the HSM made a signature that does not verify; it was destroyed";
         tracing::error!(name: "signature_destroyed", kid, "{why}");
+        let due = shared.lock().ladder.gave_up(Instant::now());
+        if let Some(rung) = due {
+            shared.want(rung, &HsmError::Call { what: "sign", reason: why.to_owned(), fault: Fault::Device });
+        }
         self.ticket.refuse(LinkRefusal::BadSignature);
     }
 }

@@ -12,6 +12,7 @@ use crate::hsm::ring::Ring;
 use crate::wire::link::{KeyRole, LinkRefusal, PROBE_PREFIX};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+use zeroize::Zeroize as _;
 
 /// Keys that are tried before nothing is said to work: the first may be one that is gone.
 pub const PROBES: usize = 4;
@@ -157,6 +158,9 @@ fn climb<D: Device>(shared: &Shared<D>, asked: bool) -> Result<Arc<Ring>, LinkRe
             continue;
         }
         go_down(shared, &error);
+        // Who asks while this goes on would wait for the end of it.
+        let others = shared.lock().asked.take();
+        answer(others, Err(LinkRefusal::HsmUnavailable));
         if hopeless {
             shared.lose(HsmError::Lost(error.detail()));
             return Err(LinkRefusal::HsmUnavailable);
@@ -243,6 +247,10 @@ fn pause<D: Device>(shared: &Shared<D>) -> bool {
 fn step<D: Device>(shared: &Shared<D>, rung: Rung) -> Result<(), HsmError> {
     {
         let mut state = shared.lock();
+        // With the lock that says who is in the module: who closes it then waits for us, or we do not begin.
+        if matches!(state.phase, Phase::Closing | Phase::Closed) {
+            return Err(HsmError::Lost("the end has begun".to_owned()));
+        }
         state.healing = Some(Instant::now());
         state.watchdog_sleeps = false;
     }
@@ -280,11 +288,12 @@ fn probe_with<D: Device>(shared: &Shared<D>, ring: &Arc<Ring>, position: usize) 
         Err(error) if error.fault() == Fault::Capacity => shared.device.share(ring)?,
         opened => opened?,
     };
-    let signature = shared.device.sign(&mut session, position, &message)?;
+    let mut signature = shared.device.sign(&mut session, position, &message)?;
     let public = ring.get(position).and_then(|key| key.public.as_ref());
     if public.is_some_and(|public| public.verify(&message, &signature)) {
         return Ok(());
     }
+    signature.zeroize();
     shared.count_bad();
     let reason = "the signature does not verify".to_owned();
     Err(HsmError::Call { what: "sign", reason, fault: Fault::Device })

@@ -8,7 +8,7 @@ use crate::hsm::device::Device;
 use crate::hsm::ladder::Rung;
 use crate::hsm::ring::Ring;
 use crate::wire::link::LinkRefusal;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,6 +29,8 @@ pub(super) struct Shared<D: Device> {
     pub(super) healer: Condvar,
     pub(super) signatures: AtomicU64,
     pub(super) bad_signatures: AtomicU64,
+    /// Those since the last that did verify.
+    pub(super) bad_in_a_row: AtomicU32,
     /// Where signatures are verified while requests wait; none once the pool is closed.
     pub(super) checker: Mutex<Option<SyncSender<Signed>>>,
     /// Called once when the process should end.
@@ -48,6 +50,7 @@ impl<D: Device> Shared<D> {
             healer: Condvar::new(),
             signatures: AtomicU64::new(0),
             bad_signatures: AtomicU64::new(0),
+            bad_in_a_row: AtomicU32::new(0),
             checker: Mutex::new(None),
             lost,
         }
@@ -130,6 +133,7 @@ impl<D: Device> Shared<D> {
 
     pub(super) fn count_bad(&self) {
         self.bad_signatures.fetch_add(1, Ordering::Relaxed);
+        self.bad_in_a_row.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::hsm::ladder::{Fault, Rung};
 use crate::hsm::ring::{Ring, RingKey};
 use crate::secret::scrubbed;
 use crate::wire::link::{KeyRole, LinkRefusal};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 use zeroize::{Zeroize, Zeroizing};
@@ -23,6 +24,8 @@ pub const ATTEMPTS: u32 = 3;
 struct Open<D: Device> {
     ring: Arc<Ring>,
     session: D::Session,
+    /// Signatures that did not verify when it was opened.
+    bad: u64,
 }
 
 /// What a worker does next.
@@ -208,13 +211,16 @@ fn attempt<D: Device>(
     position: usize,
     task: &Task,
 ) -> Result<Option<Made>, HsmError> {
-    let mut usable = match open.take().filter(|open| Arc::ptr_eq(&open.ring, ring)) {
+    // After a signature that was none no session is trusted: any of them may have made it.
+    let bad = shared.bad_signatures.load(Ordering::Relaxed);
+    let trusted = |open: &Open<D>| Arc::ptr_eq(&open.ring, ring) && open.bad == bad;
+    let mut usable = match open.take().filter(trusted) {
         Some(usable) => usable,
         None => match shared.device.open(ring) {
-            Ok(session) => Open { ring: Arc::clone(ring), session },
+            Ok(session) => Open { ring: Arc::clone(ring), session, bad },
             Err(error) if error.fault() != Fault::Capacity => return Err(error),
             Err(_) if shared.retires(id) => return Ok(None),
-            Err(_) => Open { ring: Arc::clone(ring), session: shared.share(ring)? },
+            Err(_) => Open { ring: Arc::clone(ring), session: shared.share(ring)?, bad },
         },
     };
     let made = match task.kind {
@@ -252,11 +258,16 @@ fn finish<D: Device>(shared: &Shared<D>, id: u64, ring: Arc<Ring>, task: Task, o
     let job = slot.job.take();
     match outcome {
         Outcome::Made(position, made) => {
-            state.ladder.succeeded();
+            // Whether it is a signature is not known yet. That others before it were none counts until one is.
+            if shared.bad_in_a_row.load(Ordering::Relaxed) == 0 {
+                state.ladder.succeeded();
+            }
             let more = !state.queue.is_empty();
             drop(state);
-            if let Some((_, ticket)) = job {
-                release(shared, (ring, position, task.message), made, ticket, more);
+            match (job, made) {
+                (Some((_, ticket)), made) => release(shared, (ring, position, task.message), made, ticket, more),
+                (None, Made::Signature(mut signature)) => signature.zeroize(),
+                (None, Made::Derived(_)) => {}
             }
         }
         Outcome::Refused(refusal) => {
