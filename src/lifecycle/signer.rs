@@ -20,7 +20,7 @@ use crate::wire::link::{LinkHealth, LinkKey, LinkRefusal, LinkWelcome};
 /// Between looks when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The longest between looks while something is wrong.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// The least pause before a look that a failed request asks for: requests fail by the thousand, and each look costs the
 /// HSM a signature a key.
 const DOUBT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,8 +55,9 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
     let mut status = daemon.signer.status();
     let mut stopping = daemon.stopping();
     let (mut boot, mut told, begun) = (None, Told::Nothing, Instant::now());
-    let (mut before, mut counted, mut recycled) = (None, None, 0);
+    let (mut before, mut counted, mut left, mut announced, mut whole_at) = (None, None, 0, false, None);
     while !*stopping.borrow_and_update() {
+        let anew = status.has_changed().unwrap_or(true);
         let link = status.borrow_and_update().clone();
         if let Some(seen) = refused_now(&daemon) {
             // A look may take as long as the HSM lets us wait, and requests are refused already.
@@ -64,15 +65,21 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
             before.clone_from(&seen.trouble);
             settle(&daemon, seen, news).await;
         }
-        let seen = look(&daemon, link).await;
+        // Keys that sign well are looked at now and then; those that do not, or a new link, at once.
+        let whole = anew || whole_at.is_none_or(|at: Instant| at.elapsed() >= LOOK_EVERY);
+        if whole {
+            whole_at = Some(Instant::now());
+        }
+        let seen = look(&daemon, link, whole).await;
         count(&daemon, &mut counted).await;
+        let recycled = daemon.metrics.signer_recycled.get();
+        announced |= std::mem::replace(&mut left, recycled) != recycled;
         if let Some(id) = seen.welcome.as_ref().map(|welcome| welcome.boot_id)
             && boot.replace(id).is_some_and(|before| before != id)
-            && daemon.metrics.signer_recycled.get() == recycled
+            && !std::mem::take(&mut announced)
         {
             daemon.metrics.signer_restarts.inc();
         }
-        recycled = daemon.metrics.signer_recycled.get();
         let wait = wait(&daemon, &seen);
         let again = seen.trouble == before;
         let news = told.news(seen.trouble.as_deref(), again, seen.welcome.is_some() || begun.elapsed() >= START);
@@ -131,10 +138,12 @@ async fn count(daemon: &Daemon, before: &mut Option<LinkHealth>) {
     if let Ok(Ok(health)) = tokio::time::timeout(HEALTH_WAIT, daemon.signer.health()).await {
         metrics.signer_says(&health, before.as_ref());
         *before = Some(health);
+    } else {
+        metrics.signer_is_silent();
     }
 }
 
-async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
+async fn look(daemon: &Daemon, link: LinkStatus, whole: bool) -> Seen {
     let welcome = match link {
         LinkStatus::Down(why) => {
             return Seen { welcome: None, trouble: Some(why), bad_probe: false, any_key: any_key(daemon) };
@@ -142,7 +151,7 @@ async fn look(daemon: &Daemon, link: LinkStatus) -> Seen {
         // A call waits for the next one.
         LinkStatus::Away(welcome) | LinkStatus::Up(welcome) => Some(welcome),
     };
-    let (trouble, bad_probe) = match examine(daemon).await {
+    let (trouble, bad_probe) = match examine(daemon, whole).await {
         Ok(()) => (None, false),
         Err(Trouble::Unknown) => {
             let before = daemon.hsm.load();
@@ -181,8 +190,9 @@ impl From<String> for Trouble {
 }
 
 /// Every key that signs passports: there, known, and able. All of them are looked at, since each has a breaker that a probe
-/// may close; the first trouble is told.
-async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
+/// may close; the first trouble is told. Unless it is to be a `whole` look, only those sign of which the last that is known is
+/// a failure: one key's trouble must not have all others sign four times a second.
+async fn examine(daemon: &Daemon, whole: bool) -> Result<(), Trouble> {
     let there = daemon.signer.keys().await?;
     let table = daemon.store.keys();
     let signs: Vec<_> =
@@ -192,6 +202,7 @@ async fn examine(daemon: &Daemon) -> Result<(), Trouble> {
     for key in signs {
         let kid = &key.kid;
         match known(key, &there) {
+            Ok(_) if !whole && !daemon.signer.breakers().suspects(kid) => {}
             Ok(public) => probes.push((kid, public, daemon.signer.start_probe(kid).await)),
             Err(why) => {
                 daemon.signer.probed(kid, Err(SignerError::Unavailable));

@@ -35,6 +35,11 @@ impl Metrics {
         self.signer_stuck.set(i64::from(health.stuck));
         self.signer_rss.set(i64::try_from(health.rss_kib.saturating_mul(1024)).unwrap_or(i64::MAX));
     }
+
+    /// There is none, or it does not say.
+    pub fn signer_is_silent(&self) {
+        [&self.signer_sessions, &self.signer_stuck, &self.signer_rss].into_iter().for_each(|gauge| gauge.set(0));
+    }
 }
 
 #[cfg(test)]
@@ -67,5 +72,7 @@ mod tests {
         assert_eq!(metrics.signer_bad_signatures.get(), 7);
         assert_eq!((metrics.signer_sessions.get(), metrics.signer_stuck.get()), (4, 1));
         assert_eq!(metrics.signer_rss.get(), 3072);
+        metrics.signer_is_silent();
+        assert_eq!((metrics.signer_sessions.get(), metrics.signer_rss.get()), (0, 0));
     }
 }

@@ -184,9 +184,15 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
             if matches!(error, IssueError::Signer(SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited))) {
                 daemon.metrics.busy.at(Endpoint::Signer).inc();
             }
-            // What was not asked for, since the key fails, is nothing that nobody knows.
-            let known = matches!(error, IssueError::Signer(SignerError::Open { .. }));
-            if !known && matches!(error, IssueError::Signer(_) | IssueError::BadSignature { .. }) {
+            let doubt = match error {
+                // A key that signed is not known to the signer any more.
+                IssueError::Signer(SignerError::Refused(LinkRefusal::UnknownKid)) | IssueError::BadSignature { .. } => {
+                    true
+                }
+                IssueError::Signer(error) => problems::is_doubt(*error),
+                _ => false,
+            };
+            if doubt {
                 daemon.doubt_signer();
             }
             metrics::Outcome::Error

@@ -67,6 +67,14 @@ pub(super) fn of_issue(error: &IssueError) -> Problem {
     }
 }
 
+/// Whether the HSM is to be looked at after this: not after load, a bound or a missing seal key, which would let one uid have
+/// every key sign a probe ten times a second.
+pub(super) const fn is_doubt(error: SignerError) -> bool {
+    use LinkRefusal::{BadSignature, Internal};
+    use SignerError::{Refused, Timeout, Unavailable, WrongAnswer};
+    matches!(error, Unavailable | Timeout | WrongAnswer | Refused(BadSignature | Internal))
+}
+
 /// Whether the signer's own bounds refused what policy grants: a decision, and so one for the ledger.
 pub(super) const fn by_bounds(error: SignerError) -> bool {
     use LinkRefusal::{BadSignature, RateLimited, TooLong, UnknownKid};

@@ -185,7 +185,9 @@ fn count(daemon: &Daemon, act: Act, given: Result<(), &SealError>) {
                 if matches!(error, SignerError::Busy | SignerError::Refused(LinkRefusal::RateLimited)) {
                     daemon.metrics.busy.at(Endpoint::Signer).inc();
                 }
-                daemon.doubt_signer();
+                if problems::is_doubt(*error) {
+                    daemon.doubt_signer();
+                }
             }
             Outcome::Error
         }

@@ -13,9 +13,10 @@ use crate::metrics::Counter;
 pub const OPEN_AFTER: u32 = 5;
 /// The same of timeouts, each of which cost somebody the whole deadline.
 pub const OPEN_AFTER_TIMEOUTS: u32 = 2;
-/// From the opening to the first probe; doubled up to [`RETRY_MAX`] as long as probes fail.
-pub const RETRY_MIN: Duration = Duration::from_millis(250);
-/// And never longer, so that the end of a failure is noticed soon.
+/// From the opening to the first probe, and from the end of one that failed to the next. A signer that heals itself refuses
+/// probes at once, so they cost nothing; in one that hangs each waits for its deadline.
+pub const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// The longest after which whoever was refused is to come back.
 pub const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// How a signature was not made.
@@ -51,8 +52,8 @@ pub enum Stand {
 #[derive(Debug)]
 enum State {
     Closed { failures: u32, timeouts: u32 },
-    Open { probe_at: Instant, pause: Duration, failure: Failure },
-    HalfOpen { pause: Duration, failure: Failure },
+    Open { probe_at: Instant, failure: Failure },
+    HalfOpen { failure: Failure },
 }
 
 impl State {
@@ -71,8 +72,8 @@ impl State {
         match self {
             Self::Closed { .. } => None,
             // Whoever comes back with the probe would be too early.
-            Self::Open { probe_at, .. } => Some((probe_at.saturating_duration_since(now) + RETRY_MIN).min(RETRY_MAX)),
-            Self::HalfOpen { .. } => Some(RETRY_MIN),
+            Self::Open { probe_at, .. } => Some((probe_at.saturating_duration_since(now) + PROBE_PAUSE).min(RETRY_MAX)),
+            Self::HalfOpen { .. } => Some(PROBE_PAUSE),
         }
     }
 
@@ -84,7 +85,7 @@ impl State {
         *timeouts += u32::from(failure == Failure::Timeout);
         let opens = *failures >= OPEN_AFTER || *timeouts >= OPEN_AFTER_TIMEOUTS;
         if opens {
-            *self = Self::Open { probe_at: now + RETRY_MIN, pause: RETRY_MIN, failure };
+            *self = Self::Open { probe_at: now + PROBE_PAUSE, failure };
         }
         opens
     }
@@ -133,12 +134,17 @@ impl Breakers {
         }
     }
 
+    /// Whether the last that is known of this key is a failure.
+    pub fn suspects(&self, kid: &str) -> bool {
+        self.lock().contains_key(kid)
+    }
+
     /// A probe of this key begins.
     pub fn probing(&self, kid: &str) {
         if let Some(state) = self.lock().get_mut(kid)
-            && let State::Open { pause, failure, .. } = *state
+            && let State::Open { failure, .. } = *state
         {
-            *state = State::HalfOpen { pause, failure };
+            *state = State::HalfOpen { failure };
         }
     }
 
@@ -152,11 +158,11 @@ impl Breakers {
         if let Some(failure) = failed {
             self.failed(kid, failure, now);
         }
+        // One that is open was not asked for at all: its key is not there.
         if let Some(state) = self.lock().get_mut(kid)
-            && let State::HalfOpen { pause, failure } = *state
+            && let State::HalfOpen { failure } | State::Open { failure, .. } = *state
         {
-            let pause = (pause * 2).min(RETRY_MAX);
-            *state = State::Open { probe_at: now + pause, pause, failure: failed.unwrap_or(failure) };
+            *state = State::Open { probe_at: now + PROBE_PAUSE, failure: failed.unwrap_or(failure) };
         }
     }
 
@@ -229,19 +235,19 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_alone_closes_it_and_failing_ones_come_further_apart() {
+    fn a_probe_alone_closes_it_and_a_failing_one_is_followed_by_another() {
         let begun = Instant::now();
         let breakers = opened(begun);
         breakers.succeeded(KID);
         assert!(breakers.admit(KID, begun).is_err(), "a late answer");
         let mut now = begun;
-        for pause in [RETRY_MIN, RETRY_MAX, RETRY_MAX] {
-            assert_eq!(breakers.next_probe(), Some(now + pause));
-            now += pause;
+        for _ in 0..3 {
+            assert_eq!(breakers.next_probe(), Some(now + PROBE_PAUSE));
+            now += PROBE_PAUSE;
             breakers.probing(KID);
             assert_eq!(breakers.standing(), (0, 1));
             assert_eq!(breakers.next_probe(), None, "one is under way");
-            assert_eq!(breakers.admit(KID, now), Err(RETRY_MIN));
+            assert_eq!(breakers.admit(KID, now), Err(PROBE_PAUSE));
             breakers.probed(KID, Err(Some(Failure::Timeout)), now);
             assert_eq!((breakers.standing(), breakers.why()), ((1, 0), Some(Failure::Timeout)));
         }
@@ -261,7 +267,7 @@ mod tests {
         for passed in [0, 100, 249, 250, 900] {
             let at = now + Duration::from_millis(passed);
             let after = breakers.admit(KID, at).unwrap_err();
-            assert!((RETRY_MIN..=RETRY_MAX).contains(&after), "{after:?}");
+            assert!((PROBE_PAUSE..=RETRY_MAX).contains(&after), "{after:?}");
             assert!(at + after > breakers.next_probe().unwrap());
         }
     }

@@ -57,7 +57,7 @@ pub enum LinkStatus {
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SignerError {
     /// No link, or it broke while the call was under way (the HSM's or our fault; retry).
-    #[error("the signer is not reachable")]
+    #[error("the signer is not reachable, or its HSM does not sign")]
     Unavailable,
     /// It was not asked, since it fails (the HSM's fault; retry, but not sooner than said).
     #[error("the HSM does not sign by this key at present")]
@@ -180,7 +180,10 @@ impl Signer {
     /// [`SignerError::Open`] without a link or while the key fails, [`SignerError::Busy`] when no place came free in time.
     pub async fn sign(&self, who: u32, kid: &str, payload: Vec<u8>, until: Instant) -> Result<Signing, SignerError> {
         self.admits(kid)?;
-        let awaited = self.call(who, Ask::Sign(payload), until).await?;
+        let place = self.place(who, until).await?;
+        // It may have opened while this waited, and whoever waited has waited enough.
+        self.admits(kid)?;
+        let awaited = self.hand_over(Ask::Sign(payload), place)?;
         Ok(Signing { awaited, breakers: Arc::clone(&self.breakers), kid: kid.to_owned() })
     }
 
@@ -256,11 +259,18 @@ impl Signer {
     }
 
     async fn call(&self, who: u32, ask: Ask, until: Instant) -> Result<Awaited, SignerError> {
+        let place = self.place(who, until).await?;
+        self.hand_over(ask, place)
+    }
+
+    async fn place(&self, who: u32, until: Instant) -> Result<Place, SignerError> {
         if matches!(*self.status.borrow(), LinkStatus::Down(_)) {
             return Err(SignerError::Unavailable);
         }
-        let until = until.min(Instant::now() + self.timeout);
-        let place = self.admission.enter(who, until).await?;
+        self.admission.enter(who, until.min(Instant::now() + self.timeout)).await
+    }
+
+    fn hand_over(&self, ask: Ask, place: Place) -> Result<Awaited, SignerError> {
         let (answer, awaited) = oneshot::channel();
         // The channel has as many slots as there are places, so it is never full.
         self.calls.try_send(Call { ask, answer, _place: place }).map_err(|_| SignerError::Unavailable)?;

@@ -139,7 +139,7 @@ fn who_asks_while_one_signer_leaves_is_answered_by_the_next_one() {
         greet(&mut next, &welcome());
         sign_with(&mut next, [2; 64]);
         sign_with(&mut next, [3; 64]);
-        next.read(&mut [0]).unwrap();
+        assert_eq!(next.read(&mut [0]).unwrap(), 0, "that was all");
     });
     let (one, two, three) = alone(async move {
         let signer = Signer::start(config);
@@ -166,7 +166,7 @@ fn a_signer_that_left_and_does_not_come_back_is_waited_for_so_long_and_no_longer
     let dir = tempfile::tempdir().unwrap();
     let config = hostile(&dir, welcome(), |mut stream| {
         say(&mut stream, &LinkReply { id: 0, result: LinkResult::Leaving });
-        stream.read(&mut [0]).unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the front closes it");
     });
     let (answer, waited, later) = alone(async move {
         let signer = Signer::start(config);
