@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use serde_json::json;
 
-use crate::fake::{Fake, ceremony};
+use crate::fake::{Fake, NEWEST, OLDER, ceremony, sealed};
 use crate::leaves::leaves;
 
 /// How long a bar may take to appear on a busy machine.
@@ -127,7 +127,7 @@ fn watched(mut command: Command) -> (Child, Terminal) {
 }
 
 /// What each command shows while the daemon does not answer, and how it ends once it does.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 33] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -138,6 +138,9 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 30] = [
     ("verify", &["--aud", "demo", "@one"], WAITING, 0),
     ("verify", &["--aud", "demo", "@batch"], "verifying [", 0),
     ("introspect", &["--aud", "demo", "@batch"], "introspecting [", 0),
+    ("seal", &["--namespace", "t1/billing", "--name", "database", "--in", "@statement"], WAITING, 0),
+    ("unseal", &["--namespace", "t1/billing", "--name", "database", "--in", "@sealed"], WAITING, 0),
+    ("reseal", &["--namespace", "t1/billing", "@database.sealed"], "resealing [", 0),
     ("keys", &[], WAITING, 0),
     ("keys", &["--publish", "@jwks"], WAITING, 0),
     ("status", &[], WAITING, 0),
@@ -199,6 +202,8 @@ fn announced(leaf: &str, arguments: &[&str], words: &str, code: i32) {
     given("one", &["issue", "--template", "demo", "--sub", "a"]);
     given("batch", &["issue", "--template", "demo", "--sub", "a", "--count", "3"]);
     given("statement", &["attest"]);
+    std::fs::write(fake.path("sealed"), sealed(NEWEST, b"a secret\n")).unwrap();
+    std::fs::write(fake.path("database.sealed"), sealed(OLDER, b"a secret\n")).unwrap();
     let typed = arguments.iter().map(|word| match word.strip_prefix('@') {
         Some("metrics") => fake.metrics.to_string(),
         Some(name) => fake.path(name).to_str().unwrap().to_owned(),

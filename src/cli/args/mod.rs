@@ -175,7 +175,10 @@ pub(super) enum Command {
     #[command(subcommand, after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Hsm(HsmCommand),
     /// Has one planned thing done in the HSM
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  passportctl ceremony plan adopt --tenant t1 --purpose auth --cka-id 0a0b"
+    )]
     Ceremony(CeremonyCommand),
     /// Checks and explains the policy files
     #[command(subcommand, after_help = "Examples:\n  passportctl policy check && passportctl reload")]

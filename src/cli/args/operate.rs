@@ -76,7 +76,10 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum CeremonyCommand {
     /// Has one thing done in the HSM
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  passportctl ceremony plan adopt --tenant t1 --purpose auth --cka-id 0a0b"
+    )]
     Plan(PlanCommand),
 }
 
@@ -86,10 +89,10 @@ pub(crate) enum PlanCommand {
     /// Takes over a key that another program made, as the next version of one, and publishes it
     #[command(after_help = "\
 The key is held to all that a key of passportd's own is: it never left the HSM, may do nothing but sign, and signs once. It
-is not changed, so it keeps its label. Where it lacks something, what it lacks is said, and nothing happens.
+is not changed, so it keeps its label. Where it lacks something, what it lacks is said, and nothing happens. Ids are shown by
+`pkcs11-tool --module MODULE --token-label TOKEN --login --list-objects`.
 
 Examples:
-  pkcs11-tool --module MODULE --token-label TOKEN --login --list-objects     # shows the ids
   passportctl ceremony plan adopt --tenant demo --purpose auth --cka-id 0a0b --dry-run")]
     Adopt(Adopt),
 }
