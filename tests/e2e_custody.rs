@@ -33,3 +33,5 @@ mod real;
 mod start;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
+#[path = "custody/turns.rs"]
+mod turns;

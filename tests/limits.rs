@@ -271,6 +271,7 @@ fn threads_do_not_grow_with_load() {
             ("hsm-1", 1),
             ("hsm-watchdog", 1),
             ("hsm-check", 1),
+            ("hsm-healer", 1),
             ("link", 1),
             ("link-writer", 1),
             ("log", 1),

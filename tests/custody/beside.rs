@@ -34,6 +34,7 @@ struct Seen {
 /// The client at work.
 pub(crate) struct Beside {
     stop: Arc<AtomicBool>,
+    begun: Instant,
     client: JoinHandle<Seen>,
 }
 
@@ -43,7 +44,7 @@ impl Beside {
         let stop = Arc::new(AtomicBool::new(false));
         let (mut raw, ours) = (house.raw(), Arc::clone(&stop));
         let passport = raw.issue(demo("verified")).unwrap();
-        Self { stop, client: std::thread::spawn(move || work(&ours, raw, &passport)) }
+        Self { stop, begun: Instant::now(), client: std::thread::spawn(move || work(&ours, raw, &passport)) }
     }
 
     /// Ends it, and asserts that nothing failed. How many verdicts it got.
@@ -52,6 +53,9 @@ impl Beside {
         let seen = self.client.join().expect("one connection, which lasts");
         assert!(seen.refused.is_empty() && seen.problems.is_empty() && seen.accepted > 0, "{seen:?}");
         assert!(seen.slowest < LATE, "a verdict took {:?}", seen.slowest);
+        // Half of what it asks for at its pace: a machine has pauses.
+        let (rate, paced) = (self.begun.elapsed() / u32::try_from(seen.accepted).unwrap(), EVERY / 10);
+        assert!(rate < paced * 2, "a verdict in {rate:?}, asked for each {paced:?}");
         seen.accepted
     }
 }

@@ -19,7 +19,7 @@ use super::holder::{self, Holder};
 use super::memory::{Found, Needle, search};
 use super::support::passports::demo;
 use super::support::softhsm::PIN;
-use super::support::{House, Options, Roles, eventually, process, root_or_skip, skipped};
+use super::support::{House, Hsm, Options, Roles, eventually, process, root_or_skip, skipped};
 
 const SEAL: &str = "hmac-sha256/t1/seal/v1";
 const NAMESPACE: &str = "t1/billing";
@@ -158,7 +158,8 @@ fn nothing_secret_is_left_where_it_was_used() {
     if !root_or_skip("looking into the memory of the roles") {
         return;
     }
-    let house = House::start(Options::default().roles(Roles::Apart).set("hsm.op_timeout_ms", 1_000));
+    let house =
+        House::start(Options::default().module(Hsm::SoftHsm).roles(Roles::Apart).set("hsm.op_timeout_ms", 1_000));
     let (canaries, answers) = use_secrets(&house);
     let of = |role: &str, needles: &[Needle]| search(house.pid(role), needles);
 
@@ -255,7 +256,7 @@ fn each_file(dir: &Path, look: &mut impl FnMut(&Path)) {
 /// What SoftHSM leaves on its own heap, as docs/HSM.md says. Its keys have values here that are known.
 #[test]
 fn what_softhsm_leaves_on_its_heap() {
-    let house = House::start(Options::default().without_keys().roles(Roles::Apart));
+    let house = House::start(Options::default().module(Hsm::SoftHsm).without_keys().roles(Roles::Apart));
     let mut value = [0; 64];
     getrandom::fill(&mut value).unwrap();
     let mut maker = Holder::start(house.hsm(), "make", &hex::encode(&value), &[]);
@@ -293,7 +294,7 @@ fn no_core_of_either_is_written() {
     if !root_or_skip("raising the limit of cores") {
         return;
     }
-    let mut house = House::start(Options::default().roles(Roles::Apart));
+    let mut house = House::start(Options::default().module(Hsm::SoftHsm).roles(Roles::Apart));
     let (canaries, _) = use_secrets(&house);
     // Somebody else's core is written here.
     let dir = tempfile::tempdir().unwrap();

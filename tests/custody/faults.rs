@@ -36,6 +36,8 @@ pub(crate) struct Row {
     pub(crate) told: &'static [&'static str],
     /// When the first must be told so, if any must.
     pub(crate) within: Option<Duration>,
+    /// What the slowest answer takes at least.
+    pub(crate) slowest: Duration,
     /// What else holds while it lasts.
     pub(crate) during: fn(&House),
 }
@@ -49,6 +51,7 @@ pub(crate) const UNNOTICED: Row = Row {
     issuers: 4,
     told: &[],
     within: None,
+    slowest: Duration::ZERO,
     during: |_| (),
 };
 
@@ -96,9 +99,9 @@ macro_rules! for_a_while {
 }
 
 for_a_while! {
-    latency_of_10_ms Row { control: "C_Sign delay=10", ..UNNOTICED };
-    latency_of_100_ms Row { control: "C_Sign delay=100", op_timeout_ms: 5_000, ..UNNOTICED };
-    latency_of_1000_ms Row { control: "C_Sign delay=1000", op_timeout_ms: 5_000, sessions: 8, issuers: 2, ..UNNOTICED };
+    latency_of_10_ms Row { control: "C_Sign log delay=10", slowest: Duration::from_millis(10), ..UNNOTICED };
+    latency_of_100_ms Row { control: "C_Sign log delay=100", slowest: Duration::from_millis(100), op_timeout_ms: 5_000, ..UNNOTICED };
+    latency_of_1000_ms Row { control: "C_Sign log delay=1000", slowest: Duration::from_secs(1), op_timeout_ms: 5_000, sessions: 8, issuers: 2, ..UNNOTICED };
     one_call_hangs Row {
         control: "C_Sign hang for=1",
         op_timeout_ms: 500,
@@ -179,6 +182,8 @@ pub(crate) fn run(name: &str, row: &Row) {
     println!("{name}: first answer {answered:?}, recovered {recovered:?}, issued {jtis}, verdicts {verdicts}");
     println!("{:?}, the slowest {:?}", told.problems, told.slowest);
     only(&told, row.told);
+    assert!(row.told.iter().all(|code| told.problems.contains_key(*code)), "the fault was there: {:?}", told.problems);
+    assert!(told.slowest >= row.slowest, "so was the delay: {:?}", told.slowest);
     assert_eq!(told.broken, 0, "connections outlive it");
     // In the queue, and in the module.
     let longest = Duration::from_millis(u64::try_from(row.op_timeout_ms).unwrap()) * 2 + RECOVERS;
@@ -197,6 +202,7 @@ fn breaker_is_open(house: &House) {
     };
     eventually("readyz says so", SOON, away);
     assert_eq!(house.metric("svc_passport_dependency_up{dep=\"kms\"}"), 0.0);
+    assert!(!keys_of(house).is_empty(), "keys are given out all the same");
     let mut raw = house.raw();
     let mut answer = || {
         let begun = Instant::now();

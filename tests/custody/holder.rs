@@ -11,7 +11,8 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use passportd::passport::hex;
 
-use super::support::softhsm::{self, LABEL, PIN, SoftHsm};
+use super::support::softhsm::token::Token;
+use super::support::softhsm::{self, LABEL, PIN};
 
 /// A key that it makes.
 const CANARY: &str = "canary";
@@ -27,7 +28,7 @@ pub(crate) struct Holder {
 
 impl Holder {
     /// Starts it for one of the things that [`role`] does, with what that takes.
-    pub(crate) fn start(hsm: &SoftHsm, act: &str, with: &str, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(hsm: &Token, act: &str, with: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "holder::role", "--ignored", "--nocapture", "--test-threads=1"]);
         command.env("HOLDER_ACT", act).env("HOLDER_WITH", with).envs(environment.iter().copied());
@@ -56,7 +57,7 @@ impl Holder {
 }
 
 /// HMAC-SHA256 of `input` under the key with this `CKA_ID`.
-pub(crate) fn hmac(hsm: &SoftHsm, cka_id: &str, input: &[u8]) -> [u8; 32] {
+pub(crate) fn hmac(hsm: &Token, cka_id: &str, input: &[u8]) -> [u8; 32] {
     let mut holder = Holder::start(hsm, "hmac", &format!("{cka_id} {}", hex::encode(input)), &[]);
     let made = hex::decode_exactly(&holder.says()).unwrap();
     holder.end();

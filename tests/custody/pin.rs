@@ -3,14 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use passportd::wire::ceremony::{PlanKind, Request, Response};
 
 use super::beside::{Beside, Company};
 use super::support::passports::demo;
-use super::support::softhsm::{self, LABEL, PIN};
+use super::support::softhsm::PIN;
 use super::support::{House, Options, Roles, eventually, root_or_skip, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -120,9 +119,7 @@ fn a_pin_that_is_changed_on_the_token_stops_no_signer_that_serves() {
     const OTHER: &str = "4712-test";
     let mut house = House::start(Options::default().roles(Roles::Apart).fault());
     let (signer, company) = (house.pid("signer"), Company::start(&house, 4));
-    let mut command = Command::new("pkcs11-tool");
-    command.args(["--change-pin", "--login", "--pin", PIN, "--new-pin", OTHER, "--token-label", LABEL, "--module"]);
-    match house.hsm().apply(command.arg(softhsm::module().unwrap())).output() {
+    match house.hsm().tool(Some(PIN)).args(["--change-pin", "--new-pin", OTHER]).output() {
         Ok(output) => assert!(output.status.success(), "{output:?}"),
         Err(_) => return skipped("pkcs11-tool (package opensc) is not installed"),
     }

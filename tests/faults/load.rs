@@ -19,6 +19,9 @@ use super::support::raw::{Raw, request};
 /// Requests of one connection under way at once.
 const PIPELINED: usize = 8;
 
+/// How long a client waits that was told to come back later.
+const REPELLED: Duration = Duration::from_millis(5);
+
 /// What one client was told.
 #[derive(Default)]
 pub(crate) struct Told {
@@ -67,6 +70,10 @@ impl Told {
             Ok(other) => panic!("{other:?}"),
             Err(problem) => {
                 *self.problems.entry(problem.code.to_string()).or_default() += 1;
+                if problem.retry_after_ms.is_some() {
+                    // Not as long as they are told, but who comes back at once has the processors to themselves.
+                    std::thread::sleep(REPELLED);
+                }
                 if !problem.retryable {
                     self.final_problems.push(problem.code);
                 }

@@ -165,7 +165,7 @@ fn settings_that_are_broken() {
     house.restore_config(&text);
 
     let good = fs::read_to_string(house.dir().join("signer.toml")).unwrap();
-    fs::write(house.dir().join("signer.toml"), good.replace("\"t1\"", "\"t2\"")).unwrap();
+    fs::write(house.dir().join("signer.toml"), good.replace("\"t1", "\"t2")).unwrap();
     let says = ["lets nobody sign for tenant t1, purpose auth, but template \"demo\"", "restart the signer"];
     assert_finds(&house, &["bounds"], &says);
     fs::write(house.dir().join("signer.toml"), good.replace("max_ttl_s = 86400", "max_ttl_s = 60")).unwrap();
