@@ -1,6 +1,6 @@
 //! Sealing small secrets: from what the HSM derives to ciphertext and back. Pure, but for the nonce.
 //!
-//! The HSM computes HMAC-SHA256 over [`derivation`] under a seal key that never leaves it; HKDF-SHA256 (RFC 5869) makes
+//! The HSM computes HMAC-SHA256 over a derivation under a seal key that never leaves it; HKDF-SHA256 (RFC 5869) makes
 //! the key of one namespace and version out of that; XChaCha20-Poly1305 seals. Its nonce of 24 random bytes may be drawn
 //! at random for every blob: among 2^64 of them the chance that two are the same is below 2^-64, so that neither a
 //! restored state nor a second instance repeats one.

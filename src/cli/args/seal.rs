@@ -30,8 +30,8 @@ Examples:
 /// Where a secret belongs.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
-    /// Where secrets of this kind live: <tenant>/<part> or <tenant>/<part>/<part>, as policy grants
-    #[arg(long)]
+    /// The namespace.
+    #[arg(long, help = "Where secrets of this kind live: <tenant>/<part> or <tenant>/<part>/<part>, as policy grants")]
     pub(crate) namespace: String,
     /// The secret's name there [default: the sealed file's name without `.sealed`]
     #[arg(long)]
