@@ -10,7 +10,7 @@ use super::{Done, Later};
 use super::{outcome, problems};
 use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::issue::{Ground, IssueError, Origin, Prepared, prepare, record, sign};
+use crate::issue::{Ground, IssueError, Noticed, Origin, Prepared, prepare, record, sign};
 use crate::lifecycle::Daemon;
 use crate::metrics::{self, Act, Alg, Blocked, Counter, Endpoint};
 use crate::policy::{Bounds, Operation, Peer};
@@ -192,6 +192,9 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
                 IssueError::Signer(error) => problems::is_doubt(*error),
                 _ => false,
             };
+            if let IssueError::BadSignature { kid, noticed: Noticed::ByFront } = error {
+                daemon.signer.distrust(kid);
+            }
             if doubt {
                 daemon.doubt_signer();
             }

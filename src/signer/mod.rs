@@ -197,6 +197,11 @@ impl Signer {
         self.call(OWN, Ask::Probe(kid.to_owned()), Instant::now() + self.timeout).await.map(Probing)
     }
 
+    /// A signature that the signer released does not verify. Its breaker remembers that, so that the key is looked at.
+    pub fn distrust(&self, kid: &str) {
+        self.breakers.failed(kid, Failure::Unavailable, Instant::now());
+    }
+
     /// What came of a probe of this key, for its breaker. [`SignerError::Busy`] says nothing of the key.
     pub fn probed(&self, kid: &str, result: Result<(), SignerError>) {
         self.breakers.probed(kid, result.map_err(failure), Instant::now());
