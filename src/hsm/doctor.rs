@@ -4,7 +4,7 @@ use super::inventory::Inventory;
 use super::module::{Module, Token};
 use super::pin_note::{self, PinFlags};
 use super::pins::Pins;
-use super::ring::{Ring, RingKey};
+use super::ring::{RETIRED, Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
 use crate::secret::Pin;
 use crate::wire::ceremony::Finding;
@@ -141,6 +141,8 @@ fn keys(ring: &Ring) -> Vec<Finding> {
         .iter()
         .map(|key| match key.usable() {
             true => Finding::good(&key.kid, fit(key)),
+            // As it is meant to be, if nothing else is wrong with it.
+            false if key.retired && key.problem == RETIRED => Finding::good(&key.kid, "retired, not used any more"),
             false => Finding::problem(&key.kid, key.problem.clone(), REMEDY),
         })
         .collect();

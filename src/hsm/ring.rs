@@ -8,6 +8,9 @@ use crate::wire::link::{KeyRole, LinkKey};
 use std::collections::HashMap;
 use strict25519::PreparedKey;
 
+/// The problem of a key that has none but that.
+pub const RETIRED: &str = "it is retired";
+
 /// A key that was found, pinned, or both.
 #[derive(Debug)]
 pub struct RingKey {
@@ -139,7 +142,7 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     let mut problems: Vec<String> = Vec::new();
     let (mut changed, retired) = (false, pin.retired.is_some());
     if retired {
-        problems.push("it is retired".to_owned());
+        problems.push(RETIRED.to_owned());
     }
     match found {
         [] if pin.token_serial != token_serial => {

@@ -237,4 +237,8 @@ fn a_seal_key_is_retired_when_a_newer_one_seals_and_then_opens_nothing() {
     house.wait_ready();
     assert_eq!(house.log().matches("a key was retired").count(), 1, "once: {}", house.log());
     assert!(!house.log().contains("the HSM does not sign"), "nobody else noticed");
+    let doctor = ["--config", config.to_str().unwrap(), "hsm", "doctor", "--pin-file", pin.to_str().unwrap()];
+    let found = String::from_utf8(tool(&house, b"", &doctor).stdout).unwrap();
+    let of_it = found.lines().find(|line| line.contains(V1)).unwrap();
+    assert!(of_it.starts_with("ok") && of_it.contains("retired"), "as it is meant to be: {found}");
 }
