@@ -159,27 +159,11 @@ mod tests {
 
     #[test]
     fn what_is_refused_by_the_signers_bounds_is_op_denied_and_nothing_else_is() {
-        use LinkRefusal::*;
-        let refusals = [
-            Malformed,
-            NotCanonical,
-            UnknownKid,
-            ForeignIssuer,
-            TenantDenied,
-            PurposeDenied,
-            LifetimeDenied,
-            ClockDenied,
-            RateLimited,
-            Busy,
-            Timeout,
-            HsmUnavailable,
-            BadSignature,
-            Internal,
-            TooLong,
-        ];
         // The link turns these into errors of their own.
-        let own = |refusal: &LinkRefusal| matches!(refusal, Busy | Timeout | HsmUnavailable);
-        let refused = refusals.into_iter().filter(|refusal| !own(refusal)).map(SignerError::Refused);
+        let own = |refusal: &LinkRefusal| {
+            matches!(refusal, LinkRefusal::Busy | LinkRefusal::Timeout | LinkRefusal::HsmUnavailable)
+        };
+        let refused = LinkRefusal::ALL.into_iter().filter(|refusal| !own(refusal)).map(SignerError::Refused);
         let open = SignerError::Open { retry_after_ms: 250 };
         let others =
             [open, SignerError::Unavailable, SignerError::Timeout, SignerError::Busy, SignerError::WrongAnswer];

@@ -131,6 +131,7 @@ fn a_store_that_is_wiped_and_restored_from_a_copy() {
     let told = eventually("it shows", Duration::from_secs(10), || house.raw().issue(demo("first")).err());
     println!("told after {:?}: {told:?}", begun.elapsed());
     eventually("readyz says so", Duration::from_secs(5), || (house.get("/readyz").0 == 503).then_some(()));
+    // A store that is gone for a moment would prove less.
     std::thread::sleep(Duration::from_secs(2));
     copy(kept.path(), &store);
     recovers(&house);
