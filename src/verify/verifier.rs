@@ -5,6 +5,7 @@
 //! it as far as each peer's budget goes. One difference, and the reference is all that is used from then on.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -94,8 +95,10 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Samples {
     wanted: AtomicBool,
-    /// Counts batches, so that which items are looked at changes: a fault may be in one lane only.
+    /// Counts draws, and a key to hash that count with: which items are looked at changes, since a fault may be in one lane
+    /// only, and nobody outside can tell which, nor be in step with it.
     turn: AtomicU64,
+    dice: RandomState,
     /// Since when one is wanted, and the key of the one before.
     before: Mutex<(Option<Instant>, Option<[u8; 32]>)>,
     sample: Mutex<Option<Sample>>,
@@ -216,11 +219,11 @@ impl Verifier {
         if way == Way::Dalek {
             return;
         }
-        let turn = usize::try_from(inner.samples.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
         // Without a table it was the reference that refused.
         let refused = |(item, good): &(&Item<'_>, &bool)| !**good && item.key.window().is_some();
         let count = items.iter().zip(&*verdicts).filter(refused).count();
-        let some = items.iter().zip(&*verdicts).filter(refused).cycle().skip(turn % count.max(1));
+        let first = if count > 1 { inner.samples.throw(count) } else { 0 };
+        let some = items.iter().zip(&*verdicts).filter(refused).cycle().skip(first);
         for (item, _) in some.take(count.min(CONFIRMED)).take_while(|_| may_confirm()) {
             inner.rechecked.fetch_add(1, Ordering::Relaxed);
             if item.key.verify(item.message, item.signature) {
@@ -232,7 +235,7 @@ impl Verifier {
             // Nothing that this way said counts, whoever found out.
             verify_many_by(Way::Dalek, items, verdicts);
         } else if inner.samples.wanted.load(Ordering::Relaxed) {
-            inner.samples.offer(way, items, verdicts, turn, Instant::now());
+            inner.samples.offer(way, items, verdicts, Instant::now());
         }
     }
 }
@@ -298,9 +301,16 @@ impl Samples {
         self.wanted.store(true, Ordering::Relaxed);
     }
 
+    /// One of `sides`, from 0; 0 when there are none.
+    fn throw(&self, sides: usize) -> usize {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let sides = u64::try_from(sides).unwrap_or(u64::MAX).max(1);
+        usize::try_from(self.dice.hash_one(turn) % sides).unwrap_or_default()
+    }
+
     /// Takes one of what was accepted. A processor that is broken is so for everybody, but a table only for its own key: so
     /// nobody who floods with the passports of one key keeps those of other keys from being looked at.
-    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool], turn: usize, now: Instant) {
+    fn offer(&self, way: Way, items: &[Item<'_>], verdicts: &[bool], now: Instant) {
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, last) = *before;
         let accepted = |(item, good): &(&Item<'_>, &bool)| **good && item.key.window().is_some();
@@ -309,8 +319,8 @@ impl Samples {
         let (count, others) = (all().count(), all().filter(another).count());
         let waited = since.is_none_or(|since| now.saturating_duration_since(since) >= OTHERS_FIRST);
         let picked = match others {
-            0 if waited => all().nth(turn % count.max(1)),
-            _ => all().filter(another).nth(turn % others.max(1)),
+            0 if waited => all().nth(self.throw(count)),
+            _ => all().filter(another).nth(self.throw(others)),
         };
         let Some((item, _)) = picked else { return };
         if !self.wanted.swap(false, Ordering::Relaxed) {
