@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
-use crate::verify::Keyring;
+use crate::verify::{Item, Keyring, Verifier};
 use crate::wire::link::LinkRefusal;
 use crate::wire::{IssueSpec, Issued};
 
@@ -200,7 +200,7 @@ pub async fn sign(
     who: u32,
     prepared: Vec<Result<Prepared, IssueError>>,
     signer: &Signer,
-    keyring: &Keyring,
+    (keyring, verifier): (&Keyring, &Verifier),
     until: Instant,
     lost: impl Fn(&IssueError, Entry),
 ) -> Vec<Result<Signed, IssueError>> {
@@ -231,7 +231,11 @@ pub async fn sign(
     for one in waiting {
         signed.push(match one {
             Ok((kid, msg, entry, signing)) => match signing.signature().await {
-                Ok(sig) if keyring.get(&kid).is_some_and(|key| key.verify(&msg, &sig)) => {
+                Ok(sig)
+                    if keyring
+                        .get(&kid)
+                        .is_some_and(|key| verifier.verify(Item { key, message: &msg, signature: &sig })) =>
+                {
                     Ok(Signed { issued: Issued::Envelope { kid, msg, sig }, entry })
                 }
                 Ok(_) => Err(lose(IssueError::BadSignature { kid, noticed: Noticed::ByFront }, entry)),

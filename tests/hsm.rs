@@ -50,6 +50,7 @@ use passportd::hsm::{Bounds, Manager, ModuleConfig, SignerPlan, TenantBounds, To
 use passportd::passport::{Cap, Claims};
 use passportd::seal::XChaCha;
 use passportd::secret::Pin;
+use passportd::verify::Way;
 use passportd::wire::Plain;
 use passportd::wire::ceremony::{Finding, KeyReport, PlanKind, Report, Request, Response, call};
 use passportd::wire::frame::{Split, split};

@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use super::bars::{Bar, group, median};
 use super::ctl;
-use super::raw_figure;
 use super::support::softhsm::SoftHsm;
 use super::support::softhsm::token::Token;
 use super::support::{House, Hsm, Options};
+use super::{RawKey, raw_figure};
 
 const ROUNDS: usize = 5;
 const KRYOPTIC: &str = "issue_of_raw_c_sign_kryoptic_ledger_on_tmpfs";
@@ -31,21 +31,21 @@ pub(super) fn bars(options: &Options, hsm: &SoftHsm) -> Vec<Bar> {
     let options = &options.clone().bounds(BOUNDS);
     let house = House::start(options.clone().set("audit.dir", ledger.to_str().unwrap()));
     let name = "issue_of_raw_c_sign_ledger_on_tmpfs";
-    let mut bars = group(name, || vec![issue(name, (">= 0.85", 0.85), &house, hsm)]);
+    let mut bars = group(name, || issue(name, (">= 0.85", 0.85), &house, hsm));
     for op in ["seal", "unseal"] {
         bars.extend(group(op, || vec![secrets(&house, op)]));
     }
     drop(house);
-    bars.extend(group(KRYOPTIC, || vec![issue_by_kryoptic(options)]));
+    bars.extend(group(KRYOPTIC, || issue_by_kryoptic(options)));
     bars.extend(group("front_growth_in_a_million", || vec![growth(options)]));
     bars.extend(group("issue_p99_of_ideal_queue", || vec![slow()]));
     bars
 }
 
 /// The same over the second module.
-fn issue_by_kryoptic(options: &Options) -> Bar {
+fn issue_by_kryoptic(options: &Options) -> Vec<Bar> {
     let Some(token) = Token::new(Hsm::Kryoptic) else {
-        return Bar::new(KRYOPTIC, f64::NAN, "", "scripts/kryoptic, as root", false);
+        return vec![Bar::new(KRYOPTIC, f64::NAN, "", "scripts/kryoptic, as root", false)];
     };
     let memory = tempfile::Builder::new().prefix("passportd-bench-").tempdir_in("/dev/shm").unwrap();
     let ledger = memory.path().join("ledger");
@@ -54,22 +54,31 @@ fn issue_by_kryoptic(options: &Options) -> Bar {
 }
 
 /// As `issue_of_raw_c_sign`, without a disk.
-fn issue(name: &str, (wanted, least): (&'static str, f64), house: &House, token: &Token) -> Bar {
+fn issue(name: &str, (wanted, least): (&'static str, f64), house: &House, token: &Token) -> Vec<Bar> {
     let (mut ratios, mut own) = (Vec::new(), Vec::new());
-    println!("round  raw C_Sign/s  issued/s, ledger on tmpfs  ratio  signer us  its share of raw");
+    println!(
+        "round  raw C_Sign/s  the same, session key  issued/s, ledger on tmpfs  ratio  front us  signer us  share of raw"
+    );
     for round in 1..=ROUNDS {
-        let raw = raw_figure(token);
+        let [raw, of_session] = [RawKey::Token, RawKey::Session].map(|key| raw_figure(token, key));
         let ours = load(house, &["issue", "--connections", "8", "--in-flight", "8", "--seconds", "3"]);
         let (rate, signer) = (number(&ours, "per_second"), number(&ours, "signer_cpu_us_per_item"));
+        let front = number(&ours, "front_cpu_us_per_item");
         // The raw figure is one thread that signs all the time.
         let share = 1e6 / raw / signer;
-        println!("{round:5}  {raw:12.0}  {rate:24.0}  {:5.2}  {signer:9.1}  {share:16.2}", rate / raw);
+        println!(
+            "{round:5}  {raw:12.0}  {of_session:21.0}  {rate:24.0}  {:5.2}  {front:8.1}  {signer:9.1}  {share:12.2}",
+            rate / raw
+        );
         ratios.push(rate / raw);
         own.push(share);
     }
-    println!("a signature's processor time alone, of what the signer takes for one: {:.2}", median(own));
-    let value = median(ratios);
-    Bar::new(name, value, "ratio", wanted, value >= least)
+    let (value, share) = (median(ratios), median(own));
+    // "Also stated": without the processor time of front and clients. No issue sets a bar for it; half would be alarming.
+    vec![
+        Bar::new(name, value, "ratio", wanted, value >= least),
+        Bar::new(format!("{name}_by_signer_cpu"), share, "ratio", ">= 0.5", share >= 0.5),
+    ]
 }
 
 /// Secrets of 1 KiB, each on record before it is given out. Fewer are under way than one uid may have, which is half of 256.

@@ -22,6 +22,7 @@ use crate::sandbox::{Plan, enter};
 use crate::seal::XChaCha;
 use crate::secret::Pin;
 use crate::server::listen::{Access, bind};
+use crate::verify::ways;
 
 /// The credential that holds the PIN where systemd gives it (`LoadCredentialEncrypted=hsm-pin:…`).
 const CREDENTIAL: &str = "hsm-pin";
@@ -61,6 +62,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         pin,
         listener,
         front_uid,
+        ways: ways(config.verify.engine),
         sealer: Box::new(XChaCha),
         manager: Box::new(ServiceManager { manager, end: ends::signer(config) }),
     })?;

@@ -10,6 +10,7 @@ use super::sealer::Sealer;
 use super::server::{Desk, Door, Token};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
+use crate::verify::{Verifier, Way, say_difference};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -34,6 +35,8 @@ pub struct SignerPlan {
     pub module: ModuleConfig,
     /// What it signs.
     pub bounds: Bounds,
+    /// How signatures are verified before they are released, the best way first; none is the reference.
+    pub ways: &'static [Way],
     /// How it seals.
     pub sealer: Box<dyn Sealer>,
     /// The user PIN.
@@ -103,7 +106,9 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     }
     // The other end may be full of earlier wake-ups; one is enough.
     let tell = move || drop((&wake).write(&[1]));
-    let pool = Pool::start(device, ring, limits, Box::new(tell))?;
+    let verifier = Verifier::start(plan.ways).map_err(|error| HsmError::Host("start the verifier", error))?;
+    tracing::info!(name: "verify_path", verify_path = verifier.way().name(), "signatures are verified by the path {}", verifier.way());
+    let pool = Pool::start(device, ring, limits, verifier, Box::new(tell))?;
     let token = Token { module, token, sessions: pool.health().sessions, boot_id: random_id()? };
     let recycle = Recycle::new(resident_kib(), growth, Instant::now());
     let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, plan.sealer, token, recycle));
@@ -113,6 +118,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let events = Events { signals, woken };
     let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &mut |now| {
         look_at_keys(&pool, &mut reread, now);
+        pool.take_differences().iter().for_each(say_difference);
         (pool.in_time(now), reread.next())
     });
     let ended = match ended {

@@ -4,13 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::info;
 
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::config::{Engine, Verify};
 use crate::metrics::{Cache, Metrics, Net as NetLabel, Path};
-use crate::verify::{Difference, Net, Verdicts, Verifier, Way};
+use crate::verify::{Difference, Net, Verdicts, Verifier, Way, say_difference, ways};
 
 /// Between looks at the counters, and attempts to put a difference on record.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -20,12 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// # Errors
 /// A thread could not be started.
 pub fn verifier(config: &Verify) -> io::Result<Verifier> {
-    let wanted: &[Way] = match config.engine {
-        Engine::Dalek => &[],
-        Engine::Portable => &[Way::Portable],
-        Engine::Auto => &[Way::Ifma, Way::Portable],
-    };
-    Verifier::start(wanted)
+    Verifier::start(ways(config.engine))
 }
 
 /// Room for the verdicts that the configuration wants remembered.
@@ -82,13 +77,8 @@ pub async fn watch_verifier(daemon: Arc<Daemon>) {
 
 impl Daemon {
     pub(super) fn tell(&self, difference: &Difference) {
-        let Difference { way, net, about } = difference;
-        error!(
-            name: "verify_differs", verify_path = way.name(), net = net.name(), %about,
-            "the verification path {way} differs from verify_strict and is not used any more; keep the records, and test the \
-             machine's memory and processor"
-        );
-        self.metrics.verify_differences.at(label(*net)).inc();
+        say_difference(difference);
+        self.metrics.verify_differences.at(label(difference.net)).inc();
     }
 
     async fn record_difference(&self, difference: &Difference) -> Result<(), AuditError> {

@@ -131,7 +131,8 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
     let keyring = daemon.keyring.load_full();
     let refusals = batch.refusals;
     let lost = |error: &IssueError, entry| not_signed(daemon, &refusals, error, entry);
-    let mut signed = sign(batch.who, batch.prepared, &daemon.signer, &keyring, batch.until, lost).await;
+    let mut signed =
+        sign(batch.who, batch.prepared, &daemon.signer, (&keyring, &daemon.verifier), batch.until, lost).await;
     if signed.iter().any(Result::is_ok) {
         daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
     }

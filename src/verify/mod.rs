@@ -5,6 +5,8 @@ mod keyring;
 #[cfg(feature = "daemon")]
 mod verdicts;
 mod verifier;
+#[cfg(feature = "daemon")]
+mod ways;
 
 pub use budget::Budget;
 pub use keyring::{Keyring, KeyringError};
@@ -12,3 +14,5 @@ pub use strict25519::{Item, PreparedKey, Way, Window};
 #[cfg(feature = "daemon")]
 pub use verdicts::Verdicts;
 pub use verifier::{Difference, Net, Verifier};
+#[cfg(feature = "daemon")]
+pub use ways::{say_difference, ways};

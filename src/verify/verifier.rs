@@ -210,6 +210,13 @@ impl Verifier {
         self.inner.rechecked.load(Ordering::Relaxed)
     }
 
+    /// The verdict on one item, for whoever made what it is about: a refusal is always confirmed.
+    pub fn verify(&self, item: Item<'_>) -> bool {
+        let mut verdicts = Vec::with_capacity(1);
+        self.verify_many(&[item], &mut verdicts, || true);
+        verdicts == [true]
+    }
+
     /// Verifies each item as if it were alone; `verdicts` is cleared and filled, one entry per item, in order. Some refusals
     /// by a fast way are confirmed by the reference, as long as `may_confirm` says that there is budget for another one.
     pub fn verify_many(&self, items: &[Item<'_>], verdicts: &mut Vec<bool>, mut may_confirm: impl FnMut() -> bool) {

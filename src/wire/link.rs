@@ -102,7 +102,7 @@ pub struct LinkReply {
 /// Answers of the signer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum LinkResult {
-    /// To `Sign`; it passed `verify_strict` against the pinned key.
+    /// To `Sign`; it verifies strictly under the pinned key.
     Signed {
         /// The signature.
         sig: [u8; 64],

@@ -88,6 +88,7 @@ pub(crate) fn run_role(role: &str) {
         }
         "signer" => {
             let plan = SignerPlan {
+                ways: &[Way::Portable],
                 module: config(),
                 bounds: bounds(),
                 sealer: Box::new(XChaCha),

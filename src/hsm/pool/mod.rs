@@ -11,9 +11,9 @@
 //! - Nothing is released that does not verify strictly against the pinned key: a faulty signature beside a good one of
 //!   the same message gives the private key away.
 
-mod checker;
 mod healer;
 mod job;
+mod release;
 mod shared;
 mod state;
 mod watchdog;
@@ -26,6 +26,7 @@ use super::HsmError;
 use super::device::{DERIVED, Device, SIGNATURE};
 use super::ladder::Rung;
 use super::ring::Ring;
+use crate::verify::{Difference, Verifier};
 use crate::wire::link::LinkRefusal;
 use job::{Job, Waiting};
 use shared::Shared;
@@ -117,14 +118,19 @@ impl<D: Device> Pool<D> {
     ///
     /// # Errors
     /// [`HsmError::Host`] when a thread can't be started.
-    pub fn start(device: D, ring: Ring, limits: Limits, lost: Box<dyn Fn() + Send + Sync>) -> Result<Self, HsmError> {
+    pub fn start(
+        device: D,
+        ring: Ring,
+        limits: Limits,
+        verifier: Verifier,
+        lost: Box<dyn Fn() + Send + Sync>,
+    ) -> Result<Self, HsmError> {
         let most = device.limit().map_or(limits.sessions, |limit| limit.clamp(1, limits.sessions));
-        let shared = Arc::new(Shared::new(device, ring, limits, lost));
+        let shared = Arc::new(Shared::new(device, ring, limits, verifier, lost));
         if most < limits.sessions {
             shared.lock().limited = true;
             shared.say_limited(most);
         }
-        checker::spawn(&shared)?;
         for _ in 0..most {
             worker::spawn(&shared)?;
         }
@@ -228,8 +234,12 @@ impl<D: Device> Pool<D> {
         self.shared.phase_changed();
         self.shared.watch.notify_all();
         self.shared.healer.notify_all();
-        drop(self.shared.checker.lock().unwrap_or_else(PoisonError::into_inner).take());
         quiet && self.shared.device.close().is_ok()
+    }
+
+    /// What was noticed since the last call of the way in which signatures are verified.
+    pub fn take_differences(&self) -> Vec<Difference> {
+        self.shared.verifier.take_differences()
     }
 
     /// Why the process should end, if it should. Taken: a second call finds nothing.

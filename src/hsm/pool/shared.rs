@@ -1,15 +1,14 @@
 //! What all threads of a pool have in common.
 
 use super::Limits;
-use super::checker::Signed;
 use super::state::State;
 use crate::hsm::HsmError;
 use crate::hsm::device::Device;
 use crate::hsm::ladder::Rung;
 use crate::hsm::ring::Ring;
+use crate::verify::Verifier;
 use crate::wire::link::LinkRefusal;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,14 +30,20 @@ pub(super) struct Shared<D: Device> {
     pub(super) bad_signatures: AtomicU64,
     /// Those since the last that did verify.
     pub(super) bad_in_a_row: AtomicU32,
-    /// Where signatures are verified while requests wait; none once the pool is closed.
-    pub(super) checker: Mutex<Option<SyncSender<Signed>>>,
+    /// How what was signed is verified.
+    pub(super) verifier: Verifier,
     /// Called once when the process should end.
     pub(super) lost: Box<dyn Fn() + Send + Sync>,
 }
 
 impl<D: Device> Shared<D> {
-    pub(super) fn new(device: D, ring: Ring, limits: Limits, lost: Box<dyn Fn() + Send + Sync>) -> Self {
+    pub(super) fn new(
+        device: D,
+        ring: Ring,
+        limits: Limits,
+        verifier: Verifier,
+        lost: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
         Self {
             device,
             limits,
@@ -51,7 +56,7 @@ impl<D: Device> Shared<D> {
             signatures: AtomicU64::new(0),
             bad_signatures: AtomicU64::new(0),
             bad_in_a_row: AtomicU32::new(0),
-            checker: Mutex::new(None),
+            verifier,
             lost,
         }
     }

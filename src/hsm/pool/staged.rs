@@ -6,6 +6,7 @@ use crate::hsm::label;
 use crate::hsm::ladder::Fault;
 use crate::hsm::pins::{PinnedKey, Pins};
 use crate::passport::hex;
+use crate::verify::Way;
 use crate::wire::link::KeyRole;
 use ed25519_dalek::{Signer, SigningKey};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -273,10 +274,15 @@ pub(super) fn limits(sessions: usize, queue: usize, op_timeout: u64) -> Limits {
 }
 
 pub(super) fn with(limits: Limits, stage: Arc<Stage>) -> Bench {
+    verified_by(Verifier::start(&[Way::Portable]).unwrap(), limits, stage)
+}
+
+pub(super) fn verified_by(verifier: Verifier, limits: Limits, stage: Arc<Stage>) -> Bench {
     let key = SigningKey::from_bytes(&[9; 32]);
     let (tell, lost) = mpsc::channel();
     let device = Staged(Arc::clone(&stage), key.clone());
-    let pool = Pool::start(device, ring(&key), limits, Box::new(move || tell.send(()).unwrap_or_default())).unwrap();
+    let tell = move || tell.send(()).unwrap_or_default();
+    let pool = Pool::start(device, ring(&key), limits, verifier, Box::new(tell)).unwrap();
     Bench { pool, stage, key, lost: Mutex::new(lost) }
 }
 

@@ -1,9 +1,10 @@
 //! The pool against a staged device: real keys and signatures, staged hangs and faults.
 
-use super::staged::{LONGEST, PATIENCE, PATIENT_MS, bench};
+use super::staged::{LONGEST, PATIENCE, PATIENT_MS, Stage, bench, limits, verified_by};
 use super::*;
 use crate::hsm::ladder::{DOWN_LIMIT, Fault, GIVEN_UP};
-use ed25519_dalek::Signer;
+use crate::verify::{Net, Way};
+use ed25519_dalek::Signer as _;
 use std::sync::mpsc;
 
 #[test]
@@ -97,26 +98,15 @@ fn a_full_queue_refuses_at_once_and_what_waits_times_out() {
     bench.stage.release();
 }
 
+/// Without a fast way everything goes on, and whoever asks is told why.
 #[test]
-fn so_many_signatures_wait_to_be_checked_and_a_worker_checks_the_next_itself() {
-    let bench = bench(1, 8, 5000);
-    let (sender, waiting) = checker::queue();
-    *bench.pool.shared.checker.lock().unwrap() = Some(sender);
-    let (tell, told) = mpsc::channel();
-    let hand_over = || {
-        let (ring, tell) = (bench.pool.ring(), tell.clone());
-        let answer: Answer = Box::new(move |outcome| tell.send(outcome).unwrap_or_default());
-        let job = Job::new(ring, 0, b"a".to_vec(), Instant::now(), Waiting::Signature(answer));
-        let signature = bench.key.sign(b"a").to_bytes();
-        let (ring, message) = (job.task.ring, job.task.message);
-        let signed = checker::Signed { ring, position: 0, message, signature, ticket: job.ticket };
-        checker::hand_over(&*bench.pool.shared, signed);
-    };
-    (0..checker::WAITING).for_each(|_| hand_over());
-    assert!(told.try_recv().is_err(), "all of them wait");
-    hand_over();
-    assert!(told.try_recv().unwrap().is_ok());
-    assert_eq!(waiting.try_iter().count(), checker::WAITING);
+fn a_way_that_fails_its_self_test_is_told_and_the_reference_releases() {
+    let bench = verified_by(Verifier::failed(Way::Portable), limits(1, 8, 5000), Arc::new(Stage::default()));
+    let signature = bench.sign(b"a").unwrap();
+    assert_eq!(signature, bench.key.sign(b"a").to_bytes());
+    let [told] = &bench.pool.take_differences()[..] else { panic!("one difference") };
+    assert_eq!((told.way, told.net), (Way::Portable, Net::SelfTest));
+    assert!(bench.pool.take_differences().is_empty());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One worker: takes a job, signs, and sees to it that the signature is verified and answered.
 
-use super::checker::{Signed, hand_over};
 use super::job::{Job, Kind, Task, Ticket};
+use super::release::Signed;
 use super::shared::Shared;
 use super::state::{Phase, Slot, State};
 use crate::hsm::HsmError;
@@ -262,10 +262,9 @@ fn finish<D: Device>(shared: &Shared<D>, id: u64, ring: Arc<Ring>, task: Task, o
             if shared.bad_in_a_row.load(Ordering::Relaxed) == 0 {
                 state.ladder.succeeded();
             }
-            let more = !state.queue.is_empty();
             drop(state);
             match (job, made) {
-                (Some((_, ticket)), made) => release(shared, (ring, position, task.message), made, ticket, more),
+                (Some((_, ticket)), made) => release(shared, (ring, position, task.message), made, ticket),
                 (None, Made::Signature(mut signature)) => signature.zeroize(),
                 (None, Made::Derived(_)) => {}
             }
@@ -301,14 +300,10 @@ fn release<D: Device>(
     (ring, position, message): (Arc<Ring>, usize, Vec<u8>),
     made: Made,
     ticket: Ticket,
-    more: bool,
 ) {
     match made {
         Made::Derived(key) => ticket.derived(key),
-        Made::Signature(signature) => {
-            let signed = Signed { ring, position, message, signature, ticket };
-            if more { hand_over(shared, signed) } else { signed.release(shared) }
-        }
+        Made::Signature(signature) => Signed { ring, position, message, signature, ticket }.release(shared),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Replies on their way out, from any thread.
 //!
 //! Whoever has a reply writes it, if the socket takes it: no hop to another thread. While the HSM is quick and more replies
-//! are on their way, a few are written together, since each write wakes the front. What the socket does not take stays here, and a writer thread waits for the peer; a peer that does not read for [`WRITE_DEADLINE`], or leaves more
-//! than [`MAX_PENDING`] unread, is cut off. So a stuck front can't hold up a worker.
+//! are on their way, some are written together, since each write wakes the front. What the socket does not take stays here, and
+//! a writer thread waits for the peer; a peer that does not read for [`WRITE_DEADLINE`], or leaves more than [`MAX_PENDING`]
+//! unread, is cut off. So a stuck front can't hold up a worker.
 
 use crate::secret::LockedBuf;
 use crate::wire::link::{LinkGreeting, LinkReply, LinkResult};
@@ -22,9 +23,11 @@ pub(super) const MAX_IN_FLIGHT: usize = 1024;
 const MAX_PENDING: usize = 2 << 20;
 /// The reply that breaks the bound is still put there, and then the connection is closed.
 const LARGEST: usize = MAX_FRAME + HEADER;
-/// Replies that are written together. Each write costs both processes a wake-up, some 20 us of the 140 us that SoftHSM
-/// needs for a signature.
-const TOGETHER: usize = 8;
+/// Replies that are written together at most. Each write costs both processes a wake-up, some 20 us of the 140 us that
+/// SoftHSM needs for a signature.
+const TOGETHER: usize = 32;
+/// Replies wait only while this many times as many requests are under way: the HSM is not to run dry meanwhile.
+const UNDER_WAY: usize = 2;
 /// Replies wait for each other only while they come this close together.
 const QUICK: Duration = Duration::from_millis(1);
 /// While replies wait, the writer thread looks this often whether one still comes; should the module hang, or start afresh,
@@ -53,6 +56,11 @@ struct Inner {
     blocked: Condvar,
     /// A reply left, or the end.
     room: Condvar,
+}
+
+/// Whether a reply waits beside `held` others while so many requests have none yet.
+const fn waits(held: usize, in_flight: usize) -> bool {
+    held + 1 < TOGETHER && (held + 1) * UNDER_WAY <= in_flight
 }
 
 /// The way out of a connection.
@@ -120,7 +128,7 @@ impl Outbox {
         let encoded = wire::encode_frame(reply, &mut out.pending);
         let now = Instant::now();
         let quick = out.last_reply.replace(now).is_some_and(|last| now.duration_since(last) < QUICK);
-        if encoded.is_ok() && quick && out.in_flight > 0 && out.held + 1 < TOGETHER && !out.closed {
+        if encoded.is_ok() && quick && waits(out.held, out.in_flight) && !out.closed {
             out.held += 1;
             if !out.watched {
                 out.watched = true;
@@ -265,6 +273,18 @@ mod tests {
         }
         assert_eq!(outbox.lock().held, 0);
         outbox.close();
+    }
+
+    /// Else the HSM would have nothing to do while they are on their way.
+    #[test]
+    fn replies_wait_for_each_other_while_more_are_under_way() {
+        for (under_way, together) in [(1, 1), (2, 1), (3, 2), (4, 2), (8, 3), (20, 7), (64, 22), (96, 32), (1000, 32)] {
+            let mut held = 0;
+            while waits(held, under_way - 1 - held) {
+                held += 1;
+            }
+            assert_eq!(held + 1, together, "{under_way}");
+        }
     }
 
     const SHORT: Duration = Duration::from_millis(20);

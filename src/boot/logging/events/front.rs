@@ -65,13 +65,6 @@ table! {
     hsm_up INFO "3fd6336331b1dd254cc36f084db29c0b" []
         "Every key that signs passports gave a good signature."
         "Nothing.";
-    verify_path INFO - [verify_path]
-        "How signatures are verified from now on."
-        "Nothing, unless it is `dalek` where `[verify] engine` says otherwise: see `verify_differs`.";
-    verify_differs ERROR "947cd68c038aafb832bd923595d6e6ab" [verify_path net about]
-        "The verification path gave another verdict than `verify_strict`, and is not used any more: `net` says what noticed \
-         it. Verification goes on by the reference, slower."
-        "Keep ledger and journal. Test the machine's memory and processor; if they are sound it is a defect: report it.";
     hsm_down WARN "e1ca1537fb2db360e6c63f6989df8302" [reason]
         "Passports are not issued for now; those that are there are still verified. Said once it is known, at a start \
          after some 3 s, and again when the reason has changed."

@@ -31,6 +31,14 @@ table! {
     log_setting WARN - [setting]
         "`PASSPORTD_LOG` or `PASSPORTD_LOG_TO` says something that can't be had."
         "Mend the variable in the unit.";
+    // front and signer
+    verify_path INFO - [verify_path]
+        "How the front verifies signatures, and the signer what it signed, from now on."
+        "Nothing, unless it is `dalek` where `[verify] engine` says otherwise: see `verify_differs`.";
+    verify_differs ERROR "947cd68c038aafb832bd923595d6e6ab" [verify_path net about]
+        "The verification path gave another verdict than `verify_strict`, and is not used any more: `net` says what noticed \
+         it. Verification goes on by the reference, slower."
+        "Keep ledger and journal. Test the machine's memory and processor; if they are sound it is a defect: report it.";
     // run
     service_given_up ERROR "b7e1de6fd4af72b0e64efc8421fbc5d2" [service]
         "The role `service` ended with exit code 78 and is not started again."
