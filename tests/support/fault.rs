@@ -38,7 +38,14 @@ impl House {
 
     /// How often the module was asked for a function whose rule says `log`, in all processes so far.
     pub(crate) fn calls(&self, function: &str) -> usize {
+        self.callers(function).len()
+    }
+
+    /// The names of the threads that made those calls.
+    pub(crate) fn callers(&self, function: &str) -> Vec<String> {
         let line = format!("{} {function} ", ::fault_module::SAYS);
-        self.log().lines().filter(|said| said.starts_with(&line)).count()
+        let log = self.log();
+        let said = log.lines().filter_map(|said| said.strip_prefix(&line)?.split_once(' '));
+        said.map(|(_process, thread)| thread.to_owned()).collect()
     }
 }

@@ -95,7 +95,6 @@ plain! {
     C_InitToken(a: CK_SLOT_ID, b: *mut CK_UTF8CHAR, c: CK_ULONG, d: *mut CK_UTF8CHAR);
     C_InitPIN(a: CK_SESSION_HANDLE, b: *mut CK_UTF8CHAR, c: CK_ULONG);
     C_SetPIN(a: CK_SESSION_HANDLE, b: *mut CK_UTF8CHAR, c: CK_ULONG, d: *mut CK_UTF8CHAR, e: CK_ULONG);
-    C_GetSessionInfo(a: CK_SESSION_HANDLE, b: *mut CK_SESSION_INFO);
     C_GetOperationState(a: CK_SESSION_HANDLE, b: *mut CK_BYTE, c: *mut CK_ULONG);
     C_SetOperationState(a: CK_SESSION_HANDLE, b: *mut CK_BYTE, c: CK_ULONG, d: CK_OBJECT_HANDLE, e: CK_OBJECT_HANDLE);
     C_Login(a: CK_SESSION_HANDLE, b: CK_USER_TYPE, c: *mut CK_UTF8CHAR, d: CK_ULONG);
@@ -188,6 +187,21 @@ unsafe extern "C" fn C_GetTokenInfo(slot: CK_SLOT_ID, info: *mut CK_TOKEN_INFO) 
         }
     };
     around("C_GetTokenInfo", get, finish)
+}
+
+unsafe extern "C" fn C_GetSessionInfo(session: CK_SESSION_HANDLE, info: *mut CK_SESSION_INFO) -> CK_RV {
+    let Some(call) = real().and_then(|list| list.C_GetSessionInfo) else { return CKR_FUNCTION_NOT_SUPPORTED };
+    let finish = |rule: &Rule, answer| {
+        // SAFETY: if the call has succeeded, it is one session's information.
+        let Some(info) = (if answer == CKR_OK { unsafe { info.as_mut() } } else { None }) else { return };
+        for action in &rule.actions {
+            if let Action::State(state) = action {
+                info.state = *state;
+            }
+        }
+    };
+    // SAFETY: the caller's arguments.
+    around("C_GetSessionInfo", || unsafe { call(session, info) }, finish)
 }
 
 unsafe extern "C" fn C_OpenSession(

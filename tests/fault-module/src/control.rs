@@ -1,7 +1,7 @@
 //! What a control file says. A line is a rule; `#` begins a remark.
 //!
 //! ```text
-//! FUNCTION ACTION... [after=N] [for=N] [every=N] [label=LABEL] [late]
+//! FUNCTION ACTION... [after=N] [for=N] [every=N] [thread=NAME] [label=LABEL] [late]
 //! sessions=N
 //! ```
 //!
@@ -12,21 +12,22 @@
 //! | `hang` | the call does not come back before the line goes |
 //! | `kill=SEGV` | the process dies of this signal; also `KILL`, `ABRT` |
 //! | `leak=65536` | so many bytes are lost |
-//! | `log` | `fault-module: FUNCTION PID` on standard error, before anything else |
+//! | `log` | `fault-module: FUNCTION PID THREAD` on standard error, before anything else |
 //! | `flip=17` | this bit of the signature is the other one |
 //! | `point=other` | `CKA_EC_POINT` is that of another key |
 //! | `lie=0x162:01` | an attribute of this type ends with these bytes |
+//! | `state=0` | a session's CK_SESSION_INFO says this state (0: read-only, nobody is logged in) |
 //! | `flags=final_try` | more flags of CK_TOKEN_INFO: also `count_low`, `locked`; several with commas |
 //!
 //! `after` calls of the function nothing happens, then it happens `for` so many calls (without it: to the end), of them
-//! `every` so-many-th. `label` holds attributes' rules to objects of that `CKA_LABEL`. `late` means after the call was
+//! `every` so-many-th; calls of other threads than `thread` are not counted. `label` holds attributes' rules to objects of that `CKA_LABEL`. `late` means after the call was
 //! made: what the module did is done, and the caller does not learn of it. `sessions` is how many may be open; the token's
 //! information says so, too. Counting begins anew with each new file and in each process; a call that only asks how long
 //! a signature will be is no call.
 
 use crate::calls::FUNCTIONS;
 use cryptoki_sys::{
-    CK_ATTRIBUTE_TYPE, CK_FLAGS, CK_RV, CKA_EC_POINT, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY,
+    CK_ATTRIBUTE_TYPE, CK_FLAGS, CK_RV, CK_STATE, CKA_EC_POINT, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY,
     CKF_USER_PIN_LOCKED,
 };
 use std::time::Duration;
@@ -64,6 +65,8 @@ pub enum Action {
     Flip(usize),
     /// Answers these last bytes for an attribute.
     Lie(CK_ATTRIBUTE_TYPE, Vec<u8>),
+    /// Says that a session is in this state.
+    State(CK_STATE),
     /// Adds flags to the token's.
     Flags(CK_FLAGS),
 }
@@ -81,6 +84,8 @@ pub struct Rule {
     pub span: Option<u64>,
     /// Of these, each so-many-th.
     pub every: u64,
+    /// Only by the thread of this name.
+    pub thread: Option<String>,
     /// Only objects of this label.
     pub label: Option<String>,
     /// After the call was made.
@@ -130,7 +135,8 @@ impl Control {
         }
         let function = FUNCTIONS.iter().find(|name| *name == first).ok_or("no function of PKCS#11 2.40")?;
         let (actions, late) = (Vec::new(), false);
-        let mut rule = Rule { function, actions, after: 0, span: None, every: 1, label: None, late, seen: 0 };
+        let (thread, label) = (None, None);
+        let mut rule = Rule { function, actions, after: 0, span: None, every: 1, thread, label, late, seen: 0 };
         rest.iter().try_for_each(|word| rule.word(word))?;
         if rule.actions.is_empty() {
             return Err("nothing happens".to_owned());
@@ -139,11 +145,11 @@ impl Control {
         Ok(())
     }
 
-    /// What happens to this call of a function, rule by rule. Counts it.
-    pub fn call(&mut self, function: &str) -> Vec<Rule> {
+    /// What happens to this call of a function by a thread, rule by rule. Counts it.
+    pub fn call(&mut self, function: &str, thread: &str) -> Vec<Rule> {
         self.rules
             .iter_mut()
-            .filter(|rule| rule.function == function)
+            .filter(|rule| rule.function == function && rule.thread.as_ref().is_none_or(|name| name == thread))
             .filter_map(|r| r.turn().then(|| r.clone()))
             .collect()
     }
@@ -161,6 +167,7 @@ impl Rule {
             "after" => self.after = number(value)?,
             "for" => self.span = Some(number(value)?),
             "every" => self.every = Some(number(value)?).filter(|every| *every > 0).ok_or("every=0")?,
+            "thread" => self.thread = Some(value.to_owned()),
             "label" => self.label = Some(value.to_owned()),
             "late" => self.late = true,
             _ => self.actions.push(action(name, value)?),
@@ -188,6 +195,7 @@ fn action(name: &str, value: &str) -> Result<Action, String> {
             let (kind, value) = value.split_once(':').ok_or("lie=TYPE:HEX")?;
             Action::Lie(number(kind)?, bytes(value)?)
         }
+        "state" => Action::State(number(value)?),
         "flags" => Action::Flags(value.split(',').map(flag).try_fold(0, |all, one| one.map(|one| all | one))?),
         _ => return Err(format!("no action {name}")),
     })
@@ -223,7 +231,7 @@ mod tests {
     use super::*;
 
     fn turns(control: &mut Control, function: &str, calls: usize) -> String {
-        (0..calls).map(|_| if control.call(function).is_empty() { '.' } else { 'x' }).collect()
+        (0..calls).map(|_| if control.call(function, "main").is_empty() { '.' } else { 'x' }).collect()
     }
 
     #[test]
@@ -245,17 +253,19 @@ mod tests {
     #[test]
     fn a_line_says_what_it_says() {
         let text = "sessions=4 # a remark\n\nC_Sign log delay=20 flip=17\nC_GetTokenInfo flags=locked,count_low late\n\
-                    C_GetAttributeValue point=other label=a/b lie=0x162:0102";
+                    C_GetAttributeValue point=other label=a/b lie=0x162:0102\nC_GetSessionInfo state=0 thread=other";
         let mut control = Control::parse(text).unwrap();
         assert_eq!(control.sessions, Some(4));
-        let rule = control.call("C_Sign").remove(0);
+        let rule = control.call("C_Sign", "main").remove(0);
         assert_eq!(rule.actions, [Action::Log, Action::Delay(Duration::from_millis(20)), Action::Flip(17)]);
-        let rule = control.call("C_GetTokenInfo").remove(0);
+        let rule = control.call("C_GetTokenInfo", "main").remove(0);
         assert!(rule.late && rule.actions == [Action::Flags(CKF_USER_PIN_LOCKED | CKF_USER_PIN_COUNT_LOW)]);
-        let rule = control.call("C_GetAttributeValue").remove(0);
+        let rule = control.call("C_GetAttributeValue", "main").remove(0);
         assert_eq!(rule.label.as_deref(), Some("a/b"));
         let [Action::Lie(CKA_EC_POINT, point), Action::Lie(0x162, lie)] = rule.actions.as_slice() else { panic!() };
         assert_eq!((point.len(), lie.as_slice()), (32, [1, 2].as_slice()));
+        assert!(control.call("C_GetSessionInfo", "main").is_empty(), "another thread's");
+        assert_eq!(control.call("C_GetSessionInfo", "other").remove(0).actions, [Action::State(0)]);
         assert!(control.has("C_Sign", &Action::Log) && !control.has("C_Login", &Action::Log));
     }
 

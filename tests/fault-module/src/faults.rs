@@ -50,6 +50,15 @@ fn say(what: &str) {
     drop(std::io::stderr().write_all(line.as_bytes()));
 }
 
+/// What the kernel calls this thread: a library has its own std, which does not know of the program's threads.
+fn thread() -> String {
+    // With the NUL at its end (PR_GET_NAME(2const)).
+    let mut name = [0_u8; 16];
+    // SAFETY: it writes 16 bytes at most.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte)).collect()
+}
+
 /// How many sessions may be open.
 pub(crate) fn session_limit() -> Option<u64> {
     now(|read| read.control.sessions)
@@ -57,7 +66,8 @@ pub(crate) fn session_limit() -> Option<u64> {
 
 /// A call of a function with all that happens to it. `finish` bends what was answered, rule by rule.
 pub(crate) fn around(function: &str, real: impl FnOnce() -> CK_RV, finish: impl Fn(&Rule, CK_RV)) -> CK_RV {
-    let rules = now(|read| if read.broken { None } else { Some(read.control.call(function)) });
+    let thread = thread();
+    let rules = now(|read| if read.broken { None } else { Some(read.control.call(function, &thread)) });
     let Some(rules) = rules else { return CKR_GENERAL_ERROR };
     if let Some(value) = happens(function, &rules, false) {
         return value;
@@ -76,8 +86,8 @@ fn happens(function: &str, rules: &[Rule], late: bool) -> Option<CK_RV> {
             Action::Hang => stand_still(function, action, None),
             Action::Kill(kill) => die(*kill),
             Action::Leak(bytes) => leak(*bytes),
-            Action::Log => say(&format!("{function} {}", std::process::id())),
-            Action::Flip(_) | Action::Lie(..) | Action::Flags(_) => {}
+            Action::Log => say(&format!("{function} {} {}", std::process::id(), thread())),
+            Action::Flip(_) | Action::Lie(..) | Action::State(_) | Action::Flags(_) => {}
         }
     }
     None

@@ -19,5 +19,6 @@ pub const WRAPS: &str = "FAULT_WRAPS";
 pub const CONTROL: &str = "FAULT_CONTROL";
 /// What is wrapped unless told otherwise: where Debian puts SoftHSM.
 pub const DEFAULT_WRAPS: &str = "/usr/lib/softhsm/libsofthsm2.so";
-/// How each line on standard error begins that `log` asks for; the function and the process id follow.
+/// How each line on standard error begins that `log` asks for; the function, the process id and the
+/// thread's name follow.
 pub const SAYS: &str = "fault-module:";
