@@ -16,6 +16,8 @@ mod faults;
 mod front;
 #[path = "custody/holder.rs"]
 mod holder;
+#[path = "custody/idle.rs"]
+mod idle;
 #[path = "custody/kills.rs"]
 mod kills;
 #[path = "faults/load.rs"]
