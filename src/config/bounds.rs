@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::DeTable;
 
 use super::error::{ConfigError, Fault, Place};
 use super::load::position;
@@ -111,8 +112,7 @@ impl TenantBounds {
 type Wrong = (usize, String);
 
 pub(super) fn parse(text: &str) -> Result<SignerBounds, Wrong> {
-    let document: Document =
-        toml::from_str(text).map_err(|e| (e.span().map_or(0, |span| span.start), e.message().to_owned()))?;
+    let document = document(text)?;
     let listed = document.tenant.get_ref();
     if listed.is_empty() || listed.len() > MAX_TENANTS {
         return Err((document.tenant.span().start, format!("expected 1 to {MAX_TENANTS} tenants")));
@@ -129,6 +129,16 @@ pub(super) fn parse(text: &str) -> Result<SignerBounds, Wrong> {
     let max_iat_drift_s =
         drift.map_or(Ok(SignerBounds::DEFAULT_IAT_DRIFT_S), |drift| within(&drift, 1, MAX_DRIFT_S))?;
     Ok(SignerBounds { tenants, max_iat_drift_s })
+}
+
+fn document(text: &str) -> Result<Document, Wrong> {
+    toml::from_str(text).map_err(|error| {
+        let (kind, remedy) = match DeTable::parse(text) {
+            Ok(_) => ("", "a tenant is [[tenant]], with name = \"t1\" and max_ttl_s = 3600 under it"),
+            Err(_) => ("not valid TOML: ", "mend it there: text stands in quotes"),
+        };
+        (error.span().map_or(0, |span| span.start), format!("{kind}{}; {remedy}", error.message()))
+    })
 }
 
 fn tenant(tenant: &Tenant) -> Result<TenantBounds, Wrong> {
@@ -208,7 +218,9 @@ mod tests {
     #[test]
     fn each_fault_is_found_at_its_place() {
         let cases = [
-            ("", 1, 1, "tenant"),
+            ("", 1, 1, "missing field `tenant`; a tenant is [[tenant]]"),
+            ("[[tenant]]\nname = t1\n", 2, 8, "text stands in quotes"),
+            ("[[tenant]]\nname = 1\n", 2, 8, "expected a string; a tenant is [[tenant]]"),
             ("tenant = []", 1, 10, "1 to 1024"),
             ("[[tenant]]\nname = \"t1\"\nmax_ttl_s = 0\n", 3, 13, "from 1 to"),
             ("[[tenant]]\nname = \"T1\"\nmax_ttl_s = 1\n", 2, 8, "a-z"),

@@ -292,7 +292,20 @@ const FILES: &[Mistake] = &[
         spoil: |shop| put(&shop.path("signer.toml"), "[[tenant]]\nname = \"t1\"\nmax_ttl = 60\n"),
         code: CONFIG,
         finds: "bounds",
-        says: &["/signer.toml:3:1: unknown field `max_ttl`, expected one of ", "`max_ttl_s`"],
+        says: &[
+            "/signer.toml:3:1: unknown field `max_ttl`, expected one of ",
+            "`max_ttl_s`",
+            "; a tenant is [[tenant]], with name = ",
+        ],
+    },
+    Mistake {
+        what: "the bounds are not TOML",
+        role: "signer",
+        by: By::Tester,
+        spoil: |shop| put(&shop.path("signer.toml"), "[[tenant]]\nname = t1\nmax_ttl_s = 60\n"),
+        code: CONFIG,
+        finds: "bounds",
+        says: &["/signer.toml:2:8: not valid TOML: ", "; mend it there: text stands in quotes"],
     },
     Mistake {
         what: "the signer's directory is not there",
