@@ -8,6 +8,7 @@ use super::error::{CliError, Exit};
 use super::status;
 use crate::client::{AdminClient, ClientError};
 use crate::passport::hex;
+use crate::wire::sealed::SealKid;
 use crate::wire::{AdminOk, AdminOp};
 
 pub(super) async fn status(context: &mut Context<'_>) -> Result<Exit, CliError> {
@@ -64,6 +65,11 @@ pub(super) fn say(context: &mut Context<'_>, said: &Said) -> Result<Exit, CliErr
     Ok(Exit::Ok)
 }
 
+/// Whether a key seals instead of signing.
+pub(super) fn seals(kid: &str) -> bool {
+    SealKid::parse(kid).is_some()
+}
+
 pub(super) async fn stage(admin: &AdminClient, kid: &str) -> Result<Said, CliError> {
     match admin.ask(AdminOp::Stage { kid }).await? {
         AdminOk::Staged { kid, public } => {
@@ -71,7 +77,7 @@ pub(super) async fn stage(admin: &AdminClient, kid: &str) -> Result<Said, CliErr
             let public = (public != [0; 32]).then(|| hex::encode(&public));
             let text = match &public {
                 Some(public) => format!("staged {kid}: published, not signing yet; public key {public}"),
-                None => format!("staged {kid}: not in use yet"),
+                None => format!("staged {kid}: from now on the tenant's newest seal key seals"),
             };
             Ok(Said { text, json: json!({"staged": kid, "public": public}) })
         }
@@ -82,10 +88,14 @@ pub(super) async fn stage(admin: &AdminClient, kid: &str) -> Result<Said, CliErr
 pub(super) async fn activate(admin: &AdminClient, kid: &str) -> Result<Said, CliError> {
     match admin.ask(AdminOp::Activate { kid }).await? {
         AdminOk::Activated { kid, retired } => {
-            let after = retired.as_deref().map_or_else(
-                || "no key had to retire".to_owned(),
-                |old| format!("{old} retires: it still verifies and no longer signs"),
-            );
+            let before = |old: &str| match seals(old) {
+                // It verifies nothing; what it has sealed has to move before it can go.
+                true => {
+                    format!("{old} still opens what it sealed and no longer seals; passportctl reseal moves that on")
+                }
+                false => format!("{old} retires: it still verifies and no longer signs"),
+            };
+            let after = retired.as_deref().map_or_else(|| "no key had to retire".to_owned(), before);
             Ok(Said { text: format!("activated {kid}: {after}"), json: json!({"activated": kid, "retired": retired}) })
         }
         _ => Err(ClientError::WrongAnswer.into()),

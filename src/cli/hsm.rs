@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::admin::{activate, stage, status_document};
+use super::admin::{activate, seals, stage, status_document};
 use super::args::{Doctor, HsmCommand, HsmInit, HsmRetire, HsmRotate, Pin as PinArgument};
 use super::ceremony::{Starting, hold, hold_anyway};
 use super::context::Context;
@@ -207,7 +207,13 @@ fn tell(context: &mut Context<'_>, report: &Report, steps: &[Step], wish: &Use<'
         }
     }
     for step in steps.iter().filter(|step| !wish.activate && step.left.is_none()) {
-        let next = "activate it once verifiers have fetched the key set (cache.jwks_ttl_s)";
+        let next = match seals(&step.kid) {
+            // The signer takes the newest there is.
+            true => {
+                "older ones still open what they sealed, and passportctl reseal moves that on; then put it on record"
+            }
+            false => "activate it once verifiers have fetched the key set (cache.jwks_ttl_s)",
+        };
         context.out.line(&format!("{next}: passportctl key activate {}", step.kid))?;
     }
     Ok(())

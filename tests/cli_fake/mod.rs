@@ -316,7 +316,8 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
             AdminOk::Staged { kid: (*kid).into(), public: if kid.starts_with("hmac") { [0; 32] } else { [1; 32] } }
         }
         AdminOp::Activate { kid } => {
-            AdminOk::Activated { kid: (*kid).into(), retired: (!kid.ends_with("/v1")).then(|| KID.into()) }
+            let before = kid.strip_suffix("/v2").map(|kind| format!("{kind}/v1"));
+            AdminOk::Activated { kid: (*kid).into(), retired: before }
         }
         // The first time there is something to take in.
         AdminOp::ReloadReport => reload(state.reloaded.swap(true, Ordering::SeqCst)),

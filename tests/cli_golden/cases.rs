@@ -18,8 +18,8 @@ pub(crate) fn all() -> Vec<Page> {
         ("version", &[&[][..]][..]),
         // A seal key has no public part.
         ("key stage", &[&["ed25519/t1/auth/v2"], &["hmac-sha256/t1/seal/v2"]]),
-        // The first of its kind has none before it.
-        ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"]]),
+        // The first of its kind has none before it; an old seal key still opens.
+        ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"], &["hmac-sha256/t1/seal/v2"]]),
         ("pause", &[&["--reason", "incident 42"]]),
         ("resume", &[&[]]),
         ("drain", &[&[]]),

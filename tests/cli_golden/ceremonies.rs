@@ -9,7 +9,7 @@ use crate::offline::write;
 use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
-    let keys = [hsm_keys("hsm init", &[]), hsm_keys("hsm rotate", &["--activate"])];
+    let keys = [hsm_keys("hsm init", &[]), rotate()];
     keys.into_iter().chain([adopt(), hsm_retire(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
 }
 
@@ -40,6 +40,22 @@ fn report(keys: &[Value]) -> Value {
         "keys": keys, "orphans": ["a public key of CKA_ID 77"], "findings": [], "backup": "/var/backups/store.1",
         "module": "/usr/lib/softhsm/libsofthsm2.so", "token": "passportd", "warnings": ["the store is on tmpfs"],
     }})
+}
+
+/// A seal key's older version is of use in another way than a passport key's.
+fn rotate() -> Page {
+    let mut page = hsm_keys("hsm rotate", &["--activate"]);
+    let fake = Fake::frozen();
+    let pin = pin(&fake);
+    let next = json!({"kid": "hmac-sha256/t1/seal/v2", "role": "seal", "public": null, "cka_id": "0c", "made_now": true,
+                      "usable": true, "problem": "", "mechanisms_bound": true});
+    let arguments = ["--tenant", "t1", "--purpose", "seal", "--pin-file", pin.as_str()];
+    for more in [&["--activate"][..], &[]] {
+        with_ceremony(&fake, &report(std::slice::from_ref(&next)), |format| {
+            page.case(&fake, &[&arguments[..], more, format].concat(), "");
+        });
+    }
+    page
 }
 
 fn hsm_keys(leaf: &'static str, more: &[&str]) -> Page {
