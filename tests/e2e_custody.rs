@@ -35,5 +35,7 @@ mod real;
 mod start;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
+#[path = "custody/times.rs"]
+mod times;
 #[path = "custody/turns.rs"]
 mod turns;

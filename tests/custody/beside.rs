@@ -144,10 +144,12 @@ impl Company {
     }
 }
 
-/// Waits until passports are issued again after something is over, for two seconds at most.
-pub(crate) fn recovers(house: &House) {
+/// Waits until passports are issued again after something is over, for two seconds at most. How long that took.
+pub(crate) fn recovers(house: &House) -> Duration {
     let over = Instant::now();
     eventually("passports are issued again", Duration::from_secs(2), || house.raw().issue(demo("again")).ok());
-    println!("back after {:?}", over.elapsed());
+    let took = over.elapsed();
+    println!("back after {took:?}");
     house.wait_ready();
+    took
 }

@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 use super::beside::{Company, recovers};
 use super::support::passports::demo;
 use super::support::{House, Options, eventually, root_or_skip, rounds};
+use super::times::keep;
 
 const KILLS: u32 = 10;
 /// How long a blow lasts.
@@ -16,14 +17,16 @@ const LASTS: Duration = Duration::from_secs(3);
 fn a_signer_is_killed_ten_times() {
     let mut house = House::start(Options::default());
     let company = Company::start(&house, 4);
+    let mut slowest = Duration::ZERO;
     for _ in 0..KILLS {
         let signer = house.pid("signer");
         house.kill("signer");
         eventually("readyz follows", LASTS, || (house.get("/readyz").0 == 503).then_some(()));
         // `run` pauses up to a second, the longer the more often it falls.
         eventually("the next is started", LASTS, || (house.pid("signer") != signer).then_some(()));
-        recovers(&house);
+        slowest = slowest.max(recovers(&house));
     }
+    keep(&house, "the slowest of ten kills, from the start of the next signer", None, slowest);
     let told = company.end(&house, &["hsm_unavailable"]);
     assert!(told.problems.contains_key("hsm_unavailable"), "requests were under way");
     assert_eq!(house.metric("passport_signer_restarts_total"), f64::from(KILLS));
@@ -38,9 +41,10 @@ fn a_signer_is_stopped_for_three_seconds() {
     let begun = Instant::now();
     let problem = eventually("it shows", LASTS, || house.raw().issue(demo("first")).err());
     assert!(problem.retryable && begun.elapsed() < Duration::from_secs(2), "{problem:?} after {:?}", begun.elapsed());
-    std::thread::sleep(LASTS.saturating_sub(begun.elapsed()));
+    let told = begun.elapsed();
+    std::thread::sleep(LASTS.saturating_sub(told));
     house.signal("signer", Signal::SIGCONT);
-    recovers(&house);
+    keep(&house, "SIGSTOP", Some(told), recovers(&house));
     company.end(&house, &["hsm_unavailable", "hsm_timeout", "busy"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
@@ -59,7 +63,7 @@ fn a_module_that_crashes_takes_the_signer_along_and_nobody_else() {
     eventually("another is started", LASTS, || (house.pid("signer") != signer).then_some(()));
     std::thread::sleep(LASTS.saturating_sub(begun.elapsed()));
     house.no_fault();
-    recovers(&house);
+    keep(&house, "`C_Sign kill=SEGV after=20`", None, recovers(&house));
     company.end(&house, &["hsm_unavailable"]);
     assert!(house.log().contains("SIGSEGV"), "{}", house.log());
     assert!(house.metric("passport_signer_restarts_total") >= 2.0);

@@ -8,6 +8,7 @@ use super::beside::{Beside, Company, recovers};
 use super::proc;
 use super::support::passports::demo;
 use super::support::{House, Options, Roles, eventually, process, root_or_skip};
+use super::times::keep;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -159,11 +160,13 @@ fn all_calls_hang_and_nobody_waits_for_a_second_deadline() {
     // 64 requests under way: more than the 40 that two sessions have inside.
     let company = Company::start(&house, 8);
     house.fault("C_Sign hang");
+    let begun = Instant::now();
     let told = eventually("a request runs into its deadline", PATIENCE, || house.raw().issue(demo("first")).err());
     assert!(told.retryable, "{told:?}");
+    let answered = begun.elapsed();
     std::thread::sleep(deadline * 2);
     house.no_fault();
-    recovers(&house);
+    keep(&house, "`C_Sign hang`", Some(answered), recovers(&house));
     let told = company.end(&house, &["busy", "hsm_timeout", "hsm_unavailable"]);
     assert!(
         ["hsm_timeout", "hsm_unavailable"].iter().all(|code| told.problems.contains_key(*code)),

@@ -7,10 +7,11 @@ use passportd::passport::OwnedEnvelope;
 use passportd::wire::Code;
 use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
 
-use super::beside::{Baseline, Beside};
+use super::beside::{Baseline, Beside, recovers};
 use super::load::{Load, keys_of, on_record, only, verifies};
 use super::support::passports::demo;
 use super::support::{House, Options, eventually, root_or_skip};
+use super::times::keep;
 
 /// How long a fault lasts that is not over by itself.
 const LASTS: Duration = Duration::from_secs(3);
@@ -58,6 +59,15 @@ pub(crate) const UNNOTICED: Row = Row {
 /// Nothing is issued, and everybody is told so at once.
 const DOWN: Row =
     Row { told: &["hsm_unavailable"], within: Some(Duration::from_secs(1)), during: breaker_is_open, ..UNNOTICED };
+
+/// No call comes back: the first that wait are told so by their deadline, and who comes later at once.
+const HANGS: Row = Row {
+    told: &["hsm_timeout", "hsm_unavailable"],
+    // The time of an operation, an eighth of it until the watchdog looks, and a machine that has pauses.
+    within: Some(Duration::from_millis(3_000)),
+    op_timeout_ms: 2_000,
+    ..DOWN
+};
 
 /// One call of C_Sign in each row goes wrong, and is made good.
 macro_rules! once {
@@ -121,6 +131,9 @@ for_a_while! {
     no_session_is_to_be_had Row { control: "C_Sign rv=0xB3\nC_OpenSession rv=0xB1", ..DOWN };
     initialising_fails Row { control: "C_Sign rv=0x30\nC_Initialize rv=0x05", ..DOWN };
     logging_in_fails Row { control: "C_Sign rv=0x101\nC_Login rv=0x30", ..DOWN };
+    signing_hangs_before_it_begins Row { control: "C_SignInit hang", ..HANGS };
+    opening_a_session_hangs Row { control: "C_Sign rv=0xB3\nC_OpenSession hang", ..HANGS };
+    looking_for_a_key_hangs Row { control: "C_Sign rv=0xB3\nC_FindObjectsInit hang", ..HANGS };
     one_signature_in_ten_has_a_wrong_bit Row {
         control: "C_Sign flip=17 every=10",
         told: &["hsm_unavailable"],
@@ -172,15 +185,12 @@ pub(crate) fn run(name: &str, row: &Row) {
         None => eventually("the call was made", SOON, || (house.calls("C_Sign") > 0).then_some(())),
     }
     house.no_fault();
-    let over = Instant::now();
-    eventually("passports are issued again", RECOVERS, || house.raw().issue(demo("again")).ok());
-    let recovered = over.elapsed();
-    house.wait_ready();
+    let recovered = recovers(&house);
 
     let (verdicts, (told, _)) = (beside.end(), load.end());
     let jtis = told.jtis.len();
-    println!("{name}: first answer {answered:?}, recovered {recovered:?}, issued {jtis}, verdicts {verdicts}");
-    println!("{:?}, the slowest {:?}", told.problems, told.slowest);
+    println!("issued {jtis}, verdicts {verdicts}, {:?}, the slowest {:?}", told.problems, told.slowest);
+    keep(&house, &format!("`{}`", row.control), answered, recovered);
     only(&told, row.told);
     assert!(row.told.iter().all(|code| told.problems.contains_key(*code)), "the fault was there: {:?}", told.problems);
     assert!(told.slowest >= row.slowest, "so was the delay: {:?}", told.slowest);

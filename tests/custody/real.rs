@@ -16,6 +16,7 @@ use super::support::options::POLICY;
 use super::support::passports::demo;
 use super::support::softhsm::PIN;
 use super::support::{House, Hsm, Options, Users, eventually, skipped};
+use super::times::keep;
 
 /// Parsec fails every signature after this until somebody restarts it.
 fn without_its_store(lasts: Duration) {
@@ -26,11 +27,12 @@ fn without_its_store(lasts: Duration) {
     fs::rename(&store, &away).unwrap();
     let begun = Instant::now();
     eventually("it shows", lasts, || house.raw().issue(demo("first")).err());
+    let answered = begun.elapsed();
     eventually("readyz says so", lasts, || (house.get("/readyz").0 == 503).then_some(()));
     std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
     fs::rename(&away, &store).unwrap();
     println!("away for {:?}", begun.elapsed());
-    recovers(&house);
+    keep(&house, "the token directory is renamed", Some(answered), recovers(&house));
     company.end(&house, &["hsm_unavailable"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
@@ -103,7 +105,7 @@ fn a_signer_that_has_no_descriptor_left_for_a_second() {
     set_descriptor_limit(signer, used.len().try_into().unwrap(), most);
     std::thread::sleep(Duration::from_secs(1));
     set_descriptor_limit(signer, usual, most);
-    recovers(&house);
+    keep(&house, "`RLIMIT_NOFILE` is what is open already", None, recovers(&house));
     let told = company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
     let rungs = ["session", "login", "module"]
         .map(|rung| house.metric(&format!("passport_signer_ladder_total{{rung=\"{rung}\"}}")));
@@ -129,12 +131,13 @@ fn a_store_that_is_wiped_and_restored_from_a_copy() {
     }
     let begun = Instant::now();
     let told = eventually("it shows", Duration::from_secs(10), || house.raw().issue(demo("first")).err());
-    println!("told after {:?}: {told:?}", begun.elapsed());
+    let answered = begun.elapsed();
+    println!("told after {answered:?}: {told:?}");
     eventually("readyz says so", Duration::from_secs(5), || (house.get("/readyz").0 == 503).then_some(()));
     // A store that is gone for a moment would prove less.
     std::thread::sleep(Duration::from_secs(2));
     copy(kept.path(), &store);
-    recovers(&house);
+    keep(&house, "the token directory is emptied, then copied back", Some(answered), recovers(&house));
     company.end(&house, &["hsm_unavailable", "hsm_timeout"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }
@@ -165,7 +168,7 @@ fn a_store_that_comes_back_bit_by_bit() {
     std::thread::sleep(Duration::from_secs(2));
     assert!(house.raw().issue(demo("no key")).is_err());
     copy(held.path(), &store.join(&token));
-    recovers(&house);
+    keep(&house, "the token comes back before its keys do", None, recovers(&house));
     company.end(&house, &["hsm_unavailable", "hsm_timeout", "not_ready"]);
     assert_eq!(house.pid("signer"), signer, "the same signer");
 }

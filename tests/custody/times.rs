@@ -1,0 +1,28 @@
+//! How soon a fault is answered, and over: a line of each test's for `make soak`, which puts them into docs/SOAK.md.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use super::support::{House, Hsm};
+
+/// Where the lines are, in a file each: every test is a process of its own.
+const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/custody");
+
+/// Keeps what this test has seen of a fault: when the first who asked was told so (none: nobody had to be), and when
+/// passports were issued again after it was over.
+pub(crate) fn keep(house: &House, fault: &str, answered: Option<Duration>, recovered: Duration) {
+    let thread = std::thread::current();
+    // The harness names a test's thread by its path.
+    let test = thread.name().and_then(|path| path.rsplit("::").next()).expect("a test's thread");
+    let hsm = match house.hsm().hsm() {
+        Hsm::SoftHsm => "SoftHSM",
+        Hsm::Kryoptic => "kryoptic",
+    };
+    let answered = answered.map_or_else(String::new, |answered| answered.as_millis().to_string());
+    let fault = fault.trim().replace('\n', "; ");
+    let line = format!("| `{test}` | {hsm} | {fault} | {answered} | {} |\n", recovered.as_millis());
+    print!("{line}");
+    fs::create_dir_all(DIR).unwrap();
+    fs::write(Path::new(DIR).join(format!("{test}.{hsm}")), line).unwrap();
+}
