@@ -1,5 +1,6 @@
 //! A signer that is killed while it starts and logs in, hundreds of times: SoftHSM rewrites its token file at login, and a
-//! kill in that window lost the token 106 times of 200 (DESIGN §8). The serving signer can't write to it.
+//! kill in that window lost the token 106 times of 200 (DESIGN §8). The serving signer can't write to it. Who verifies
+//! meanwhile notices nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use super::beside::Beside;
 use super::support::passports::demo;
 use super::support::{House, Options, Roles, eventually, root_or_skip};
 
@@ -42,6 +44,7 @@ fn three_hundred_kills_during_start_and_login_lose_nothing() {
         return;
     }
     let mut house = House::start(Options::default().roles(Roles::Apart).fault());
+    let beside = Beside::start(&house);
     house.kill("signer");
     let store = house.dir().join("store");
     let (before, keys) = (content(&store), fs::read(house.dir().join("state/keys.json")).unwrap());
@@ -70,7 +73,7 @@ fn three_hundred_kills_during_start_and_login_lose_nothing() {
             assert!(content(&store) == before, "after {kill} kills the store is another");
         }
     }
-    println!("{KILLS} kills, {at_login} of them at the login");
+    println!("{KILLS} kills, {at_login} of them at the login, {} verdicts", beside.end());
     assert_eq!(fs::read(house.dir().join("state/keys.json")).unwrap(), keys);
     assert!(!house.log().contains("has refused this PIN"), "a killed login is no refusal");
 }

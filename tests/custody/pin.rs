@@ -1,20 +1,20 @@
-//! One login for each PIN that is refused, however often the signer is started.
+//! One login for each PIN that is refused, however often the signer is started; who verifies meanwhile notices nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use passportd::wire::ceremony::{PlanKind, Request, Response};
 
 use super::beside::{Beside, Company};
 use super::support::passports::demo;
 use super::support::softhsm::PIN;
-use super::support::{House, Options, Roles, eventually, root_or_skip, skipped};
+use super::support::{House, Options, Roles, eventually, root_or_skip, rounds, skipped};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// As often as systemd would in ten minutes, if 78 did not stop it, at a fifteenth of the time.
-const STARTS: usize = 40;
+/// How long a signer is started again and again with a wrong PIN, for each of [`rounds`]: ten minutes in `make soak`.
+const ROUND: Duration = Duration::from_millis(1_200);
 
 fn put_pin(path: &Path, pin: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -22,15 +22,16 @@ fn put_pin(path: &Path, pin: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o400)).unwrap();
 }
 
-/// A house whose signer does not run and would say of each login that it makes one.
-fn house(name: &str, control: &str) -> Option<House> {
+/// A house whose signer does not run and would say of each login that it makes one, and who verifies there.
+fn house(name: &str, control: &str) -> Option<(House, Beside)> {
     if !root_or_skip(name) {
         return None;
     }
     let mut house = House::start(Options::default().roles(Roles::Apart).fault());
+    let beside = Beside::start(&house);
     house.kill("signer");
     house.fault(&format!("C_Login log\n{control}"));
-    Some(house)
+    Some((house, beside))
 }
 
 /// Starts the signer, which ends by itself with 78.
@@ -46,23 +47,27 @@ fn serves(house: &mut House) {
 
 #[test]
 fn a_wrong_pin_costs_one_login_however_often_the_signer_is_started() {
-    let Some(mut house) = house("a PIN that is refused", "") else { return };
+    let Some((mut house, beside)) = house("a PIN that is refused", "") else { return };
     let pin = house.dir().join("pin");
     put_pin(&pin, "0000-wrong");
-    for _ in 0..STARTS {
+    let (begun, mut starts) = (Instant::now(), 0);
+    while begun.elapsed() < ROUND * rounds(5) {
         refused(&mut house);
-        assert_eq!(house.calls("C_Login"), 1);
+        starts += 1;
+        assert_eq!(house.calls("C_Login"), 1, "after {starts} starts");
     }
+    assert!(starts > 5, "{starts} starts");
     assert!(house.log().contains("has refused this PIN before"), "{}", house.log());
     put_pin(&pin, PIN);
     serves(&mut house);
     assert_eq!(house.calls("C_Login"), 2);
     assert!(!house.dir().join("state/signer/pin.json").exists());
+    println!("{starts} starts in {:?}, {} verdicts", begun.elapsed(), beside.end());
 }
 
 #[test]
 fn the_operators_word_is_good_for_one_more() {
-    let Some(mut house) = house("an operator's word", "") else { return };
+    let Some((mut house, beside)) = house("an operator's word", "") else { return };
     put_pin(&house.dir().join("pin"), "0000-wrong");
     refused(&mut house);
     let request = |final_try| Request { plan: PlanKind::RetryPin, final_try, ..Request::default() };
@@ -77,19 +82,21 @@ fn the_operators_word_is_good_for_one_more() {
         refused(&mut house);
         assert_eq!(house.calls("C_Login"), 2);
     }
+    beside.end();
 }
 
 #[test]
 fn the_final_try_is_not_made_without_an_operators_word() {
     for (flag, says) in [("final_try", "one more wrong PIN locks the token"), ("locked", "is locked (CKR_PIN_LOCKED)")]
     {
-        let Some(mut house) = house("a final try", &format!("C_GetTokenInfo flags={flag}")) else { return };
+        let Some((mut house, beside)) = house("a final try", &format!("C_GetTokenInfo flags={flag}")) else { return };
         refused(&mut house);
         assert_eq!(house.calls("C_Login"), 0);
         assert!(house.log().contains(says), "{}", house.log());
         house.fault("C_Login log");
         serves(&mut house);
         assert_eq!(house.calls("C_Login"), 1);
+        beside.end();
     }
 }
 
@@ -99,7 +106,7 @@ fn a_pin_that_is_changed_under_a_signer_is_found_out_by_one_login() {
         return;
     }
     let mut house = House::start(Options::default().roles(Roles::Apart).fault());
-    let signer = house.pid("signer");
+    let (signer, beside) = (house.pid("signer"), Beside::start(&house));
     house.fault("C_Login log rv=0xA0");
     house.raw().issue(demo("alice")).expect("a login holds");
     // CKR_CRYPTOKI_NOT_INITIALIZED, and so another login.
@@ -108,6 +115,7 @@ fn a_pin_that_is_changed_under_a_signer_is_found_out_by_one_login() {
     assert_eq!(house.ended(signer).code(), Some(78), "{}", house.log());
     refused(&mut house);
     assert_eq!(house.calls("C_Login"), 1);
+    beside.end();
 }
 
 /// The PIN of the token itself, by another program.
