@@ -8,6 +8,8 @@ mod beside;
 mod blows;
 #[path = "custody/canaries.rs"]
 mod canaries;
+#[path = "custody/doctor.rs"]
+mod doctor;
 #[path = "custody/ends.rs"]
 mod ends;
 #[path = "custody/faults.rs"]

@@ -134,8 +134,11 @@ fn inside(config: &ModuleConfig, module: &Module, token: &Token, pin: &Pin) -> V
 }
 
 fn keys(ring: &Ring) -> Vec<Finding> {
-    const REMEDY: &str =
+    const REPLACE: &str =
         "do not repair it by hand; make a new key (passportctl hsm rotate) and have this one destroyed";
+    const RESTORE: &str =
+        "bring back the token that has it (ceremonies copy hsm.store), or make a new key (passportctl hsm rotate)";
+    const DESTROY: &str = "nothing uses it; have it destroyed with the token's own tool";
     let mut findings: Vec<Finding> = ring
         .keys()
         .iter()
@@ -143,10 +146,10 @@ fn keys(ring: &Ring) -> Vec<Finding> {
             true => Finding::good(&key.kid, fit(key)),
             // As it is meant to be, if nothing else is wrong with it.
             false if key.retired && key.problem == RETIRED => Finding::good(&key.kid, "retired, not used any more"),
-            false => Finding::problem(&key.kid, key.problem.clone(), REMEDY),
+            false => Finding::problem(&key.kid, key.problem.clone(), if key.missing { RESTORE } else { REPLACE }),
         })
         .collect();
-    findings.extend(ring.orphans().iter().map(|orphan| Finding::problem("orphan", orphan.clone(), REMEDY)));
+    findings.extend(ring.orphans().iter().map(|orphan| Finding::problem("orphan", orphan.clone(), DESTROY)));
     if findings.is_empty() {
         findings.push(Finding::problem("keys", "there are none", "run passportctl hsm init"));
     }

@@ -74,17 +74,18 @@ impl Ring {
             made.push(judge(pin, &found, token_serial));
         }
         for found in inventory.keys.iter().filter(|key| pins.get(&key.label).is_none()) {
-            let problem = format!(
+            let unpinned = format!(
                 "it is in the HSM but not pinned (CKA_ID {}): a ceremony was cut short, or another program made it",
                 hex::encode(&found.id)
             );
+            let problems = [&[unpinned], found.problems.as_slice()].concat();
             made.push(RingKey {
                 kid: found.label.clone(),
                 label: found.label.clone(),
                 role: found.role,
                 id: found.id.clone(),
                 public: None,
-                problem,
+                problem: problems.join("; "),
                 retired: false,
                 missing: false,
                 unsaid: Vec::new(),
@@ -306,8 +307,12 @@ mod tests {
 
     #[test]
     fn a_key_that_no_ceremony_finished_is_not_used() {
-        let problem = problem(vec![found()], &Pins::default(), "s1");
-        assert!(problem.contains("not pinned (CKA_ID 0102)"), "{problem}");
+        let weak = Found { problems: vec!["CKA_EXTRACTABLE is set".to_owned()], ..found() };
+        let problem = problem(vec![weak], &Pins::default(), "s1");
+        assert!(
+            problem.contains("not pinned (CKA_ID 0102)") && problem.ends_with("; CKA_EXTRACTABLE is set"),
+            "{problem}"
+        );
     }
 
     #[test]

@@ -104,8 +104,22 @@ fn role() {
             }
             say("used");
         }
+        "grant" => {
+            // The rights of a key may be changed by who has the PIN, unless it is not modifiable (PKCS#11 2.40 §4.8).
+            let key = [Attribute::Label(with.into()), Attribute::Class(ObjectClass::PRIVATE_KEY)];
+            let key = session.find_objects(&key).unwrap().remove(0);
+            session.update_attributes(key, &[Attribute::Decrypt(true)]).unwrap();
+            say("granted");
+        }
         other => panic!("{other}"),
     }
+}
+
+/// Gives a signing key the right to decrypt.
+pub(crate) fn grant(hsm: &Token, label: &str) {
+    let mut holder = Holder::start(hsm, "grant", label, &[]);
+    assert_eq!(holder.says(), "granted");
+    holder.end();
 }
 
 /// A key whose value is known.
