@@ -47,6 +47,7 @@ pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootErr
         role: "signer",
         user: config.server.hsm_user.clone(),
         read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        unwritten: hsm.store.iter().cloned().collect(),
         read_write: vec![own_dir],
         devices: devices(hsm),
         tcp: hsm.network,

@@ -3,10 +3,12 @@
 //! Signals come first ([`heed_only`]), before a role can be told anything. Then [`enter`] is the only way in, so that no
 //! step can be forgotten or swapped: bounding set emptied (needs `CAP_SETPCAP`, so before the uid goes), groups and ids,
 //! verified, `no_new_privs`, not dumpable (reset by every change of credentials, so after them), Landlock. Each step is
-//! read back from the kernel before the next. All of it binds the calling thread or is inherited, hence "before any thread".
+//! read back from the kernel before the next. Where there is no Landlock, a mount keeps what must not be written, as long
+//! as this is root. All of it binds the calling thread or is inherited, hence "before any thread".
 
 mod confine;
 mod identity;
+mod mounts;
 mod process;
 
 pub use confine::{Landlock, Level};
@@ -26,6 +28,8 @@ pub struct Plan {
     pub groups: Vec<String>,
     /// Files and directories that may be read.
     pub read_only: Vec<PathBuf>,
+    /// Those of them that must not be written where there is no Landlock either; see [`Applied::notes`] if they can be.
+    pub unwritten: Vec<PathBuf>,
     /// Directories in which files may be made, written, renamed and removed.
     pub read_write: Vec<PathBuf>,
     /// Device files that may be read, written and controlled, and directories of such.
@@ -131,6 +135,7 @@ fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
     // What the new user may not be able to look up or open any more.
     let target = identity::resolve(plan, &mut notes)?;
     let ruleset = confine::prepare(plan)?;
+    mounts::keep_unwritten(&plan.unwritten, &mut notes)?;
 
     let bounding_empty = identity::empty_bounding_set(&mut notes)?;
     let identity = identity::switch(target)?;

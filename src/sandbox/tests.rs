@@ -34,6 +34,12 @@ fn child_confines_itself() {
         return;
     }
     let var = |name: &str| std::env::var(name).ok();
+    if var("WITHOUT_LANDLOCK").is_some() {
+        fault_module::without_landlock().unwrap();
+    }
+    if let Some(uid) = var("AS") {
+        nix::unistd::setuid(uid.parse::<u32>().unwrap().into()).unwrap();
+    }
     let outside = var("OUTSIDE").unwrap_or_else(|| "/nonexistent".to_owned());
     let paths = |name: &str| var(name).into_iter().map(PathBuf::from).collect::<Vec<_>>();
     let mut read_only = paths("READ");
@@ -43,6 +49,7 @@ fn child_confines_itself() {
         role: "signer",
         user: var("BECOME"),
         read_only,
+        unwritten: paths("UNWRITTEN"),
         read_write: paths("WRITE"),
         devices: paths("DEVICE"),
         tcp: var("TCP").is_some(),
@@ -126,6 +133,29 @@ fn a_module_may_have_its_device_and_its_network() {
     assert_eq!(found["device"], "done other_device=PermissionDenied");
     assert_eq!(found["connect"], "ConnectionRefused", "nobody listens at port 1");
     assert_eq!(confined(&[])["device"], "PermissionDenied other_device=PermissionDenied");
+}
+
+#[test]
+fn what_must_not_be_written_is_not_where_there_is_no_landlock_either() {
+    if !nix::unistd::geteuid().is_root() {
+        skipped("what_must_not_be_written_is_not_where_there_is_no_landlock_either needs root");
+        return;
+    }
+    let dir = open_dir(0o777);
+    let path = dir.path().to_str().unwrap();
+    let vars = [("WITHOUT_LANDLOCK", "1"), ("READ", path), ("UNWRITTEN", path)];
+    let found = confined(&vars);
+    assert_eq!(
+        (found["level"].as_str(), found["read_inside"].as_str(), found["write_read_only"].as_str()),
+        ("None", "done", "ReadOnlyFilesystem")
+    );
+    assert!(!found["notes"].contains("nothing keeps"), "{found:?}");
+    // The mount is that process's own; and nobody but root can make one.
+    std::fs::write(dir.path().join("new"), b"x").unwrap();
+    std::fs::remove_file(dir.path().join("new")).unwrap();
+    let found = confined(&[&vars[..], &[("AS", "65534")]].concat());
+    assert_eq!(found["write_read_only"], "done");
+    assert!(found["notes"].contains(&format!("nothing keeps this process from writing to {path}")), "{found:?}");
 }
 
 #[test]

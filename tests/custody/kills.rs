@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 
 use super::beside::Beside;
 use super::support::passports::demo;
-use super::support::{House, Options, Roles, eventually, root_or_skip};
+use super::support::{House, Options, Roles, eventually, root_or_skip, skipped};
 
 /// Not scaled down: fewer would have missed what was measured.
 const KILLS: u32 = 300;
@@ -40,9 +40,27 @@ fn delay(number: u32, most: Duration) -> Duration {
 
 #[test]
 fn three_hundred_kills_during_start_and_login_lose_nothing() {
-    if !root_or_skip("killing a signer at its login") {
+    if root_or_skip("killing a signer at its login") {
+        let house = three_hundred_kills();
+        assert!(!house.log().contains("Landlock is not enforced"), "{}", house.log());
+    }
+}
+
+/// A mount does what Landlock does elsewhere.
+#[test]
+fn nor_do_they_on_a_kernel_without_landlock() {
+    if !root_or_skip("a kernel without Landlock") {
         return;
     }
+    if let Err(error) = fault_module::without_landlock() {
+        return skipped(&format!("a kernel without Landlock: {error}"));
+    }
+    let house = three_hundred_kills();
+    assert!(house.log().contains("Landlock is not enforced"), "{}", house.log());
+}
+
+/// The house that has borne them.
+fn three_hundred_kills() -> House {
     let mut house = House::start(Options::default().roles(Roles::Apart).fault());
     let beside = Beside::start(&house);
     house.kill("signer");
@@ -52,20 +70,7 @@ fn three_hundred_kills_during_start_and_login_lose_nothing() {
     house.fault("C_Login log");
     let mut at_login = 0;
     for kill in 1..=KILLS {
-        let said = house.calls("C_Login");
-        house.start_role("signer");
-        if kill % 3 == 0 {
-            std::thread::sleep(delay(kill, START));
-        } else {
-            let begun = Instant::now();
-            while house.calls("C_Login") == said {
-                assert!(begun.elapsed() < PATIENCE, "no login: {}", house.log());
-                std::thread::yield_now();
-            }
-            at_login += 1;
-            std::thread::sleep(delay(kill, LOGIN));
-        }
-        house.kill("signer");
+        at_login += u32::from(kill_one(&mut house, kill));
         if kill % LOOK == 0 {
             house.start_role("signer");
             eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
@@ -76,4 +81,24 @@ fn three_hundred_kills_during_start_and_login_lose_nothing() {
     println!("{KILLS} kills, {at_login} of them at the login, {} verdicts", beside.end());
     assert_eq!(fs::read(house.dir().join("state/keys.json")).unwrap(), keys);
     assert!(!house.log().contains("has refused this PIN"), "a killed login is no refusal");
+    house
+}
+
+/// Starts a signer and kills it. Whether that was at its login.
+fn kill_one(house: &mut House, number: u32) -> bool {
+    let said = house.calls("C_Login");
+    house.start_role("signer");
+    let at_login = !number.is_multiple_of(3);
+    if at_login {
+        let begun = Instant::now();
+        while house.calls("C_Login") == said {
+            assert!(begun.elapsed() < PATIENCE, "no login: {}", house.log());
+            std::thread::yield_now();
+        }
+        std::thread::sleep(delay(number, LOGIN));
+    } else {
+        std::thread::sleep(delay(number, START));
+    }
+    house.kill("signer");
+    at_login
 }

@@ -9,9 +9,11 @@
 mod calls;
 mod control;
 mod faults;
+mod kernel;
 
 pub use calls::C_GetFunctionList;
 pub use control::{Action, Control, Kill, Rule};
+pub use kernel::without_landlock;
 
 /// The module that is wrapped.
 pub const WRAPS: &str = "FAULT_WRAPS";
