@@ -94,14 +94,15 @@ fn on_one_house(options: &Options, hsm: &SoftHsm) -> Vec<Bar> {
 /// Issue throughput of eight pipelined clients, audit on, against the module's own rate with as many sessions.
 fn issue(house: &House, hsm: &SoftHsm) -> Bar {
     let mut ratios = Vec::new();
-    println!("round  raw C_Sign/s  issued/s  ratio  front us  signer us");
+    println!("round  raw C_Sign/s  the same, session key  issued/s  ratio  front us  signer us");
     for round in 1..=ROUNDS {
-        let raw = raw_figure(hsm, RawKey::Token);
+        let [raw, of_session] = [RawKey::Token, RawKey::Session].map(|key| raw_figure(hsm, key));
         let ours = ctl(house, &["bench", "issue", "--connections", "8", "--in-flight", "8"]);
         assert_eq!(ours["errors"], 0, "{ours}");
         let rate = ours["per_second"].as_f64().unwrap();
         let (front, signer) = (&ours["front_cpu_us_per_item"], &ours["signer_cpu_us_per_item"]);
-        println!("{round:5}  {raw:12.0}  {rate:8.0}  {:5.2}  {front:8}  {signer:9}", rate / raw);
+        let ratio = rate / raw;
+        println!("{round:5}  {raw:12.0}  {of_session:21.0}  {rate:8.0}  {ratio:5.2}  {front:8}  {signer:9}");
         ratios.push(rate / raw);
     }
     let value = median(ratios);

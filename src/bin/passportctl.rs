@@ -1,5 +1,7 @@
 //! The tool. Everything but the arguments and the exit code is in `passportd::cli`.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -1,5 +1,7 @@
 //! The daemon. Everything is in the library.
 
+#![forbid(unsafe_code)]
+
 use std::alloc::System;
 use std::process::ExitCode;
 

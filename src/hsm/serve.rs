@@ -10,7 +10,7 @@ use super::sealer::Sealer;
 use super::server::{Desk, Door, Token};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
-use crate::verify::{Verifier, Way, say_difference};
+use crate::verify::{Verifier, Way, say_difference, say_way};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -107,7 +107,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     // The other end may be full of earlier wake-ups; one is enough.
     let tell = move || drop((&wake).write(&[1]));
     let verifier = Verifier::start(plan.ways).map_err(|error| HsmError::Host("start the verifier", error))?;
-    tracing::info!(name: "verify_path", verify_path = verifier.way().name(), "signatures are verified by the path {}", verifier.way());
+    say_way(verifier.way());
     let pool = Pool::start(device, ring, limits, verifier, Box::new(tell))?;
     let token = Token { module, token, sessions: pool.health().sessions, boot_id: random_id()? };
     let recycle = Recycle::new(resident_kib(), growth, Instant::now());

@@ -4,13 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::info;
-
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::config::{Engine, Verify};
 use crate::metrics::{Cache, Metrics, Net as NetLabel, Path};
-use crate::verify::{Difference, Net, Verdicts, Verifier, Way, say_difference, ways};
+use crate::verify::{Difference, Net, Verdicts, Verifier, Way, say_difference, say_way, ways};
 
 /// Between looks at the counters, and attempts to put a difference on record.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -92,7 +90,7 @@ impl Daemon {
 pub(super) fn announce(metrics: &Metrics, verifier: &Verifier) {
     let way = verifier.way();
     metrics.set_path(path(way));
-    info!(name: "verify_path", verify_path = way.name(), "signatures are verified by the path {way}");
+    say_way(way);
 }
 
 fn path(way: Way) -> Path {

@@ -15,4 +15,4 @@ pub use strict25519::{Item, PreparedKey, Way, Window};
 pub use verdicts::Verdicts;
 pub use verifier::{Difference, Net, Verifier};
 #[cfg(feature = "daemon")]
-pub use ways::{say_difference, ways};
+pub use ways::{say_difference, say_way, ways};

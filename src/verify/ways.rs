@@ -12,6 +12,11 @@ pub fn ways(engine: Engine) -> &'static [Way] {
     }
 }
 
+/// Puts on the log how signatures are verified from the start.
+pub fn say_way(way: Way) {
+    tracing::info!(name: "verify_path", verify_path = way.name(), "signatures are verified by the path {way}");
+}
+
 /// Puts on the log that a way is not used any more, by front and signer alike.
 pub fn say_difference(difference: &Difference) {
     let Difference { way, net, about } = difference;
