@@ -137,6 +137,14 @@ impl NamespacePattern {
             None => namespace.text == self.0,
         }
     }
+
+    /// Whether it means every namespace that `other` means.
+    pub fn includes(&self, other: &Self) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(above) => other.0.starts_with(above),
+            None => other.0 == self.0,
+        }
+    }
 }
 
 /// A sealed secret, taken apart.
@@ -256,5 +264,17 @@ mod tests {
         for bad in ["", "*", "t1", "t1/**", "t1/a/b/*", "*/x", "t1*", "passportd/*", "passportd/shared", "T1/*"] {
             assert_eq!(NamespacePattern::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_pattern_includes_those_that_mean_no_more() {
+        let includes = |wide: &str, narrow: &str| {
+            NamespacePattern::parse(wide).unwrap().includes(&NamespacePattern::parse(narrow).unwrap())
+        };
+        for narrow in ["t1/*", "t1/billing", "t1/billing/*", "t1/billing/eu"] {
+            assert!(includes("t1/*", narrow) && includes(narrow, narrow), "{narrow}");
+        }
+        assert!(!includes("t1/billing/*", "t1/billing") && !includes("t1/billing", "t1/billing/*"));
+        assert!(!includes("t1/billing", "t1/*") && !includes("t1/*", "t2/*") && !includes("t1/*", "t11/*"));
     }
 }

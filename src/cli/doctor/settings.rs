@@ -4,7 +4,8 @@ use super::facts::{Account, Read, Settings};
 use super::{Check, Status};
 use crate::config::{Config, Loaded, Origin, SignerBounds, TenantBounds};
 use crate::passport::hex;
-use crate::policy::{Operation, Policy, Template};
+use crate::policy::{Operation, Policy, Rule, Template};
+use crate::wire::sealed::NamespacePattern;
 
 /// Names that listeners have without being configured.
 const OWN_LISTENERS: [&str; 2] = ["main", "admin"];
@@ -92,7 +93,7 @@ fn policy(read: &Read<Policy>, config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Templates that the signer would refuse: it holds its own, narrower or not, against whatever the front asks.
+/// Templates and namespaces that the signer would refuse: it holds its own, narrower or not, against whatever the front asks.
 fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -> Vec<Check> {
     let Read::Good(bounds) = read else {
         return unread("bounds", read, "root or the signer's user", "then restart the signer");
@@ -113,6 +114,9 @@ fn bounds(read: &Read<SignerBounds>, policy: Option<&Policy>, config: &Config) -
             );
             checks.push(Check::fail("bounds", detail, remedy));
         }
+    }
+    for rule in policy.into_iter().flat_map(Policy::rules) {
+        checks.extend(rule.namespaces().iter().filter_map(|granted| namespace(rule, granted, bounds, config)));
     }
     if checks.is_empty() {
         let names: Vec<_> = bounds.tenants.iter().take(MAX_NAMES).map(|tenant| tenant.name.as_str()).collect();
@@ -140,6 +144,26 @@ fn lifetime(template: &Template, bounds: &TenantBounds, config: &Config) -> Opti
         format!("{} signs for at most {most} s for tenant {}: {what}", config.hsm.bounds.display(), bounds.name);
     let remedy = "raise max_ttl_s there and restart the signer, or lower that of the template";
     Some(if usual > most { Check::fail("bounds", detail, remedy) } else { Check::warn("bounds", detail, remedy) })
+}
+
+/// A namespace that a rule grants and the signer seals nothing in, or in a part of it only.
+fn namespace(rule: &Rule, granted: &NamespacePattern, bounds: &SignerBounds, config: &Config) -> Option<Check> {
+    let (file, tenant, granted_as) = (config.hsm.bounds.display(), granted.tenant(), granted.as_str());
+    let held = bounds.tenant(tenant).map_or(&[][..], |bounds| &bounds.seal_namespaces);
+    if held.iter().any(|held| held.includes(granted)) {
+        return None;
+    }
+    let remedy = format!(
+        "add \"{granted_as}\" to seal_namespaces of the [[tenant]] {tenant} there and restart the signer, or correct the rule"
+    );
+    let part = held.iter().any(|held| granted.includes(held));
+    Some(if part {
+        let detail = format!("{file} lets a part of \"{granted_as}\" be sealed, all of which {rule} grants");
+        Check::warn("bounds", detail, remedy)
+    } else {
+        let detail = format!("{file} lets nothing be sealed in \"{granted_as}\", which {rule} grants");
+        Check::fail("bounds", detail, remedy)
+    })
 }
 
 fn accounts(accounts: &[Account], uid: u32) -> Vec<Check> {

@@ -2,6 +2,15 @@
 
 use super::healthy::{CONFIG, POLICY, bounds, loaded, policy};
 use super::*;
+use crate::config::SignerBounds;
+use crate::wire::sealed::NamespacePattern;
+
+/// Bounds by which secrets are sealed in these namespaces.
+fn sealing(pattern: &str) -> SignerBounds {
+    let mut bounds = bounds("t1");
+    bounds.tenants[0].seal_namespaces = vec![NamespacePattern::parse(pattern).unwrap()];
+    bounds
+}
 
 #[test]
 fn bad_settings() {
@@ -76,6 +85,35 @@ fn bad_settings() {
             },
             Status::Warn,
             &["template \"demo\" allows 61 s", "or lower that of the template"],
+        ),
+        (
+            "bounds",
+            |facts| {
+                let more = POLICY.replace("uid = 33", "uid = 33\nseal_namespaces = [\"t1/web\"]");
+                facts.settings.policy = Some(Read::Good(policy(&more)));
+            },
+            Status::Fail,
+            &["lets nothing be sealed in \"t1/web\", which rule \"web\"", "seal_namespaces of the [[tenant]] t1"],
+        ),
+        (
+            "bounds",
+            |facts| {
+                let more = POLICY.replace("uid = 33", "uid = 33\nseal_namespaces = [\"t1/*\"]");
+                facts.settings.policy = Some(Read::Good(policy(&more)));
+                facts.settings.bounds = Some(Read::Good(sealing("t1/web")));
+            },
+            Status::Warn,
+            &["lets a part of \"t1/*\" be sealed, all of which rule \"web\"", "or correct the rule"],
+        ),
+        (
+            "bounds",
+            |facts| {
+                let more = POLICY.replace("uid = 33", "uid = 33\nseal_namespaces = [\"t1/web\"]");
+                facts.settings.policy = Some(Read::Good(policy(&more)));
+                facts.settings.bounds = Some(Read::Good(sealing("t1/*")));
+            },
+            Status::Ok,
+            &["tenants t1"],
         ),
         (
             "bounds",
