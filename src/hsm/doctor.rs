@@ -18,7 +18,7 @@ impl Finding {
     }
 
     fn bad(name: &str, error: &HsmError) -> Self {
-        Self { name: name.to_owned(), ok: false, detail: error.detail(), remedy: error.remedy().to_owned() }
+        Self { name: name.to_owned(), ok: false, detail: error.detail(), remedy: error.remedy().into_owned() }
     }
 
     fn problem(name: &str, detail: impl Into<String>, remedy: &str) -> Self {

@@ -1,6 +1,7 @@
 //! What can be wrong with an HSM, told apart: set-up errors that all look alike are what people suffer from most.
 
 use super::ladder::Fault;
+use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -113,6 +114,19 @@ pub enum HsmError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The signer's own directory, or what is in it, is not the signer's to use (operator).
+    OwnDir {
+        /// The directory.
+        dir: PathBuf,
+        /// The user that it must belong to.
+        uid: u32,
+        /// What was being done.
+        what: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
     /// The signer's own threads or socket failed (host).
     Host(&'static str, std::io::Error),
     /// The PIN can't be used (operator).
@@ -169,6 +183,7 @@ impl HsmError {
                     | Self::Mechanism { .. }
                     | Self::PinnedKeyChanged(_)
                     | Self::PinNote(..)
+                    | Self::OwnDir { .. }
                     | Self::Pins(..)
                     | Self::PinsOpen(..)
                     | Self::PinsLayout(..)
@@ -229,7 +244,9 @@ impl HsmError {
             Self::Pins(path, why) | Self::PinsOpen(path, why) | Self::PinNote(path, why) => {
                 format!("{}: {why}", path.display())
             }
-            Self::File { what, path, source } => format!("could not {what} {}: {source}", path.display()),
+            Self::File { what, path, source } | Self::OwnDir { what, path, source, .. } => {
+                format!("could not {what} {}: {source}", path.display())
+            }
             Self::Host(what, error) => format!("could not {what}: {error}"),
             Self::Secret(error) => error.to_string(),
             Self::Lost(why) => format!("the HSM keeps failing: {why}"),
@@ -237,7 +254,18 @@ impl HsmError {
     }
 
     /// What to do about it.
-    pub const fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> Cow<'static, str> {
+        match self {
+            Self::OwnDir { dir, uid, .. } => {
+                let dir = dir.display();
+                format!("run: mkdir -p {dir} && chown -R {uid} {dir} && chmod -R u=rwX,go= {dir}").into()
+            }
+            other => other.advice().into(),
+        }
+    }
+
+    /// What to do about what needs no path.
+    const fn advice(&self) -> &'static str {
         match self {
             Self::ModuleRelative(_) => "set hsm.module to an absolute path",
             Self::ModuleMissing(..) => {
@@ -269,7 +297,9 @@ impl HsmError {
             Self::PinLocked(_) => "have the security officer unlock it (C_InitPIN)",
             Self::PinUnfit(..) => "have the PIN changed with the vendor's tool",
             Self::Mechanism { .. } => "use a token with Ed25519 (PKCS#11 3.0), and check that its policy allows it",
-            Self::Call { .. } | Self::Host(..) | Self::File { .. } => "run passportctl hsm doctor",
+            Self::Call { .. } | Self::Host(..) | Self::File { .. } | Self::OwnDir { .. } => {
+                "run passportctl hsm doctor"
+            }
             Self::TooLong(_) => "lower limits.max_msg_bytes to what the token takes",
             Self::TooManyObjects(_) => "give passportd a token of its own",
             Self::KeyGone(_) => "run passportctl hsm list",

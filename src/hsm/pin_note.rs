@@ -102,8 +102,8 @@ impl Note {
 ///
 /// # Errors
 /// [`HsmError::PinRemembered`], [`HsmError::PinFinalTry`] or [`HsmError::PinLocked`]: the login must not be made.
-/// [`HsmError::PinNote`] or [`HsmError::File`] if the note can't be read or written: then neither, since a locked HSM is
-/// worse than one that is not used.
+/// [`HsmError::PinNote`], [`HsmError::OwnDir`] or [`HsmError::File`] if the note can't be read or written: then neither,
+/// since a locked HSM is worse than one that is not used.
 pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Result<(), HsmError> {
     let path = place(state_dir)?;
     let label = || token.label.clone();
@@ -225,11 +225,22 @@ fn read(path: &Path) -> Result<Option<Note>, HsmError> {
 
 fn write(path: &Path, note: &Note, put: fn(&Path, &[u8]) -> Result<(), HsmError>) -> Result<(), HsmError> {
     let text = serde_json::to_vec(note).map_err(|error| HsmError::PinNote(path.to_owned(), error.to_string()))?;
-    put(path, &text)
+    put(path, &text).map_err(owned)
 }
 
 fn failed(what: &'static str, path: &Path, source: std::io::Error) -> HsmError {
-    HsmError::File { what, path: path.to_owned(), source }
+    owned(HsmError::File { what, path: path.to_owned(), source })
+}
+
+/// A right that is missing will be missing at the next start, too; what else the host says of a file may pass.
+fn owned(error: HsmError) -> HsmError {
+    match error {
+        HsmError::File { what, path, source } if source.kind() == ErrorKind::PermissionDenied => {
+            let dir = path.ancestors().find(|above| above.ends_with(OWN_DIR)).unwrap_or(&path).to_owned();
+            HsmError::OwnDir { dir, uid: nix::unistd::geteuid().as_raw(), what, path, source }
+        }
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -170,3 +170,16 @@ fn a_note_that_cant_be_read_or_written_allows_nothing() {
     std::fs::write(desk.dir.path().join(OWN_DIR), b"no directory").unwrap();
     assert!(matches!(desk.before("1234", WELL), Err(HsmError::File { .. })));
 }
+
+#[test]
+fn a_missing_right_waits_for_the_operator_and_a_passing_error_does_not() {
+    let path = Path::new("/var/lib/p/signer/pin.json");
+    let of = |kind: ErrorKind| failed("read", path, kind.into());
+    let (denied, passing) = (of(ErrorKind::PermissionDenied), of(ErrorKind::Interrupted));
+    assert!(denied.needs_operator() && !passing.needs_operator());
+    let uid = nix::unistd::geteuid();
+    let command = format!(
+        "; run: mkdir -p /var/lib/p/signer && chown -R {uid} /var/lib/p/signer && chmod -R u=rwX,go= /var/lib/p/signer"
+    );
+    assert!(denied.to_string().ends_with(&command), "{denied}");
+}

@@ -17,7 +17,7 @@ use super::tool::{Ran, run};
 use super::user::tool_for_all;
 
 /// Every check of a daemon whose configuration can be read, in this order.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 31] = [
     "config",
     "policy",
     "bounds",
@@ -29,6 +29,7 @@ const NAMES: [&str; 30] = [
     "state",
     "ledger",
     "hsm state",
+    "signer dir",
     "store",
     "key list",
     "state file",

@@ -203,10 +203,12 @@ pub(super) struct Directory {
     pub(super) key: &'static str,
     pub(super) path: PathBuf,
     pub(super) found: Found,
-    /// Whether the daemon makes it: the directory above is there, and it is not the signer's, who may write nothing.
+    /// Whether the daemon makes it: it may write to the directory above, which is there.
     pub(super) made: bool,
     /// Who must own it.
     pub(super) owner: u32,
+    /// Whether its owner writes there.
+    pub(super) written: bool,
     /// MiB that are free; none where that is not asked or can't be told.
     pub(super) free_mib: Option<u64>,
 }

@@ -5,6 +5,8 @@ use super::{Check, START, kept};
 
 /// Write permission for group or others.
 pub(super) const OTHERS_WRITE: u32 = 0o022;
+/// Every permission for the owner.
+const OWNER_ALL: u32 = 0o700;
 /// Any permission for group or others.
 pub(super) const OTHERS_ALL: u32 = 0o077;
 /// Below this the next segment of the ledger may not fit soon.
@@ -186,7 +188,7 @@ fn pin(pin: &Pin) -> Check {
 }
 
 fn directory(directory: &Directory) -> Check {
-    let Directory { name, key, path, found, made, owner, free_mib } = directory;
+    let Directory { name, key, path, found, made, owner, written, free_mib } = directory;
     let path = path.display();
     let stat = match found {
         Found::There(stat) => stat,
@@ -208,6 +210,10 @@ fn directory(directory: &Directory) -> Check {
     }
     if stat.mode & OTHERS_WRITE != 0 {
         let detail = format!("{path} has {}: others may replace what is in it", octal(stat.mode));
+        return Check::fail(name, detail, format!("chmod 0700 {path}"));
+    }
+    if *written && *owner != 0 && stat.mode & OWNER_ALL != OWNER_ALL {
+        let detail = format!("{path} has {}: uid {owner} may not read and write there", octal(stat.mode));
         return Check::fail(name, detail, format!("chmod 0700 {path}"));
     }
     let room = "make room: old segments of a ledger may go once they are kept elsewhere";

@@ -19,6 +19,7 @@ use super::{ask, inside, reader};
 use crate::cli::CliError;
 use crate::clock::Moment;
 use crate::config::{Config, ConfigError, Fault, Loaded, Origin, SignerBounds};
+use crate::hsm::pin_note::OWN_DIR;
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
 /// Where the credential of the shipped unit comes from, and where systemd looks by itself (systemd.exec(5)).
@@ -167,6 +168,7 @@ fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
         found: found(path),
         made: space && path.parent().is_some_and(Path::is_dir),
         owner,
+        written: space,
         free_mib: space.then(|| free_mib(path)).flatten(),
     };
     let mut directories = vec![
@@ -174,6 +176,7 @@ fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
         directory("ledger", "audit.dir", &config.audit.dir, front, true),
         directory("hsm state", "hsm.state_dir", &config.hsm.state_dir, signer, false),
     ];
+    directories.extend(signer_dir(&config.hsm.state_dir, signer));
     directories.extend(config.hsm.store.as_deref().map(|store| directory("store", "hsm.store", store, signer, false)));
     Files {
         module: module(config),
@@ -187,6 +190,16 @@ fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
         ledger: inside::ledger(&config.audit.dir, uid, runs),
         rows: inside::state(&config.state.path, uid, runs),
     }
+}
+
+/// The one directory that the signer writes to; nothing is said of it where the one above is not there.
+fn signer_dir(state: &Path, owner: u32) -> Option<Directory> {
+    let Found::There(above) = found(state) else { return None };
+    let path = state.join(OWN_DIR);
+    // Root, who starts the signer without systemd, may make it anywhere; the signer's user, whom systemd starts, may not.
+    let made = above.uid == owner && (owner == 0 || above.mode & 0o300 == 0o300);
+    let (name, key) = ("signer dir", "below hsm.state_dir");
+    Some(Directory { name, key, found: found(&path), path, made, owner, written: true, free_mib: None })
 }
 
 fn free_mib(path: &Path) -> Option<u64> {

@@ -76,7 +76,8 @@ fn socket(name: &str, key: &str, mode: Option<u32>) -> Socket {
 fn directory(name: &'static str, key: &'static str, owner: u32, free_mib: Option<u64>) -> Directory {
     let path = PathBuf::from(format!("/var/lib/p/{}", name.replace(' ', "-")));
     let made = name != "hsm state";
-    Directory { name, key, path, found: there(Kind::Directory, owner, owner, 0o700), made, owner, free_mib }
+    let found = there(Kind::Directory, owner, owner, 0o700);
+    Directory { name, key, path, found, made, owner, written: made, free_mib }
 }
 
 fn account(key: &str, kind: &'static str, name: &str, id: Option<u32>) -> Account {
@@ -139,6 +140,7 @@ pub(super) fn healthy() -> Facts {
             directory("state", "state.path", 900, Some(9000)),
             directory("ledger", "audit.dir", 900, Some(9000)),
             directory("hsm state", "hsm.state_dir", 901, None),
+            directory("signer dir", "below hsm.state_dir", 901, None),
         ],
         state: ("/var/lib/p/state/state.redb".into(), there(Kind::File, 900, 900, 0o600)),
         newest_record: Ok(Some(990)),

@@ -37,6 +37,7 @@ fn the_whole_table_is_this() {
     ok   state         /var/lib/p/state, mode 0700, 9000 MiB free
     ok   ledger        /var/lib/p/ledger, mode 0700, 9000 MiB free
     ok   hsm state     /var/lib/p/hsm-state, mode 0700
+    ok   signer dir    /var/lib/p/signer-dir, mode 0700
     ok   key list      /var/lib/p/hsm-state/keys.json: keys 3
     ok   state file    /var/lib/p/state/state.redb, mode 0600, 2 KiB
     ok   state rows    every row is as it was written; newest record 5
@@ -58,7 +59,7 @@ fn the_whole_table_is_this() {
     ok   landlock      Linux 6.12.0, ABI 6
     ok   pidfd         SO_PEERPIDFD is there
     ok   systemd       systemd 252
-    32 checks: failed 0, warnings 0, skipped 0
+    33 checks: failed 0, warnings 0, skipped 0
     ");
     assert_eq!(exit, Exit::Ok);
 }
