@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
-use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer};
+use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer, user_of};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
@@ -107,7 +107,8 @@ fn make_private(config: &Config) -> Result<(), BootError> {
     for (key, dir) in [("[state] path", state), ("[audit] dir", &config.audit.dir)] {
         let fail = |what| {
             let path = dir.display().to_string();
-            move |error| BootError::Place { key, path, what, error }
+            let whose = user_of("front", "user", config.server.user.as_ref());
+            move |error| BootError::Place { key, path, whose, what, error }
         };
         match fs::DirBuilder::new().mode(0o700).create(dir) {
             Ok(()) if is_root() => give_dir(dir, uid).map_err(fail("give it to the front's user"))?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tracing::info;
 
-use super::{BootError, ends, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer};
+use super::{BootError, ends, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer, user_of};
 use crate::ceremony::{CeremonyPlan, run_ceremony};
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
@@ -109,7 +109,8 @@ fn make_own_dir(config: &Config) -> Result<PathBuf, BootError> {
     let dir = config.hsm.state_dir.join(pin_note::OWN_DIR);
     let fail = |what| {
         let path = dir.display().to_string();
-        move |error| BootError::Place { key: "[hsm] state_dir", path, what, error }
+        let whose = user_of("signer", "hsm_user", config.server.hsm_user.as_ref());
+        move |error| BootError::Place { key: "[hsm] state_dir", path, whose, what, error }
     };
     // Without that of the state, the sandbox says what is missing.
     if config.hsm.state_dir.is_dir() && !dir.is_dir() {

@@ -55,8 +55,8 @@ pub enum BootError {
     Metrics { addr: std::net::SocketAddr, error: io::Error },
     #[error("[server] {key}: there is no {kind} {name:?}; create it (sysusers.d/passportd.conf), or configure another")]
     Unknown { key: &'static str, kind: &'static str, name: String },
-    #[error("{key} {path}: can't {what}: {error}{}", room(error))]
-    Place { key: &'static str, path: String, what: &'static str, error: io::Error },
+    #[error("{key} {path}: can't {what}: {error}{}", room(error, whose))]
+    Place { key: &'static str, path: String, whose: String, what: &'static str, error: io::Error },
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
@@ -208,12 +208,20 @@ fn start(role: &Role) -> Result<u8, BootError> {
     }
 }
 
-/// What to do where a directory can't be made.
-fn room(error: &io::Error) -> &'static str {
+/// What to do where a directory can't be made; `whose` it is to be.
+fn room(error: &io::Error, whose: &str) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "; make the directory above it first",
-        io::ErrorKind::PermissionDenied => "; make it yourself, and give it to the front's user",
-        _ => crate::log::remedy(error),
+        io::ErrorKind::NotFound => "; make the directory above it first".to_owned(),
+        io::ErrorKind::PermissionDenied => format!("; make it yourself, and give it to {whose}"),
+        _ => crate::log::remedy(error).to_owned(),
+    }
+}
+
+/// A role's user, by the name and the setting; our own where none is configured.
+fn user_of(role: &str, key: &str, name: Option<&String>) -> String {
+    match name {
+        Some(name) => format!("the {role}'s user, {name} ([server] {key})"),
+        None => format!("the {role}'s user, uid {}", nix::unistd::geteuid()),
     }
 }
 

@@ -22,6 +22,17 @@ fn pin(shop: &Workshop, content: &str, bits: u32) {
     mode(&shop.path("pin"), bits);
 }
 
+/// Lets the signer start as its own user, to whom systemd would give the PIN and a directory for its socket.
+fn as_unit(shop: &Workshop) {
+    let (uid, _) = shop.signer().unwrap();
+    give(&shop.path("pin"), uid);
+    let dir = shop.path("link");
+    fs::create_dir(&dir).unwrap();
+    std::os::unix::fs::chown(&dir, Some(uid), shop.front().map(|(_, gid)| gid)).unwrap();
+    mode(&dir, 0o2755);
+    set(shop, "hsm.socket", text(&dir.join("signer.sock")));
+}
+
 const MODULE: &[Mistake] = &[
     Mistake {
         what: "the module is not there",
@@ -315,6 +326,24 @@ const FILES: &[Mistake] = &[
         code: CONFIG,
         finds: "hsm state",
         says: &["/state: No such file", "the signer role needs it: create it, or correct the setting that names it"],
+    },
+    Mistake {
+        what: "the signer's own directory can't be made",
+        role: "signer",
+        by: By::Signer,
+        spoil: |shop| {
+            as_unit(shop);
+            fs::remove_dir_all(shop.path("state/signer")).unwrap();
+            mode(&shop.path("state"), 0o500);
+        },
+        code: CONFIG,
+        finds: "signer dir",
+        says: &[
+            "[hsm] state_dir ",
+            "/state/signer: can't create it: Permission denied",
+            "make it yourself, and give it to the signer's user, ",
+            "([server] hsm_user)",
+        ],
     },
     Mistake {
         what: "the signer's own directory is somebody else's",

@@ -23,6 +23,8 @@ pub(crate) enum By {
     Root,
     /// The front's user, as systemd would. Only root can test it.
     Front,
+    /// The signer's user, likewise.
+    Signer,
 }
 
 /// One way to set it up wrong.
@@ -81,7 +83,8 @@ pub(crate) fn check(table: &[Mistake]) {
             let found = findings(shop);
             let ended = match mistake.by {
                 By::Tester | By::Root => shop.start(mistake.role, &[]),
-                By::Front => shop.start_as_front(mistake.role),
+                By::Front => shop.start_as(shop.front(), mistake.role),
+                By::Signer => shop.start_as(shop.signer(), mistake.role),
             };
             let after = shop.files();
             let changed: Vec<_> = before.iter().filter(|(path, file)| after.get(*path) != Some(file)).collect();

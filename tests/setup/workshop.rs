@@ -68,9 +68,9 @@ impl Workshop {
         self.start_by(None, role, environment)
     }
 
-    /// Starts a role as the front's user, as systemd would, and waits for its end.
-    pub(crate) fn start_as_front(&self, role: &str) -> Ended {
-        self.start_by(self.house.front_ids(), role, &[])
+    /// Starts a role as this user, as systemd would, and waits for its end.
+    pub(crate) fn start_as(&self, ids: Option<(u32, u32)>, role: &str) -> Ended {
+        self.start_by(ids, role, &[])
     }
 
     fn start_by(&self, ids: Option<(u32, u32)>, role: &str, environment: &[(&str, &str)]) -> Ended {
