@@ -235,7 +235,8 @@ section! {
 section! {
     /// `[policy]`: where the rules are.
     PolicyFiles {
-        /// Directory of the policy files.
+        /// Directory of the policy files. A reload takes another one within its directory at the start, /etc, or the
+        /// configuration's; any other takes a restart.
         dir: PathBuf = "/etc/passportd/policy.d".into(), AbsPath, Reload;
     }
 }

@@ -1,5 +1,7 @@
 //! Configuration and policy, read again and swapped in one piece. A mistake in either changes nothing.
 
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,17 @@ pub enum ReloadError {
     /// The policy has a mistake.
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    /// The policy is in another directory than it was, and that one can't be read: out of the sandbox's reach, as a rule.
+    #[error(
+        "{}: {source}; a reload takes another [policy] dir only within that of the start, /etc, or the configuration's; \
+         restart the front for any other, which the front's user must be able to read", path.display()
+    )]
+    Moved {
+        /// What could not be read.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// It can't be put on record.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -165,7 +178,7 @@ impl Daemon {
 fn refused(author: &Author, error: &ReloadError) -> Entry {
     let unread = |reason| author.entry(Event::ConfigRefused, Outcome::Failed).reason(reason);
     match error {
-        ReloadError::Policy(_) => author.entry(Event::PolicyRefused, Outcome::Refused),
+        ReloadError::Policy(_) | ReloadError::Moved { .. } => author.entry(Event::PolicyRefused, Outcome::Refused),
         ReloadError::Config(_) => author.entry(Event::ConfigRefused, Outcome::Refused),
         ReloadError::Slow | ReloadError::Turn => unread("slow"),
         ReloadError::Ending => unread("ending"),
@@ -200,7 +213,13 @@ fn read(sources: &Sources, overflow: Overflow, old: &Live) -> Result<(Live, Relo
     let mut diff = reload_diff(&old.loaded.config, &fresh.config);
     diff.changed.retain(|key| !diff.needs_restart.contains(key));
     let config = Arc::new(old.loaded.config.with_live_settings(&fresh.config));
-    let policy = Policy::load(&config.policy.dir, &SystemNames, overflow)?;
+    let moved = config.policy.dir != old.loaded.config.policy.dir;
+    let policy = Policy::load(&config.policy.dir, &SystemNames, overflow).map_err(|error| match error {
+        PolicyError::Read { path, source } if moved && source.kind() == io::ErrorKind::PermissionDenied => {
+            ReloadError::Moved { path, source }
+        }
+        other => other.into(),
+    })?;
     let reloaded = Reloaded {
         old_policy: old.policy.hash(),
         new_policy: policy.hash(),

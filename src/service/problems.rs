@@ -144,7 +144,7 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
 /// Why nothing was reloaded. Admins are told all of it.
 pub(super) fn of_reload(error: &ReloadError) -> Problem {
     let code = match error {
-        ReloadError::Config(_) | ReloadError::Policy(_) => Code::Malformed,
+        ReloadError::Config(_) | ReloadError::Policy(_) | ReloadError::Moved { .. } => Code::Malformed,
         ReloadError::Audit(_) => Code::AuditUnavailable,
         ReloadError::Interrupted => Code::Internal,
         ReloadError::Ending => Code::Draining,

@@ -117,6 +117,36 @@ fn limits_change_by_reload_and_the_rest_says_that_it_needs_a_restart() {
     assert_eq!(one["iss"], "passportd.test", "what needs a restart waits for it");
 }
 
+/// The sandbox keeps the front out of it, and where the kernel has no Landlock the directory's mode.
+#[test]
+fn a_policy_that_moved_out_of_reach_is_refused_with_a_way_out() {
+    let mut house = House::start(Options::default());
+    let before = status(&house)["policy"]["hash"].clone();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let good = house.dir().join("policy.d/00-start.toml");
+    std::fs::copy(&good, elsewhere.path().join("00-start.toml")).unwrap();
+    let mode = if house.log().contains("landlock=Full") { 0o755 } else { 0 };
+    std::fs::set_permissions(elsewhere.path(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    house.set("policy.dir", elsewhere.path().to_str().unwrap());
+    let problem = reload(&house).unwrap_err();
+    assert_eq!((problem.code, problem.retryable), (Code::Malformed, false));
+    for words in [
+        elsewhere.path().to_str().unwrap(),
+        "Permission denied",
+        "only within that of the start, /etc, or the configuration's; restart the front for any other",
+    ] {
+        assert!(problem.message.contains(words), "{words}: {}", problem.message);
+    }
+    assert_eq!(status(&house)["policy"]["hash"], before);
+    assert_eq!(count(&house, "policy_refused"), 1);
+    // Beside the configuration it is in reach.
+    let near = house.dir().join("moved.d");
+    std::fs::create_dir(&near).unwrap();
+    std::fs::copy(&good, near.join("00-start.toml")).unwrap();
+    house.set("policy.dir", near.to_str().unwrap());
+    reload(&house).unwrap();
+}
+
 #[test]
 fn a_broken_configuration_changes_nothing_and_says_file_and_line() {
     let mut house = House::start(Options::default());
