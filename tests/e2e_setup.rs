@@ -11,6 +11,8 @@ mod doctor;
 #[path = "cli_fake/mod.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod fake;
+#[path = "setup/files.rs"]
+mod files;
 #[path = "setup/module.rs"]
 mod module;
 #[path = "setup/policy.rs"]

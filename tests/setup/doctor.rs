@@ -168,7 +168,8 @@ fn settings_that_are_broken() {
     let good = fs::read_to_string(house.dir().join("signer.toml")).unwrap();
     fs::write(house.dir().join("signer.toml"), good.replace("\"t1", "\"t2")).unwrap();
     let says = ["lets nobody sign for tenant t1, purpose auth, but template \"demo\"", "restart the signer"];
-    assert_finds(&house, &["bounds"], &says);
+    // The template, and the namespaces that the rule grants.
+    assert_finds(&house, &["bounds", "bounds"], &says);
     fs::write(house.dir().join("signer.toml"), good.replace("max_ttl_s = 86400", "max_ttl_s = 60")).unwrap();
     assert_finds(&house, &["bounds"], &["signs for at most 60 s for tenant t1", "to whoever asks for no lifetime"]);
     fs::write(house.dir().join("signer.toml"), good).unwrap();
