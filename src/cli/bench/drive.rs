@@ -78,6 +78,12 @@ impl Tally {
         self.why = self.why.take().or(answer.why);
     }
 
+    /// Counts what was asked on one connection and never answered.
+    fn unanswered(&mut self, requests: u64) {
+        self.bad += requests;
+        self.why.get_or_insert_with(|| format!("{requests} requests of one connection were not answered in time"));
+    }
+
     /// Adds another round.
     pub(super) fn add(&mut self, other: &Self) -> Result<(), CliError> {
         self.latency.add(&other.latency).map_err(|error| CliError::Failed(format!("no sum: {error}")))?;
@@ -200,6 +206,9 @@ impl Lane {
             self.read()?;
             self.take(&*work, &tally, end)?;
         }
+        if self.waiting > 0 {
+            tally.borrow_mut().unanswered(u64::try_from(self.waiting).unwrap_or(u64::MAX));
+        }
         Ok(())
     }
 
@@ -279,4 +288,38 @@ pub(super) fn frame_size(work: &impl Work) -> Result<usize, CliError> {
     let mut frame = Vec::new();
     work.request(1, &mut frame)?;
     Ok(frame.len().max(HEADER))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::{Read as _, Write as _};
+    use std::thread;
+
+    use super::*;
+    use crate::cli::bench::echo::{Echo, Sizes};
+
+    #[test]
+    fn a_request_that_is_never_answered_is_counted() {
+        let (ours, mut theirs) = StdStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let ours = Cell::new(Some(ours));
+        let place = Place::Pair(Box::new(move || Ok(ours.take().unwrap())));
+        let server = thread::spawn(move || {
+            let mut request = vec![0; Sizes::usual().unwrap().request];
+            while theirs.read_exact(&mut request).is_ok() {
+                let id = &request[4..12];
+                if id.iter().map(|byte| u32::from(*byte)).sum::<u32>() != 2 {
+                    theirs.write_all(&[&12_u32.to_be_bytes()[..], id, &[0; 4]].concat()).unwrap();
+                }
+            }
+        });
+        let echo = Echo::start(Sizes::usual().unwrap()).unwrap();
+        let plan = Plan { connections: 1, in_flight: 3, seconds: Duration::from_millis(50) };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let tally = runtime.block_on(drive(&place, Rc::new(echo.work()), plan)).unwrap();
+        server.join().unwrap();
+        assert!(tally.good > 0 && tally.bad == 1, "{} good, {} bad", tally.good, tally.bad);
+        assert_eq!(tally.why.unwrap(), "1 requests of one connection were not answered in time");
+    }
 }

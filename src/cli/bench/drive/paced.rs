@@ -124,13 +124,6 @@ impl Paced {
     }
 }
 
-impl Tally {
-    fn unanswered(&mut self, requests: u64) {
-        self.bad += requests;
-        self.why.get_or_insert_with(|| format!("{requests} requests of one connection were not answered in time"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
