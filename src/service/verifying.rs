@@ -118,7 +118,7 @@ impl Service {
 
     pub(super) fn count(&self, verdicts: &[Verdict]) {
         let metrics = &self.daemon().metrics;
-        let mut accepted = 0;
+        let (mut accepted, mut known) = (0, 0);
         for verdict in verdicts {
             match verdict {
                 Verdict::Accepted(_) => accepted += 1,
@@ -126,13 +126,16 @@ impl Service {
                     metrics.failures.at(*code).inc();
                     let alg = if *code == Code::BadAlg { Alg::Other } else { Alg::Ed25519 };
                     metrics.ops.at((Act::Verify, Outcome::Refused, alg)).inc();
-                    if *code == Code::UnknownKid {
-                        metrics.vk_misses.inc();
+                    match *code {
+                        Code::UnknownKid => metrics.vk_misses.inc(),
+                        // Nobody has come to look for a key.
+                        Code::TooLarge | Code::Malformed | Code::BadAlg | Code::BadKid => {}
+                        _ => known += 1,
                     }
                 }
             }
         }
-        metrics.vk_hits.inc_by(accepted);
+        metrics.vk_hits.inc_by(accepted + known);
         metrics.ekey_verified.inc_by(accepted);
         metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
     }

@@ -172,12 +172,21 @@ fn the_names_of_the_older_systems_are_fed() {
     raw.issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
     raw.verify_batch(for_demo(), &[passport.clone(), passport.clone()]).unwrap();
     raw.verify(for_demo(), &passport).unwrap();
-    raw.verify(for_demo(), &passportd::passport::OwnedEnvelope { sig: vec![0; 64], ..passport }).unwrap();
+    let bent = passportd::passport::OwnedEnvelope { sig: vec![0; 64], ..passport };
+    raw.verify(for_demo(), &bent).unwrap();
+    // Nobody looks for the key of what can't be read, nor for one of another algorithm.
+    raw.verify(for_demo(), &passportd::passport::OwnedEnvelope { alg: "ES256".to_owned(), ..bent.clone() }).unwrap();
+    raw.verify(for_demo(), &passportd::passport::OwnedEnvelope { msg: b"{".to_vec(), ..bent.clone() }).unwrap();
+    let nobodys = String::from_utf8(bent.msg.clone()).unwrap().replace("ed25519/t1/auth/v1", "ed25519/t1/auth/v9");
+    let (kid, msg) = ("ed25519/t1/auth/v9".to_owned(), nobodys.into_bytes());
+    raw.verify(for_demo(), &passportd::passport::OwnedEnvelope { kid, msg, ..bent }).unwrap();
     let (_, text) = house.get("/metrics");
     for (series, value) in [
         ("ekey_issue_total{template=\"demo\"}", 3.0),
         ("ekey_issue_latency_seconds_count", 2.0),
         ("ekey_verify_success_total", 3.0),
+        ("passport_vk_cache_hits_total", 4.0),
+        ("passport_vk_cache_misses_total", 1.0),
     ] {
         assert_eq!(house.metric(series), value, "{series} in\n{text}");
     }
