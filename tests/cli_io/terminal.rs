@@ -225,6 +225,30 @@ fn announced(leaf: &str, arguments: &[&str], words: &str, code: i32) {
 }
 
 #[test]
+fn keys_that_are_put_to_use_are_announced() {
+    use std::os::unix::fs::PermissionsExt;
+    let fake = Fake::start();
+    let pin = fake.path("pin");
+    std::fs::write(&pin, "1234").unwrap();
+    std::fs::set_permissions(&pin, PermissionsExt::from_mode(0o400)).unwrap();
+    let key = json!({"kid": "ed25519/t1/auth/v2", "role": "passport", "public": "11".repeat(32), "cka_id": "0a0b",
+                     "made_now": true, "usable": true, "problem": "", "mechanisms_bound": true});
+    let report = json!({"done": {"keys": [key], "orphans": [], "findings": [], "backup": null, "module": "m", "token": "t",
+                                 "warnings": []}});
+    let ceremony = ceremony(&fake.path("c.sock"), report.to_string());
+    let held = fake.hold();
+    let typed = ["hsm", "rotate", "--tenant", "t1", "--purpose", "auth", "--pin-file", pin.to_str().unwrap()];
+    let (child, terminal) = watched(fake.tool(&typed));
+    terminal.shows("putting the keys to use");
+    drop(held);
+    let output = child.wait_with_output().unwrap();
+    ceremony.join().unwrap();
+    let (answer, shown) = (String::from_utf8(output.stdout).unwrap(), terminal.all());
+    assert!(output.status.success() && answer.contains("ed25519/t1/auth/v2"), "{answer} {shown:?}");
+    assert!(shown.rsplit("\u{1b}[2K").next().unwrap().trim().is_empty(), "{shown:?}");
+}
+
+#[test]
 fn a_policy_that_comes_slowly_is_announced() {
     let fake = Fake::start();
     let pipe = fake.path("policy.toml");
