@@ -122,9 +122,14 @@ pub(crate) fn stands_still(pid: i32) -> bool {
 }
 
 /// Whether a process is gone, its files and sockets with it: they are closed before its last thread is a zombie, but after
-/// its command line can no longer be read.
+/// its command line can no longer be read. The kernel's own count of threads is asked, since a list of them that is read while
+/// they end may lack some that have not.
 pub(crate) fn gone(pid: i32) -> bool {
-    states(pid).into_iter().all(|state| matches!(state, 'Z' | 'X'))
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return true };
+    // The name stands in parentheses and may hold anything; after it, the 1st field is the state and the 18th that count.
+    let mut fields = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace();
+    let (state, threads) = (fields.next().unwrap(), fields.nth(16).unwrap());
+    matches!(state, "Z" | "X") && matches!(threads, "0" | "1")
 }
 
 /// The state of every thread of a process (proc_pid_stat(5)); none when nothing is left of it.
