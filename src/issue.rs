@@ -208,6 +208,9 @@ pub async fn sign(
         lost(&error, entry);
         error
     };
+    let verifies = |kid: &str, message: &[u8], signature: &[u8; 64]| {
+        keyring.get(kid).is_some_and(|key| verifier.verify(Item { key, message, signature }))
+    };
     let mut waiting = Vec::with_capacity(prepared.len());
     // Once there is no place or no signer, the rest is not asked for: each would wait as long.
     let mut given_up = None;
@@ -231,11 +234,7 @@ pub async fn sign(
     for one in waiting {
         signed.push(match one {
             Ok((kid, msg, entry, signing)) => match signing.signature().await {
-                Ok(sig)
-                    if keyring
-                        .get(&kid)
-                        .is_some_and(|key| verifier.verify(Item { key, message: &msg, signature: &sig })) =>
-                {
+                Ok(sig) if verifies(&kid, &msg, &sig) => {
                     Ok(Signed { issued: Issued::Envelope { kid, msg, sig }, entry })
                 }
                 Ok(_) => Err(lose(IssueError::BadSignature { kid, noticed: Noticed::ByFront }, entry)),
