@@ -56,8 +56,10 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
     let mut stopping = daemon.stopping();
     let (mut boot, mut told, begun) = (None, Told::Nothing, Instant::now());
     let (mut before, mut counted, mut left, mut announced, mut whole_at) = (None, None, 0, false, None);
+    let mut woken = false;
     while !*stopping.borrow_and_update() {
-        let anew = status.has_changed().unwrap_or(true);
+        // What woke this up is no longer a change that has not been seen.
+        let anew = woken || status.has_changed().unwrap_or(true);
         let link = status.borrow_and_update().clone();
         if let Some(seen) = refused_now(&daemon) {
             // A look may take as long as the HSM lets us wait, and requests are refused already.
@@ -85,12 +87,12 @@ pub async fn watch_signer(daemon: Arc<Daemon>) {
         let news = told.news(seen.trouble.as_deref(), again, seen.welcome.is_some() || begun.elapsed() >= START);
         before.clone_from(&seen.trouble);
         settle(&daemon, seen, news).await;
-        tokio::select! {
-            _ = status.changed() => {}
-            () = tokio::time::sleep(wait) => {}
-            () = daemon.doubts.noticed() => {}
-            _ = stopping.changed() => {}
-        }
+        woken = tokio::select! {
+            _ = status.changed() => true,
+            () = tokio::time::sleep(wait) => false,
+            () = daemon.doubts.noticed() => false,
+            _ = stopping.changed() => false,
+        };
     }
 }
 

@@ -42,7 +42,23 @@ fn ready_means_that_a_signature_was_made_and_not_that_one_could_be() {
     assert!(house.stop().success());
     house.boot();
     house.wait_ready();
-    // Of this signer nobody has asked anything but the front itself.
+    assert_signed_for_nobody_but_the_front(&house);
+}
+
+#[test]
+fn a_new_signer_has_signed_before_it_is_ready_however_soon_it_comes() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    // Nobody asks for a passport, so no request casts doubt on a key, and no look is due by the clock.
+    for _ in 0..3 {
+        house.kill("signer");
+        eventually("the front notices", Duration::from_secs(5), || (house.get("/readyz").0 == 503).then_some(()));
+        house.start_role("signer");
+        house.wait_ready();
+        assert_signed_for_nobody_but_the_front(&house);
+    }
+}
+
+fn assert_signed_for_nobody_but_the_front(house: &House) {
     let Ok(AdminOk::Status(text)) = house.admin_raw().admin(AdminOp::Status) else { panic!("no status") };
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert!(status.pointer("/signer/signatures").is_some_and(|count| count.as_u64() >= Some(1)), "{text}");
