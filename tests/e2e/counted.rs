@@ -172,6 +172,8 @@ fn the_names_of_the_older_systems_are_fed() {
     raw.issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
     raw.verify_batch(for_demo(), &[passport.clone(), passport.clone()]).unwrap();
     raw.verify(for_demo(), &passport).unwrap();
+    let elsewhere = passportd::wire::Want { aud: Some("demo"), scopes: vec!["none"] };
+    raw.verify(elsewhere, &passport).unwrap();
     let bent = passportd::passport::OwnedEnvelope { sig: vec![0; 64], ..passport };
     raw.verify(for_demo(), &bent).unwrap();
     // Nobody looks for the key of what can't be read, nor for one of another algorithm.
@@ -185,7 +187,7 @@ fn the_names_of_the_older_systems_are_fed() {
         ("ekey_issue_total{template=\"demo\"}", 3.0),
         ("ekey_issue_latency_seconds_count", 2.0),
         ("ekey_verify_success_total", 3.0),
-        ("passport_vk_cache_hits_total", 4.0),
+        ("passport_vk_cache_hits_total", 5.0),
         ("passport_vk_cache_misses_total", 1.0),
     ] {
         assert_eq!(house.metric(series), value, "{series} in\n{text}");
