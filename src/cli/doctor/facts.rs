@@ -137,6 +137,8 @@ pub(super) enum Knock {
 pub(super) struct Files {
     pub(super) module: Module,
     pub(super) pin: Pin,
+    /// The signer's note of a refused PIN, which is there only after one, and who must own it.
+    pub(super) pin_note: (PathBuf, Found, u32),
     pub(super) directories: Vec<Directory>,
     /// The state's file.
     pub(super) state: (PathBuf, Found),

@@ -19,6 +19,7 @@ pub(super) fn judge(files: &Files, uid: u32, now: i64) -> Vec<Check> {
     checks.push(module(&files.module));
     checks.extend(kept::module_config(files.module_config.as_ref()));
     checks.push(pin(&files.pin));
+    checks.extend(kept::pin_note(&files.pin_note));
     checks.extend(files.directories.iter().map(directory));
     checks.push(kept::key_list(&files.key_list));
     checks.extend(state_file(files));

@@ -19,7 +19,7 @@ use super::{ask, inside, reader};
 use crate::cli::CliError;
 use crate::clock::Moment;
 use crate::config::{Config, ConfigError, Fault, Loaded, Origin, SignerBounds};
-use crate::hsm::pin_note::OWN_DIR;
+use crate::hsm::pin_note::{self, OWN_DIR};
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
 
 /// Where the credential of the shipped unit comes from, and where systemd looks by itself (systemd.exec(5)).
@@ -181,6 +181,7 @@ fn files(config: &Config, uid: u32, front: Option<u32>, runs: bool) -> Files {
     Files {
         module: module(config),
         pin: pin(config, signer),
+        pin_note: refused_pin(&config.hsm.state_dir, signer),
         directories,
         state: (config.state.path.clone(), found(&config.state.path)),
         newest_record: newest_record(&config.audit.dir, uid),
@@ -235,6 +236,11 @@ fn pin(config: &Config, owner: u32) -> Pin {
     let places: Vec<_> = places.into_iter().map(|path| (path.clone(), found(&path))).collect();
     let unfit = places.iter().find(|(_, found)| *found != Found::Missing).and_then(|(path, _)| inside::unfit(path));
     Pin { configured, places, unfit, owner }
+}
+
+fn refused_pin(state_dir: &Path, owner: u32) -> (PathBuf, Found, u32) {
+    let path = state_dir.join(OWN_DIR).join(pin_note::FILE);
+    (path.clone(), found(&path), owner)
 }
 
 /// When the newest record was made: the last whole line of the newest segment.

@@ -10,6 +10,9 @@ use super::files::{OTHERS_ALL, OTHERS_WRITE, octal};
 const RESTORE: &str = "keep a copy to look into, then restore state and ledger from one backup; a format that is not known \
                        belongs to the passportd that wrote it";
 
+/// To read, for the owner: it is replaced as a whole.
+const OWNER_READ: u32 = 0o400;
+
 /// Whom to ask while the daemon has it open.
 const NOW: &str = "passportctl status tells how it is now";
 
@@ -29,6 +32,26 @@ pub(super) fn module_config(named: Option<&(PathBuf, Found)>) -> Option<Check> {
             Check::fail(NAME, detail, format!("chmod go-w {path}"))
         }
         Found::There(_) => Check::ok(NAME, path.to_string()),
+    })
+}
+
+/// What is remembered of a refused PIN: nothing is said of it unless the signer can't go by it, and so does not start.
+pub(super) fn pin_note((path, found, owner): &(PathBuf, Found, u32)) -> Option<Check> {
+    const NAME: &str = "pin note";
+    let Found::There(stat) = found else { return None };
+    let (shown, uid) = (path.display(), stat.uid);
+    if stat.kind != Kind::File {
+        let remedy = "move it away, then passportctl hsm retry-pin";
+        return Some(Check::fail(NAME, format!("{shown} is not a regular file"), remedy));
+    }
+    if uid != *owner {
+        let detail =
+            format!("{shown} belongs to uid {uid}, must belong to uid {owner}: the signer can't remember a PIN");
+        return Some(Check::fail(NAME, detail, format!("chown {owner} {shown}")));
+    }
+    (stat.mode & OWNER_READ == 0).then(|| {
+        let detail = format!("{shown} has {}: uid {owner} may not read it", octal(stat.mode));
+        Check::fail(NAME, detail, format!("chmod 0600 {shown}"))
     })
 }
 

@@ -249,6 +249,24 @@ fn bad_contents() {
             &["/etc/p/pin: it is empty", "alone, on one line"],
         ),
         (
+            "pin note",
+            |facts| file(facts).pin_note.1 = there(Kind::File, 0, 0, 0o600),
+            Status::Fail,
+            &["belongs to uid 0, must belong to uid 901", "chown 901 /var/lib/p/hsm-state/signer/pin.json"],
+        ),
+        (
+            "pin note",
+            |facts| file(facts).pin_note.1 = there(Kind::File, 901, 901, 0o200),
+            Status::Fail,
+            &["has mode 0200: uid 901 may not read it", "chmod 0600 "],
+        ),
+        (
+            "pin note",
+            |facts| file(facts).pin_note.1 = there(Kind::Link, 901, 901, 0o777),
+            Status::Fail,
+            &["is not a regular file", "move it away"],
+        ),
+        (
             "key list",
             |facts| file(facts).key_list.found = Found::Missing,
             Status::Ok,

@@ -136,6 +136,7 @@ pub(super) fn healthy() -> Facts {
             unfit: None,
             owner: 901,
         },
+        pin_note: ("/var/lib/p/hsm-state/signer/pin.json".into(), Found::Missing, 901),
         directories: vec![
             directory("state", "state.path", 900, Some(9000)),
             directory("ledger", "audit.dir", 900, Some(9000)),
