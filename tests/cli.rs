@@ -303,6 +303,36 @@ fn configuration_and_policy_need_no_daemon() {
 }
 
 #[test]
+fn groups_are_those_of_the_user_unless_they_are_given() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(
+        dir.path().join("10-team.toml"),
+        "[[peer]]\nname = \"team\"\ngroups = [\"daemon\"]\nallow = [\"verify\"]\n",
+    )
+    .unwrap();
+    let explain = |more: &[&str]| {
+        let always = ["policy", "explain", "--op", "verify", "--dir", dir.path().to_str().unwrap()];
+        run(&mut tool(&[&always[..], more].concat()), "")
+    };
+    let daemon = nix::unistd::User::from_name("daemon").unwrap().expect("a user that every Debian has");
+    let (uid, gid) = (daemon.uid.to_string(), daemon.gid.to_string());
+    let own = explain(&["--uid", &uid]);
+    assert!(own.code == Some(0) && own.stdout.contains("gid: of user daemon; groups: of user daemon"), "{own:?}");
+    let given = explain(&["--uid", &uid, "--gid", "4200000001", "--groups", "4200000002"]);
+    assert!(given.code == Some(4) && given.stdout.ends_with("gid: as given; groups: as given\n"), "{given:?}");
+    let half = explain(&["--uid", &uid, "--gid", "4200000001", "--output", "json"]);
+    assert_eq!(
+        half.json()["origin"],
+        serde_json::json!({"user": "daemon", "gid": "option", "groups": "user_database"})
+    );
+    assert_eq!((half.code, &half.json()["peer"]["gid"]), (Some(0), &serde_json::json!(4_200_000_001_u32)));
+    let nobody = explain(&["--uid", "4200000003", "--groups", &gid]);
+    assert!(nobody.code == Some(0), "{nobody:?}");
+    let says = "gid: the number of the uid, since no user has this uid; groups: as given\n";
+    assert!(nobody.stdout.ends_with(says), "{nobody:?}");
+}
+
+#[test]
 fn smoke_passes_with_a_good_daemon_and_fails_with_a_gullible_one() {
     let fake = Fake::start();
     let metrics = fake.metrics.to_string();

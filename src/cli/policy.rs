@@ -1,9 +1,13 @@
 //! `policy check` and `policy explain`.
 
+use std::ffi::CString;
+use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{Uid, User, getgrouplist};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{Explain, PolicyCommand};
@@ -13,7 +17,7 @@ use super::progress::Extent;
 use super::text::plain;
 use crate::passport::hex;
 use crate::policy::{
-    MAX_FILE_BYTES, Operation, Overflow, Peer, Policy, PolicyError, PolicyFile, SystemNames, Template,
+    Explanation, MAX_FILE_BYTES, Operation, Overflow, Peer, Policy, PolicyError, PolicyFile, SystemNames, Template,
 };
 
 pub(super) fn run(context: &mut Context<'_>, command: PolicyCommand) -> Result<Exit, CliError> {
@@ -111,13 +115,92 @@ fn explain(context: &mut Context<'_>, explain: Explain) -> Result<Exit, CliError
     let policy = Policy::load(&dir, &SystemNames, overflow).map_err(|error| failed(&error))?;
     drop(progress);
     let Explain { uid, gid, groups, listener, template, .. } = explain;
-    let peer = Peer { uid, gid: gid.unwrap_or(uid), pid: 0, groups, listener };
+    let (ids, origin) = Ids::of(uid, gid, groups)?;
+    let peer = Peer { uid, gid: ids.gid, pid: 0, groups: ids.groups, listener };
     let explanation = policy.explain(&peer, operation, template.as_deref());
     if context.out.is_json() {
-        context.out.json(&explanation)?;
+        context.out.json(&Explained { explanation: &explanation, origin: &origin })?;
     } else {
-        context.out.line(explanation.to_string().trim_end())?;
+        context.out.line(&format!("{}\n{origin}", explanation.to_string().trim_end()))?;
     }
     // The answer was found, whatever it is; scripts that want to branch read `allowed`.
     Ok(if explanation.allowed { Exit::Ok } else { Exit::Refused })
+}
+
+/// The groups that a peer is taken to have.
+struct Ids {
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+/// Where they come from.
+#[derive(Serialize)]
+struct Origin {
+    /// The user of this uid, if it was asked for and there is one.
+    user: Option<String>,
+    gid: Source,
+    groups: Source,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Source {
+    Option,
+    UserDatabase,
+    /// There is no such user, and nobody has said.
+    Assumed,
+}
+
+/// The decision, and whom it is about.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    explanation: &'a Explanation,
+    origin: &'a Origin,
+}
+
+impl Ids {
+    /// What the options say; else what the user database does, which is what a login would give; else the usual of a user
+    /// that nobody has made.
+    fn of(uid: u32, gid: Option<u32>, groups: Option<Vec<u32>>) -> Result<(Self, Origin), CliError> {
+        let asked = gid.is_none() || groups.is_none();
+        let user = if asked { user(uid)? } else { None };
+        let from = |given: bool| match (given, &user) {
+            (true, _) => Source::Option,
+            (false, Some(_)) => Source::UserDatabase,
+            (false, None) => Source::Assumed,
+        };
+        let origin = Origin {
+            gid: from(gid.is_some()),
+            groups: from(groups.is_some()),
+            user: user.as_ref().map(|(name, _)| name.clone()),
+        };
+        let (own, all) = user.map_or((uid, Vec::new()), |(_, ids)| (ids.gid, ids.groups));
+        Ok((Self { gid: gid.unwrap_or(own), groups: groups.unwrap_or(all) }, origin))
+    }
+}
+
+/// The user of this uid with its groups, as a login sets them; none if there is none.
+fn user(uid: u32) -> Result<Option<(String, Ids)>, CliError> {
+    let failed = |errno| {
+        let what = format!("the groups of uid {uid} can't be looked up ({errno}); give both --gid and --groups");
+        CliError::Failed(what)
+    };
+    let Some(user) = User::from_uid(Uid::from_raw(uid)).map_err(failed)? else { return Ok(None) };
+    let name = CString::new(user.name.as_str()).map_err(|_| failed(nix::Error::EINVAL))?;
+    let groups = getgrouplist(&name, user.gid).map_err(failed)?;
+    let ids = Ids { gid: user.gid.as_raw(), groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect() };
+    Ok(Some((user.name, ids)))
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.as_deref().unwrap_or_default();
+        let from = |from: Source, assumed: &str| match from {
+            Source::Option => "as given".to_owned(),
+            Source::UserDatabase => format!("of user {user}"),
+            Source::Assumed => format!("{assumed}, since no user has this uid"),
+        };
+        write!(f, "gid: {}; groups: {}", from(self.gid, "the number of the uid"), from(self.groups, "none"))
+    }
 }

@@ -120,9 +120,10 @@ fn policy_explain() -> Page {
     write(&fake, "policy/10-web.toml", POLICY);
     let dir = fake.path("policy").to_str().unwrap().to_owned();
     let mut page = Page::new("policy explain");
-    for uid in ["33", "34"] {
-        page.both(&fake, &["--uid", uid, "--op", "issue", "--template", "demo", "--dir", &dir], "");
-    }
+    let ask = ["--op", "issue", "--template", "demo", "--dir", &dir];
+    page.both(&fake, &[&["--uid", "33", "--gid", "33", "--groups", "33,44"], &ask[..]].concat(), "");
+    // No user of any host.
+    page.both(&fake, &[&["--uid", "4200000034"], &ask[..]].concat(), "");
     page.case(&fake, &["--uid", "33", "--op", "fly", "--dir", &dir], "");
     page.misused(&fake)
 }

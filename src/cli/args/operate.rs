@@ -173,10 +173,12 @@ pub(crate) enum PolicyCommand {
     },
     /// What the policy says to a peer that asks for an operation, and by which rule
     #[command(after_help = "\
+The groups of a user are those of a login; a service may have others (Group=, SupplementaryGroups=): name them.
 Exits 0 if it is allowed, 4 if it is denied.
 
 Examples:
-  passportctl policy explain --uid 1000 --op issue --template demo")]
+  passportctl policy explain --uid 1000 --op issue --template demo
+  passportctl policy explain --uid 1000 --gid 2000 --groups 2000,2001 --op verify")]
     Explain(Explain),
 }
 
@@ -186,12 +188,12 @@ pub(crate) struct Explain {
     /// The peer's user id
     #[arg(long)]
     pub(crate) uid: u32,
-    /// Its group id [default: the same number as its user id]
+    /// Its group id [default: that of the user; if there is none, the same number as its user id]
     #[arg(long)]
     pub(crate) gid: Option<u32>,
-    /// Its supplementary groups, separated by commas
+    /// Its supplementary groups, separated by commas [default: those of the user]
     #[arg(long, value_delimiter = ',')]
-    pub(crate) groups: Vec<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
     /// The listener it comes through
     #[arg(long, default_value = "main")]
     pub(crate) listener: String,
