@@ -62,7 +62,7 @@ const FAST_FLOODS: [Kind; 3] =
 
 /// Rounds of each flood; a bar's value is the median of their ratios.
 const ROUNDS: usize = 3;
-const FAST_ROUNDS: usize = 2;
+const FAST_ROUNDS: usize = 3;
 /// Length of the figures at given rates, and of those of a peer that asks as fast as it is answered.
 const PACED: &str = "5";
 const CLOSED: &str = "2";
