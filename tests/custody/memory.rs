@@ -44,6 +44,8 @@ struct Mapping {
 pub(crate) struct Found {
     pub(crate) needle: &'static str,
     address: u64,
+    /// From where to where it is mapped: a stack is told by its size.
+    range: (u64, u64),
     /// The file, `[heap]`, `[stack]`, or nothing for other anonymous memory.
     pub(crate) mapping: String,
     /// Locked against swapping (`lo`) and left out of dumps (`dd`).
@@ -53,7 +55,8 @@ pub(crate) struct Found {
 impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let guarded = if self.guarded { " locked, not dumped" } else { "" };
-        write!(f, "{} at {:x} {}{guarded}", self.needle, self.address, self.mapping)
+        let Self { needle, address, range: (from, to), mapping, .. } = self;
+        write!(f, "{needle} at {address:x} of {from:x}-{to:x} {mapping}{guarded}")
     }
 }
 
@@ -124,6 +127,7 @@ fn look(run: &[u8], begins: u64, mapping: &Mapping, needles: &[Needle], found: &
             found.push(Found {
                 needle: needle.name,
                 address: begins + u64::try_from(place).unwrap(),
+                range: (mapping.from, mapping.to),
                 mapping: mapping.name.clone(),
                 guarded: has("lo") && has("dd"),
             });
