@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::args::{Ends, Place, Reseal, Seal, Unseal};
 use super::context::Context;
@@ -49,10 +48,28 @@ pub(super) async fn unseal(context: &mut Context<'_>, unseal: Unseal) -> Result<
     let client = context.client().await?;
     let secret = client.unseal(&place.namespace, &name, blob.expose()).await?;
     if context.out.is_json() && ends.out.is_none() {
-        let text = Zeroizing::new(Base64UrlUnpadded::encode_string(&secret));
-        return context.out.json(&json!({"kid": kid, "plain_b64": *text})).map(|()| Exit::Ok);
+        return as_json(context, &kid, &secret).map(|()| Exit::Ok);
     }
     give(context, &ends, &secret, ("unsealed", &kid))
+}
+
+/// `{"kid": …, "plain_b64": …}`, made of pieces: a writer of JSON would leave the secret in texts that nobody wipes.
+fn as_json(context: &mut Context<'_>, kid: &str, secret: &[u8]) -> Result<(), CliError> {
+    // A kid has no character that JSON escapes.
+    let (begins, ends) = if context.out.is_terminal() {
+        (format!("{{\n  \"kid\": \"{kid}\",\n  \"plain_b64\": \""), "\"\n}\n")
+    } else {
+        (format!("{{\"kid\":\"{kid}\",\"plain_b64\":\""), "\"}\n")
+    };
+    let base64 = Base64UrlUnpadded::encoded_len(secret);
+    let no_memory = |error: SecretError| CliError::Failed(error.to_string());
+    let mut whole = LockedBuf::new(begins.len() + base64 + ends.len());
+    whole.append(begins.as_bytes()).map_err(no_memory)?;
+    let room = whole.room(base64).map_err(no_memory)?.get_mut(..base64).unwrap_or_default();
+    Base64UrlUnpadded::encode(secret, room).map_err(|error| CliError::Failed(error.to_string()))?;
+    whole.filled(base64);
+    whole.append(ends.as_bytes()).map_err(no_memory)?;
+    context.out.bytes(whole.expose())
 }
 
 /// Writes the answer where it is wanted.

@@ -184,6 +184,7 @@ pub(crate) fn run(name: &str, row: &Row) {
         Some(lasts) => std::thread::sleep(lasts.saturating_sub(begun.elapsed())),
         None => eventually("the call was made", SOON, || (house.calls("C_Sign") > 0).then_some(())),
     }
+    assert!(!row.control.contains("log") || house.calls("C_Sign") > 0, "the module was in the way of the calls");
     house.no_fault();
     let recovered = recovers(&house);
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{IssueSpec, Passport, ServiceOp, Want};
+use passportd::wire::{IssueSpec, Passport, Plain, ServiceOk, ServiceOp, Want};
 
 use super::journal::Journal;
 use super::support::passports::{demo, for_demo, on_wire};
@@ -15,6 +15,7 @@ use super::with_env;
 const SUBJECT: &str = "canary-subject-58213";
 const CONTEXT: &str = "canary-context-93117";
 const NONCE: &str = "canary-nonce-40622";
+const SECRET: &str = "canary-secret-77031";
 
 /// Uses all that carries something to sign, well and badly. What must not be seen.
 fn scenario(house: &mut House) -> Vec<String> {
@@ -33,8 +34,19 @@ fn scenario(house: &mut House) -> Vec<String> {
     raw.ask(ServiceOp::Introspect { want: for_demo(), passport: on_wire(&broken) }).unwrap();
     let stranger = Passport::Envelope { alg: NONCE, kid: NONCE, msg: &passport.msg, sig: &passport.sig };
     raw.ask(ServiceOp::Verify { want: for_demo(), passport: stranger }).unwrap();
+    // A secret, sealed and opened; one that does not open, and one where policy lets nobody.
+    let place = |namespace| ServiceOp::Seal { namespace, name: "x", plain: Plain(SECRET.as_bytes()) };
+    let Ok(ServiceOk::Sealed { blob }) = raw.ask(place("t1/logs")) else { panic!("not sealed") };
+    let opened = raw.ask(ServiceOp::Unseal { namespace: "t1/logs", name: "x", blob: &blob });
+    assert!(matches!(opened, Ok(ServiceOk::Unsealed { .. })), "{opened:?}");
+    let refusals = [
+        raw.ask(ServiceOp::Unseal { namespace: "t1/logs", name: "y", blob: &blob }),
+        raw.ask(ServiceOp::Unseal { namespace: "t1/logs", name: "x", blob: SECRET.as_bytes() }),
+        raw.ask(place("t2/logs")),
+    ];
+    assert_absent(&format!("{:?}", refusals.map(Result::unwrap_err)), &[SECRET.to_owned()]);
     // Bytes that are no request, with all of it in them.
-    let junk = [&[1, 200][..], &passport.msg, &passport.sig, PIN.as_bytes()].concat();
+    let junk = [&[1, 200][..], &passport.msg, &passport.sig, PIN.as_bytes(), SECRET.as_bytes()].concat();
     raw.send(&super::support::raw::frame(&junk)).unwrap();
     raw.reply();
     house.ceremony(PlanKind::List, "t1", "auth");
@@ -42,8 +54,9 @@ fn scenario(house: &mut House) -> Vec<String> {
     eventually("a new signer is in use", Duration::from_secs(20), || {
         (house.metric("passport_signer_restarts_total") > 0.0).then_some(())
     });
-    let mut never: Vec<_> = [SUBJECT, CONTEXT, NONCE, PIN].map(str::to_owned).into();
-    for bytes in [&passport.sig, &broken.sig, &passport.msg] {
+    let mut never: Vec<_> = [SUBJECT, CONTEXT, NONCE, PIN, SECRET].map(str::to_owned).into();
+    let secret = SECRET.as_bytes().to_vec();
+    for bytes in [&passport.sig, &broken.sig, &passport.msg, &secret] {
         never.extend([Base64::encode_string(bytes), Base64UrlUnpadded::encode_string(bytes)]);
         never.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
         never.push(format!("{bytes:?}").trim_matches(['[', ']']).to_owned());
