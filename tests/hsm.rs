@@ -1,4 +1,4 @@
-//! The signer and the ceremonies against a real SoftHSM, each in a process of its own, over their sockets.
+//! The signer and the ceremonies against a real module, each in a process of its own, over their sockets.
 //!
 //! The processes are this test binary, started again for the test `role` with `ROLE` in the environment.
 #![cfg(feature = "daemon")]
@@ -60,7 +60,8 @@ use passportd::wire::link::{
 };
 use passportd::wire::sealed::{MAX_PLAIN, NONCE, NamespacePattern, Sealed};
 use passportd::wire::{WIRE_VERSION, decode, encode_frame};
-use softhsm::{LABEL, PIN, SoftHsm};
+use softhsm::token::{CHOICE, Hsm, Token};
+use softhsm::{LABEL, PIN};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

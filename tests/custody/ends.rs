@@ -40,6 +40,29 @@ fn more_calls_that_hang_than_may_end_the_signer_and_the_next_one_serves() {
 }
 
 #[test]
+fn signers_that_end_by_calls_that_hang_are_followed_by_one_that_serves() {
+    if !root_or_skip("calls that hang") {
+        return;
+    }
+    let lasts = Duration::from_secs(5);
+    let house = House::start(Options::default().fault().set("hsm.op_timeout_ms", 300).set("hsm.max_stuck", 2));
+    let (signer, company) = (house.pid("signer"), Company::start(&house, 4));
+    house.fault("C_Sign hang");
+    let begun = Instant::now();
+    eventually("it shows", Duration::from_secs(2), || house.raw().issue(demo("first")).err());
+    let answered = begun.elapsed();
+    eventually("the next is started", lasts, || (house.pid("signer") != signer).then_some(()));
+    // To it the same happens.
+    std::thread::sleep(lasts.saturating_sub(begun.elapsed()));
+    house.no_fault();
+    keep(&house, "`C_Sign hang`, until more threads are stuck than may", Some(answered), recovers(&house));
+    company.end(&house, &["busy", "hsm_timeout", "hsm_unavailable"]);
+    let log = house.log();
+    assert!(log.contains("3 threads are stuck in the module"), "{log}");
+    assert!(house.metric("passport_signer_restarts_total") >= 1.0);
+}
+
+#[test]
 fn a_slow_login_is_waited_for_and_made_once() {
     if !root_or_skip("a slow login") {
         return;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use passportd::wire::Plain;
 use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
 
+use super::beside::Beside;
 use super::support::passports::{claims, demo};
 use super::support::{House, Options, eventually};
 
@@ -15,6 +16,7 @@ const LOOKS: Duration = Duration::from_secs(15);
 #[test]
 fn what_a_signer_refuses_is_seen_in_the_metrics() {
     let house = House::start(Options::default());
+    let beside = Beside::start(&house);
     let fair = claims(&house.raw().issue(demo("fair")).unwrap());
     let payload = |name: &str, value: serde_json::Value| {
         let mut claims = fair.clone();
@@ -46,4 +48,5 @@ fn what_a_signer_refuses_is_seen_in_the_metrics() {
         eventually(&series, LOOKS, || (house.metric(&series) == count).then_some(()));
     }
     house.raw().issue(demo("as before")).unwrap();
+    beside.end();
 }

@@ -10,8 +10,8 @@ use super::support::{House, Hsm};
 const DIR: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/custody");
 
 /// Keeps what this test has seen of a fault: when the first who asked was told so (none: nobody had to be), and when
-/// passports were issued again after it was over.
-pub(crate) fn keep(house: &House, fault: &str, answered: Option<Duration>, recovered: Duration) {
+/// passports were issued again after it was over (none: it never is, unaided).
+pub(crate) fn keep(house: &House, fault: &str, answered: Option<Duration>, recovered: impl Into<Option<Duration>>) {
     let thread = std::thread::current();
     // The harness names a test's thread by its path.
     let test = thread.name().and_then(|path| path.rsplit("::").next()).expect("a test's thread");
@@ -19,9 +19,10 @@ pub(crate) fn keep(house: &House, fault: &str, answered: Option<Duration>, recov
         Hsm::SoftHsm => "SoftHSM",
         Hsm::Kryoptic => "kryoptic",
     };
-    let answered = answered.map_or_else(String::new, |answered| answered.as_millis().to_string());
+    let millis = |time: Option<Duration>| time.map_or_else(String::new, |time| time.as_millis().to_string());
+    let (answered, recovered) = (millis(answered), millis(recovered.into()));
     let fault = fault.trim().replace('\n', "; ");
-    let line = format!("| `{test}` | {hsm} | {fault} | {answered} | {} |\n", recovered.as_millis());
+    let line = format!("| `{test}` | {hsm} | {fault} | {answered} | {recovered} |\n");
     print!("{line}");
     fs::create_dir_all(DIR).unwrap();
     fs::write(Path::new(DIR).join(format!("{test}.{hsm}")), line).unwrap();

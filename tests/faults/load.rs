@@ -89,7 +89,7 @@ type Keys = BTreeMap<String, VerifyingKey>;
 pub(crate) fn keys_of(house: &House) -> Keys {
     let Ok(ServiceOk::Keys(set)) = house.ask(ServiceOp::Keys { if_etag: None }) else { panic!("no keys") };
     let keys = parse_jwks(&set.jwks).unwrap();
-    keys.into_iter().map(|(kid, public)| (kid.to_string(), VerifyingKey::from_bytes(&public).unwrap())).collect()
+    keys.into_iter().map(|key| (key.kid.to_string(), VerifyingKey::from_bytes(&key.public).unwrap())).collect()
 }
 
 /// What another implementation says of a passport.

@@ -14,7 +14,7 @@ const FOREIGN: &str = "Billing signer (2019)";
 /// The other program: makes a key of the kind `MAKE` with the id `MAKE_ID`. Kinds are `fit`, `seal`, and what is wrong.
 pub(crate) fn make() {
     let kind = roles::var("MAKE").unwrap();
-    let module = Pkcs11::new(softhsm::module().unwrap()).unwrap();
+    let module = Pkcs11::new(Hsm::chosen().module()).unwrap();
     module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
     let mut slots = module.get_slots_with_initialized_token().unwrap().into_iter();
     let slot = slots.find(|slot| module.get_token_info(*slot).unwrap().label() == LABEL).unwrap();
@@ -48,11 +48,11 @@ pub(crate) fn make() {
     roles::say("made");
 }
 
-fn other_program(hsm: &SoftHsm, kind: &str, id: &str) {
+fn other_program(hsm: &Token, kind: &str, id: &str) {
     assert_eq!(start(hsm, "maker", &[("MAKE", kind), ("MAKE_ID", id)]).heard().as_deref(), Some("made"));
 }
 
-fn adopt(hsm: &SoftHsm, purpose: &str, id: &str, dry_run: bool) -> Response {
+fn adopt(hsm: &Token, purpose: &str, id: &str, dry_run: bool) -> Response {
     let request = Request {
         plan: PlanKind::Adopt,
         tenant: Some("t1".to_owned()),
@@ -65,7 +65,7 @@ fn adopt(hsm: &SoftHsm, purpose: &str, id: &str, dry_run: bool) -> Response {
     call(UnixStream::connect(&process.socket).unwrap(), &request, PIN.as_bytes()).unwrap()
 }
 
-fn pins(hsm: &SoftHsm) -> Vec<u8> {
+fn pins(hsm: &Token) -> Vec<u8> {
     std::fs::read(hsm.state_dir().join("keys.json")).unwrap()
 }
 

@@ -4,10 +4,10 @@
 use super::*;
 
 /// The objects in the token, as another program sees them.
-fn objects(hsm: &SoftHsm) -> String {
+fn objects(hsm: &Token) -> String {
     let mut command = Command::new("pkcs11-tool");
     command.args(["--token-label", LABEL, "--login", "--pin", PIN, "--list-objects"]);
-    command.arg("--module").arg(softhsm::module().unwrap());
+    command.arg("--module").arg(Hsm::chosen().module());
     let output = hsm.apply(&mut command).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()

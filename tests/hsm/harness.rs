@@ -15,7 +15,7 @@ impl Drop for Process {
     }
 }
 
-pub(crate) fn start(hsm: &SoftHsm, role: &str, vars: &[(&str, &str)]) -> Process {
+pub(crate) fn start(hsm: &Token, role: &str, vars: &[(&str, &str)]) -> Process {
     start_as(hsm, role, vars, None)
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn block_termination() {
     mask.thread_block().unwrap();
 }
 
-pub(crate) fn start_as(hsm: &SoftHsm, role: &str, vars: &[(&str, &str)], user: Option<(u32, u32)>) -> Process {
+pub(crate) fn start_as(hsm: &Token, role: &str, vars: &[(&str, &str)], user: Option<(u32, u32)>) -> Process {
     let name = format!("{role}-{}.sock", uuid::Uuid::now_v7());
     let socket = hsm.dir().join(name);
     let own = std::env::current_exe().unwrap();
@@ -44,6 +44,8 @@ pub(crate) fn start_as(hsm: &SoftHsm, role: &str, vars: &[(&str, &str)], user: O
     command
         .args(["--exact", "role", "--ignored", "--nocapture", "--test-threads=1"])
         .env("ROLE", role)
+        .env(CHOICE, hsm.hsm().name())
+        .env("HSM_MODULE", hsm.hsm().module())
         .env("HSM_DIR", hsm.dir())
         .env("PIN_FILE", hsm.pin_file())
         .env("SOCKET", &socket)
@@ -85,11 +87,11 @@ impl Process {
     }
 }
 
-pub(crate) fn signer(hsm: &SoftHsm) -> Process {
+pub(crate) fn signer(hsm: &Token) -> Process {
     start(hsm, "signer", &[]).ready()
 }
 
-pub(crate) fn hold(hsm: &SoftHsm, vars: &[(&str, &str)], plan: PlanKind, purpose: &str, pin: Option<&str>) -> Response {
+pub(crate) fn hold(hsm: &Token, vars: &[(&str, &str)], plan: PlanKind, purpose: &str, pin: Option<&str>) -> Response {
     let process = start(hsm, "ceremony", vars).ready();
     let stream = UnixStream::connect(&process.socket).unwrap();
     let request =
@@ -97,7 +99,7 @@ pub(crate) fn hold(hsm: &SoftHsm, vars: &[(&str, &str)], plan: PlanKind, purpose
     call(stream, &request, pin.unwrap_or_default().as_bytes()).unwrap()
 }
 
-pub(crate) fn done(hsm: &SoftHsm, plan: PlanKind, purpose: &str) -> Report {
+pub(crate) fn done(hsm: &Token, plan: PlanKind, purpose: &str) -> Report {
     match hold(hsm, &[], plan, purpose, Some(PIN)) {
         Response::Done(report) => report,
         Response::Failed { code, message } => panic!("{code}: {message}"),
@@ -112,8 +114,13 @@ pub(crate) fn failed(response: Response) -> (String, String) {
 }
 
 /// A token with the three keys of tenant `t1`.
-pub(crate) fn initialised() -> Option<SoftHsm> {
-    let hsm = SoftHsm::new()?;
+pub(crate) fn initialised() -> Option<Token> {
+    initialised_with(Hsm::chosen())
+}
+
+/// The same, of this module whatever the environment says.
+pub(crate) fn initialised_with(hsm: Hsm) -> Option<Token> {
+    let hsm = Token::new(hsm)?;
     let report = done(&hsm, PlanKind::Init, "auth");
     assert_eq!(report.keys.iter().filter(|key| key.made_now && key.usable).count(), 3, "{report:?}");
     Some(hsm)

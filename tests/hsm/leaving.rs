@@ -61,8 +61,8 @@ fn its_health_says_what_was_refused_and_how_the_ladder_stands() {
 }
 
 /// SoftHSM reads its configuration first; from a pipe that nobody writes to, for ever.
-fn module_that_does_not_start() -> Option<SoftHsm> {
-    let hsm = initialised()?;
+fn module_that_does_not_start() -> Option<Token> {
+    let hsm = initialised_with(Hsm::SoftHsm)?;
     std::fs::remove_file(hsm.conf()).unwrap();
     nix::unistd::mkfifo(&hsm.conf(), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     Some(hsm)

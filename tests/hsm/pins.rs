@@ -5,7 +5,7 @@ use super::*;
 
 /// A token with the keys of tenant `t1`, behind the module that fails on demand.
 struct Lying {
-    hsm: SoftHsm,
+    hsm: Token,
     vars: Vec<(&'static str, String)>,
 }
 
@@ -17,7 +17,7 @@ impl Lying {
         }
         let hsm = initialised()?;
         let mut vars = vec![("HSM_MODULE", fault::path().to_str().unwrap().to_owned())];
-        vars.extend(fault::environment(&softhsm::module().unwrap(), &hsm.state_dir().join("control")));
+        vars.extend(fault::environment(&Hsm::chosen().module(), &hsm.state_dir().join("control")));
         Some(Self { hsm, vars })
     }
 
@@ -181,7 +181,7 @@ fn keys_that_share_a_label_or_an_id_are_both_refused() {
         let mut command = Command::new("pkcs11-tool");
         command.args(["--login", "--pin", PIN, "--token-label", LABEL, "--keypairgen", "--usage-sign"]);
         command.args(["--key-type", "EC:edwards25519", "--label", label, "--id", id, "--module"]);
-        let made = hsm.apply(command.arg(softhsm::module().unwrap())).output();
+        let made = hsm.apply(command.arg(Hsm::chosen().module())).output();
         made.inspect(|made| assert!(made.status.success(), "{made:?}"))
     };
     let (first, audit) = (id(V1), id(AUDIT));

@@ -9,9 +9,9 @@ pub(crate) fn var(name: &str) -> Option<String> {
 
 pub(crate) fn config() -> ModuleConfig {
     let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
-    let dir = PathBuf::from(var("HSM_DIR").unwrap());
+    let (hsm, dir) = (Hsm::chosen(), PathBuf::from(var("HSM_DIR").unwrap()));
     ModuleConfig {
-        module: var("HSM_MODULE").map_or_else(|| softhsm::module().unwrap(), PathBuf::from),
+        module: PathBuf::from(var("HSM_MODULE").unwrap()),
         token: TokenChoice {
             label: Some(var("HSM_LABEL").unwrap_or_else(|| LABEL.to_owned())),
             ..TokenChoice::default()
@@ -25,8 +25,8 @@ pub(crate) fn config() -> ModuleConfig {
         queue: 256,
         state_dir: dir.join("state"),
         store: Some(dir.join("store")),
-        module_config: Some(dir.join("softhsm2.conf")),
-        module_env: "SOFTHSM2_CONF".to_owned(),
+        module_config: Some(dir.join(hsm.conf())),
+        module_env: hsm.variable().to_owned(),
     }
 }
 

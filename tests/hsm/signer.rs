@@ -1,5 +1,8 @@
 //! The signer, over its socket.
 
+use passportd::passport::jws::{compact, signing_input};
+use passportd::passport::{Jws, Kid, Room};
+
 use super::*;
 
 #[test]
@@ -7,7 +10,8 @@ fn what_is_signed_verifies_under_the_key_that_the_payload_names() {
     let Some(hsm) = initialised() else { return };
     let process = signer(&hsm);
     let (mut link, welcome) = Link::open(&process);
-    assert!(welcome.module.contains("2.6") && welcome.token.starts_with(LABEL) && welcome.sessions == 2, "{welcome:?}");
+    let name = if hsm.hsm() == Hsm::SoftHsm { "2.6" } else { "Kryoptic" };
+    assert!(welcome.module.contains(name) && welcome.token.starts_with(LABEL) && welcome.sessions == 2, "{welcome:?}");
     let keys = link.keys();
     assert!(keys.iter().all(|key| key.usable), "{keys:?}");
     let bytes = payload(V1, |_| {});
@@ -25,6 +29,27 @@ fn what_is_signed_verifies_under_the_key_that_the_payload_names() {
     assert_eq!(link.ask(LinkOp::Probe { kid: V2 }), LinkResult::Refused(LinkRefusal::UnknownKid));
     let stats = link.stats();
     assert!(stats.signatures == 3 && stats.refused == 2 && stats.rss_kib > 1000 && stats.cpu_us > 0, "{stats:?}");
+}
+
+#[test]
+fn the_jws_input_of_a_payload_is_signed_and_makes_a_passport() {
+    let Some(hsm) = initialised() else { return };
+    let process = signer(&hsm);
+    let (mut link, _) = Link::open(&process);
+    let key = public(&link.keys(), V1);
+    let (bytes, kid) = (payload(V1, |_| {}), V1.parse::<Kid>().unwrap());
+    let input = signing_input(kid.borrowed(), &bytes);
+    let text = compact(input.clone(), &signature(link.sign(input.as_bytes())));
+    let mut buffer = Vec::new();
+    let opened = Jws::parse(&text).unwrap().open(&mut Room::new(&mut buffer, [&*text])).unwrap();
+    assert_eq!((opened.payload, opened.kid), (&*bytes, kid.borrowed()));
+    assert!(key.verify(opened.msg, opened.sig));
+    // Neither form is good for the other.
+    assert!(!key.verify(&bytes, opened.sig));
+    assert!(!key.verify(opened.msg, &signature(link.sign(&bytes))));
+    for other in [&text, &input.replacen("eyJ", "eyI", 1), &format!("{input}A")] {
+        assert_eq!(link.sign(other.as_bytes()), LinkResult::Refused(LinkRefusal::Malformed), "{other}");
+    }
 }
 
 #[test]
@@ -175,7 +200,7 @@ fn a_key_that_differs_from_its_pin_is_not_used() {
 
 #[test]
 fn each_key_has_its_rate() {
-    let Some(hsm) = SoftHsm::new() else { return };
+    let Some(hsm) = Token::new(Hsm::chosen()) else { return };
     let process = start(&hsm, "ceremony", &[]).ready();
     let request = Request {
         plan: PlanKind::Init,

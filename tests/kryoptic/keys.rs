@@ -79,8 +79,8 @@ fn passports_are_issued_and_verified() {
     let ServiceOk::Keys(keys) = house.ask(ServiceOp::Keys { if_etag: None }).unwrap() else { panic!() };
     let keys = parse_jwks(&keys.jwks).unwrap();
     for passport in &all {
-        let (_, public) = keys.iter().find(|(kid, _)| kid.to_string() == passport.kid).unwrap();
-        let key = ed25519_dalek::VerifyingKey::from_bytes(public).unwrap();
+        let published = keys.iter().find(|key| key.kid.to_string() == passport.kid).unwrap();
+        let key = ed25519_dalek::VerifyingKey::from_bytes(&published.public).unwrap();
         let sig = ed25519_dalek::Signature::from_slice(&passport.sig).unwrap();
         key.verify_strict(&passport.msg, &sig).unwrap();
     }

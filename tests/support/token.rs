@@ -22,7 +22,7 @@ pub(crate) const PIN: &str = "4711-test";
 /// Its security officer's PIN.
 pub(crate) const SO_PIN: &str = "0815-test";
 /// Names the module of every test that names none itself: `softhsm` (or nothing), or `kryoptic`.
-const CHOICE: &str = "PASSPORTD_TEST_HSM";
+pub(crate) const CHOICE: &str = "PASSPORTD_TEST_HSM";
 
 /// A module that the tests know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,8 +84,8 @@ impl Hsm {
         }
     }
 
-    /// What files of its are called that tests keep.
-    const fn name(self) -> &'static str {
+    /// Its name in [`CHOICE`], and in those of files that tests keep.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::SoftHsm => "softhsm",
             Self::Kryoptic => "kryoptic",
