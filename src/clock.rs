@@ -38,9 +38,48 @@ impl Moment {
     }
 }
 
+/// A step of the wall clock that is taken for a mistake, in seconds.
+pub const MAX_STEP_S: i64 = 300;
+
+/// How far the wall clock was stepped since the first look. That both clocks are slewed alike (`CLOCK_BOOTTIME` goes on while
+/// the machine sleeps) leaves steps alone to tell them apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Steps {
+    first: Option<i64>,
+}
+
+impl Steps {
+    /// Whether the wall clock stands, within [`MAX_STEP_S`], where the time since the first look would have it.
+    pub fn are_small(&mut self, wall: Moment, since_boot: Duration) -> bool {
+        let since_boot = i64::try_from(since_boot.as_secs()).unwrap_or(i64::MAX);
+        let offset = wall.unix().saturating_sub(since_boot);
+        let first = *self.first.get_or_insert(offset);
+        offset.abs_diff(first) <= MAX_STEP_S.unsigned_abs()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_seen_until_it_is_taken_back() {
+        let mut steps = Steps::default();
+        let day = 86_400;
+        for (wall, since_boot, small) in [
+            (1000, 10, true),
+            (1000 + day, 10 + 86_400, true),
+            (1300 + day, 10 + 86_400, true),
+            (1301 + day, 10 + 86_400, false),
+            (700 + day, 10 + 86_400, true),
+            (699 + day, 10 + 86_400, false),
+            (1000 + 11 * day, 10 + 86_400, false),
+            (1000 + 2 * day, 10 + 2 * 86_400, true),
+        ] {
+            let seen = steps.are_small(Moment::from_unix(wall), Duration::from_secs(since_boot));
+            assert_eq!(seen, small, "{wall} {since_boot}");
+        }
+    }
 
     #[test]
     fn seconds_round_down_on_both_sides_of_the_epoch() {

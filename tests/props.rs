@@ -1,8 +1,12 @@
 //! Properties of passports, by the thousand. `PASSPORTD_ROUNDS` scales how many: 20 if it is not set.
 #![cfg(test)]
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use ed25519_dalek::{Signature, Signer as _, SigningKey};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use passportd::passport::jws::{compact, signing_input};
 use passportd::passport::{
-    Cap, Claims, Envelope, Kid, KidRef, OwnedEnvelope, bounds, is_canonical, jwks, parse_jwks, scan,
+    Cap, Claims, Envelope, Jwk, Jws, Kid, KidRef, OwnedEnvelope, Room, bounds, is_canonical, jwks, parse_jwks, scan,
 };
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Map, Value};
@@ -97,10 +101,12 @@ enum Edit {
 }
 
 fn edits() -> impl Strategy<Value = Vec<Edit>> {
-    let byte = prop_oneof![
-        3 => prop::sample::select(b"{}[]\",:\\ -+.0123456789eEtfnu\n\x7f".to_vec()),
-        1 => any::<u8>(),
-    ];
+    edits_with(b"{}[]\",:\\ -+.0123456789eEtfnu\n\x7f")
+}
+
+/// Edits that mostly put these bytes somewhere.
+fn edits_with(bytes: &[u8]) -> impl Strategy<Value = Vec<Edit>> {
+    let byte = prop_oneof![3 => prop::sample::select(bytes.to_vec()), 1 => any::<u8>()];
     let place = any::<prop::sample::Index>;
     vec(
         prop_oneof![
@@ -192,6 +198,11 @@ fn any_claims() -> impl Strategy<Value = Claims> {
     })
 }
 
+/// A public key, and what may be said of it.
+fn any_key() -> impl Strategy<Value = ([u8; 32], Option<bool>, Option<i64>)> {
+    (any::<[u8; 32]>(), any::<Option<bool>>(), prop::option::of(0..=bounds::MAX_INTEGER))
+}
+
 /// The claims as a tree, built member by member as §6 of the design lists them.
 fn tree(claims: &Claims) -> Value {
     let mut cap = serde_json::json!({"template": claims.cap.template});
@@ -229,6 +240,37 @@ fn admitted_bytes_are_a_fixed_point(bytes: &[u8]) -> Result<(), TestCaseError> {
         Err(error) => prop_assert_eq!(error, passportd::passport::ClaimsError::Lifetime),
     }
     Ok(())
+}
+
+/// What a text says as compact JWS, if it is one: claims, payload and signature.
+fn opened(text: &str) -> Option<(Claims, Vec<u8>, [u8; 64])> {
+    let mut buffer = Vec::new();
+    let opened = Jws::parse(text).ok()?.open(&mut Room::new(&mut buffer, [text])).ok()?;
+    assert_eq!(opened.msg, text.rsplit_once('.').unwrap().0.as_bytes());
+    Some((opened.view.to_claims().unwrap(), opened.payload.to_vec(), *opened.sig))
+}
+
+/// What holds of any text that opens: it is the one that is written for what was read, with one of the two algorithms.
+fn a_jws_that_opens_is_the_one_that_is_written(text: &str) -> Result<(), TestCaseError> {
+    let Some((claims, payload, sig)) = opened(text) else { return Ok(()) };
+    prop_assert!(should_be_canonical(&payload));
+    let ours = compact(signing_input(claims.kid.borrowed(), &payload), &sig);
+    let (_, rest) = ours.split_once('.').unwrap();
+    let header = format!(r#"{{"alg":"Ed25519","kid":"{}","typ":"passport+jwt"}}"#, claims.kid);
+    let other = format!("{}.{rest}", Base64UrlUnpadded::encode_string(header.as_bytes()));
+    prop_assert!(text == ours || text == other, "{text}");
+    Ok(())
+}
+
+/// What another implementation makes of a JWS, with nothing but our key set.
+fn by_jsonwebtoken(text: &str, keys: &[u8]) -> Option<Value> {
+    let keys: JwkSet = serde_json::from_slice(keys).unwrap();
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    (validation.validate_exp, validation.validate_aud) = (false, false);
+    validation.required_spec_claims.clear();
+    let kid = jsonwebtoken::decode_header(text).ok()?.kid?;
+    let key = DecodingKey::from_jwk(keys.find(&kid)?).unwrap();
+    jsonwebtoken::decode(text, &key, &validation).ok().map(|read| read.claims)
 }
 
 proptest! {
@@ -273,6 +315,43 @@ proptest! {
         prop_assert!(parse_jwks(&bytes).is_err());
         let envelope = Envelope { alg: "EdDSA", kid: &text, msg: &bytes, sig: &bytes };
         prop_assert!(envelope.open().is_err());
+        prop_assert_eq!(opened(&text), None);
+    }
+
+    #[test]
+    fn a_jws_says_its_claims_and_no_other_text_says_them(
+        claims in any_claims(), sig in vec(any::<u8>(), 64), edits in edits_with(b"AEQYZaghwz0189-_.=+/ \n"),
+    ) {
+        let payload = claims.canonical(1 << 16).unwrap();
+        let sig: [u8; 64] = sig.try_into().unwrap();
+        let text = compact(signing_input(claims.kid.borrowed(), &payload), &sig);
+        prop_assert_eq!(opened(&text), Some((claims, payload, sig)));
+        a_jws_that_opens_is_the_one_that_is_written(&text)?;
+        if let Ok(edited) = String::from_utf8(edited(text.clone().into_bytes(), &edits)) {
+            a_jws_that_opens_is_the_one_that_is_written(&edited)?;
+            prop_assert!(edited == text || opened(&edited) != opened(&text), "{}", edited);
+        }
+    }
+
+    #[test]
+    fn another_implementation_reads_our_jws_and_refuses_what_we_refuse(
+        claims in any_claims(), edits in edits_with(b"AEQYZaghwz0189-_."),
+    ) {
+        let signer = SigningKey::from_bytes(&[7; 32]);
+        let key = Jwk { current: Some(true), created: Some(claims.iat), ..Jwk::new(claims.kid.clone(), signer.verifying_key().to_bytes()) };
+        let keys = jwks([&key]);
+        let input = signing_input(claims.kid.borrowed(), &claims.canonical(1 << 16).unwrap());
+        let sig = signer.sign(input.as_bytes()).to_bytes();
+        let text = compact(input, &sig);
+        prop_assert_eq!(by_jsonwebtoken(&text, &keys), Some(tree(&claims)));
+        // Whatever we accept, it accepts; and nothing that was changed is accepted by either.
+        let Ok(edited) = String::from_utf8(edited(text.clone().into_bytes(), &edits)) else { return Ok(()) };
+        let accepted = opened(&edited).is_some_and(|(_, _, sig)| {
+            let input = edited.rsplit_once('.').unwrap().0;
+            signer.verifying_key().verify_strict(input.as_bytes(), &Signature::from_bytes(&sig)).is_ok()
+        });
+        prop_assert_eq!(accepted, edited == text);
+        prop_assert_eq!(by_jsonwebtoken(&edited, &keys).is_some(), accepted, "{}", edited);
     }
 
     #[test]
@@ -283,9 +362,12 @@ proptest! {
     }
 
     #[test]
-    fn a_jwks_reads_back(keys in proptest::collection::btree_map(1u64..1 << 53, any::<[u8; 32]>(), 0..8)) {
-        let keys: Vec<_> = keys.into_iter().map(|(version, key)| (Kid::new("t", "p", version).unwrap(), key)).collect();
-        let document = jwks(keys.iter().map(|(kid, key)| (kid, key)));
+    fn a_jwks_reads_back(keys in proptest::collection::btree_map(1u64..1 << 53, any_key(), 0..8)) {
+        let named = |(version, (public, current, created))| {
+            Jwk { current, created, ..Jwk::new(Kid::new("t", "p", version).unwrap(), public) }
+        };
+        let keys: Vec<_> = keys.into_iter().map(named).collect();
+        let document = jwks(&keys);
         prop_assert!(should_be_canonical(&document));
         prop_assert_eq!(parse_jwks(&document).unwrap(), keys);
     }

@@ -69,4 +69,4 @@ macro_rules! replayed {
     };
 }
 
-replayed! { admin ceremony claims config envelope frames input ledger link_front link_signer policy sealed service state uri verdicts }
+replayed! { admin ceremony claims config envelope frames input jws ledger link_front link_signer policy proof sealed service state uri verdicts }

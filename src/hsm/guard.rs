@@ -3,20 +3,21 @@
 //! The front may have been taken over; then this is all that stands between its bytes and the key. So the key is the one
 //! that the payload names, the payload must be one that a passport verifier reads, and tenant, purpose, lifetime and
 //! clock are checked against a file that the front can't write.
+//!
+//! What is signed is a payload, which begins with `{`, or the JWS input of one, which begins with `eyJ`. So no bytes are
+//! both, and the signature of one is never the signature of the other.
 
 use super::label::{AUDIT_PURPOSE, SEAL_PURPOSE};
 use super::ring::Ring;
 use crate::clock::Moment;
-use crate::passport::{Fault, KidRef, View, scan};
+pub use crate::passport::bounds::MAX_PAYLOAD;
+use crate::passport::{Fault, KidRef, View, jws, scan};
 use crate::wire::link::{KeyRole, LinkRefusal};
 use crate::wire::sealed::{Namespace, NamespacePattern, SealKid, is_name};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
-
-/// The largest payload that is signed, in bytes.
-pub const MAX_PAYLOAD: usize = 16 * 1024;
 
 /// The signer's own bounds, from its own file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,11 +44,28 @@ pub struct TenantBounds {
     pub namespaces: Vec<NamespacePattern>,
 }
 
-/// Decides whether `payload` may be signed, and by which key of the ring.
+/// Decides whether `message`, a payload or the JWS input of one, may be signed, and by which key of the ring.
 ///
 /// # Errors
 /// The [`LinkRefusal`] that says why not.
-pub fn judge(payload: &[u8], ring: &Ring, bounds: &Bounds, now: Moment) -> Result<usize, LinkRefusal> {
+pub fn judge(message: &[u8], ring: &Ring, bounds: &Bounds, now: Moment) -> Result<usize, LinkRefusal> {
+    if !message.starts_with(jws::OPENING.as_bytes()) {
+        return judge_payload(message, ring, bounds, now).map(|(position, _)| position);
+    }
+    let payload = jws::payload_of(message).ok_or(LinkRefusal::Malformed)?;
+    let (position, kid) = judge_payload(&payload, ring, bounds, now)?;
+    // The header is written, not read. What is signed is what this code would have written for a payload that it would have
+    // signed, whatever else a header might say.
+    let ours = jws::signing_input(kid, &payload);
+    if ours.as_bytes() == message { Ok(position) } else { Err(LinkRefusal::Malformed) }
+}
+
+fn judge_payload<'p>(
+    payload: &'p [u8],
+    ring: &Ring,
+    bounds: &Bounds,
+    now: Moment,
+) -> Result<(usize, KidRef<'p>), LinkRefusal> {
     if payload.len() > MAX_PAYLOAD || payload.first() != Some(&b'{') {
         return Err(LinkRefusal::Malformed);
     }
@@ -66,7 +84,7 @@ pub fn judge(payload: &[u8], ring: &Ring, bounds: &Bounds, now: Moment) -> Resul
         return Err(LinkRefusal::PurposeDenied);
     }
     times(&view, tenant.max_ttl_s, bounds.max_iat_drift_s, now.unix())?;
-    Ok(position)
+    Ok((position, kid))
 }
 
 /// Decides whether secrets may be sealed or opened in this namespace under this name.
@@ -161,186 +179,4 @@ impl Rates {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::hsm::inventory::{Found, Inventory};
-    use crate::hsm::label::Label;
-    use crate::hsm::pins::{PinnedKey, Pins};
-    use crate::passport::{Cap, Claims, hex};
-
-    const NOW: i64 = 1_700_000_000;
-
-    fn bounds() -> Bounds {
-        let tenant = TenantBounds {
-            purposes: BTreeSet::from(["auth".to_owned(), "audit".to_owned()]),
-            max_ttl_s: 3600,
-            rate_per_s: NonZeroU32::new(3),
-            namespaces: vec![NamespacePattern::parse("t1/billing/*").unwrap()],
-        };
-        Bounds {
-            issuer: "https://issuer.example".to_owned(),
-            tenants: BTreeMap::from([("t1".to_owned(), tenant)]),
-            max_iat_drift_s: 60,
-        }
-    }
-
-    /// Usable: auth v1 and v2, audit v1. Unusable: auth v3.
-    fn ring() -> Ring {
-        let made = |kid: &str, n: u8, problems: Vec<String>| {
-            let public = ed25519_dalek::SigningKey::from_bytes(&[n; 32]).verifying_key().to_bytes();
-            let role = Label::parse(kid).unwrap().role;
-            let found = Found {
-                label: kid.to_owned(),
-                role,
-                id: vec![n],
-                public: Some(public),
-                mechanisms_bound: true,
-                unsaid: vec![],
-                problems,
-            };
-            let pin = PinnedKey {
-                kid: kid.to_owned(),
-                label: None,
-                role,
-                cka_id: hex::encode(&[n]),
-                public: Some(hex::encode(&public)),
-                created: 0,
-                module: String::new(),
-                token_serial: String::new(),
-                mechanisms_bound: true,
-                retired: None,
-            };
-            (found, pin)
-        };
-        let (keys, pinned) = [
-            made("ed25519/t1/auth/v1", 1, vec![]),
-            made("ed25519/t1/auth/v2", 2, vec![]),
-            made("ed25519/t1/audit/v1", 3, vec![]),
-            made("ed25519/t1/auth/v3", 4, vec!["CKA_EXTRACTABLE is set".to_owned()]),
-        ]
-        .into_iter()
-        .unzip();
-        Ring::new(Inventory { keys, ..Inventory::default() }, &Pins::of(pinned), "")
-    }
-
-    fn claims() -> Claims {
-        Claims {
-            iss: "https://issuer.example".to_owned(),
-            sub: "alice".to_owned(),
-            aud: vec!["api".to_owned()],
-            iat: NOW,
-            exp: NOW + 3600,
-            nbf: None,
-            jti: "0190-j".to_owned(),
-            scopes: vec![],
-            nonce: None,
-            ctx: None,
-            kid: "ed25519/t1/auth/v1".parse().unwrap(),
-            epoch: 0,
-            cap: Cap { template: "demo".to_owned(), action: None, limit: None },
-            cnf_jkt: None,
-            par: None,
-        }
-    }
-
-    fn verdict(change: impl FnOnce(&mut Claims)) -> Result<usize, LinkRefusal> {
-        let mut changed = claims();
-        change(&mut changed);
-        judge(&changed.canonical(4096).unwrap(), &ring(), &bounds(), Moment::from_unix(NOW))
-    }
-
-    #[test]
-    fn the_key_is_the_one_that_the_payload_names() {
-        assert_eq!(verdict(|_| {}), Ok(0));
-        assert_eq!(verdict(|claims| claims.kid = "ed25519/t1/auth/v2".parse().unwrap()), Ok(1));
-    }
-
-    #[test]
-    fn each_bound_has_its_refusal() {
-        let kid = |kid: &'static str| verdict(move |claims| claims.kid = kid.parse().unwrap());
-        assert_eq!(kid("ed25519/t1/auth/v3"), Err(LinkRefusal::UnknownKid));
-        assert_eq!(kid("ed25519/t1/auth/v9"), Err(LinkRefusal::UnknownKid));
-        assert_eq!(kid("ed25519/t2/auth/v1"), Err(LinkRefusal::TenantDenied));
-        assert_eq!(kid("ed25519/t1.host7/auth/v1"), Err(LinkRefusal::TenantDenied));
-        assert_eq!(kid("ed25519/t1/other/v1"), Err(LinkRefusal::PurposeDenied));
-        // Even where the bounds name it by mistake.
-        assert_eq!(kid("ed25519/t1/audit/v1"), Err(LinkRefusal::PurposeDenied));
-        assert_eq!(kid("ed25519/t1/seal/v1"), Err(LinkRefusal::PurposeDenied));
-        assert_eq!(verdict(|claims| claims.iss.push('/')), Err(LinkRefusal::ForeignIssuer));
-    }
-
-    #[test]
-    fn lifetimes_and_clocks_at_their_edges() {
-        let times = |iat: i64, exp: i64, nbf: Option<i64>| {
-            verdict(move |claims| {
-                claims.iat = NOW + iat;
-                claims.exp = NOW + exp;
-                claims.nbf = nbf.map(|nbf| NOW + nbf);
-            })
-        };
-        let (lifetime, clock) = (Err(LinkRefusal::LifetimeDenied), Err(LinkRefusal::ClockDenied));
-        for (iat, exp, nbf, wanted) in [
-            (0, 1, None, Ok(0)),
-            (0, 3600, None, Ok(0)),
-            (0, 3601, None, lifetime),
-            (60, 3660, None, Ok(0)),
-            (61, 3600, None, clock),
-            (-60, 3540, None, Ok(0)),
-            (-61, 3500, None, clock),
-            (0, 3600, Some(3599), Ok(0)),
-            (0, 3600, Some(-60), Ok(0)),
-            (0, 3600, Some(-61), clock),
-        ] {
-            assert_eq!(times(iat, exp, nbf), wanted, "{iat} {exp} {nbf:?}");
-        }
-    }
-
-    /// What the writer would not write.
-    #[test]
-    fn payloads_that_end_before_they_begin_are_refused() {
-        let good = String::from_utf8(claims().canonical(4096).unwrap()).unwrap();
-        let with_exp = |exp: i64| good.replace(&format!("\"exp\":{}", NOW + 3600), &format!("\"exp\":{exp}"));
-        let judged = |text: &str| judge(text.as_bytes(), &ring(), &bounds(), Moment::from_unix(NOW));
-        assert_eq!(judged(&with_exp(NOW)), Err(LinkRefusal::LifetimeDenied));
-        assert_eq!(judged(&with_exp(0)), Err(LinkRefusal::LifetimeDenied));
-        let late = good.replace("\"scopes\"", &format!("\"nbf\":{},\"scopes\"", NOW + 3600));
-        assert_eq!(judged(&late), Err(LinkRefusal::ClockDenied));
-    }
-
-    #[test]
-    fn only_canonical_passports_are_signed() {
-        let good = String::from_utf8(claims().canonical(4096).unwrap()).unwrap();
-        let judged = |bytes: &[u8]| judge(bytes, &ring(), &bounds(), Moment::from_unix(NOW));
-        assert_eq!(judged(good.as_bytes()), Ok(0));
-        for (bytes, wanted) in [
-            (good.replacen(':', ": ", 1).into_bytes(), LinkRefusal::NotCanonical),
-            (
-                good.replace("\"sub\":\"alice\"", "\"sub\":\"alice\",\"sub\":\"bob\"").into_bytes(),
-                LinkRefusal::NotCanonical,
-            ),
-            (format!(" {good}").into_bytes(), LinkRefusal::Malformed),
-            (format!("{good} ").into_bytes(), LinkRefusal::Malformed),
-            (b"".to_vec(), LinkRefusal::Malformed),
-            (b"{}".to_vec(), LinkRefusal::Malformed),
-            (good.as_bytes()[..good.len() - 1].to_vec(), LinkRefusal::Malformed),
-            // Another protocol's bytes: a JWS input, a probe, a TLS handshake.
-            (b"eyJhbGciOiJFZERTQSJ9.e30".to_vec(), LinkRefusal::Malformed),
-            (crate::wire::link::PROBE_PREFIX.to_vec(), LinkRefusal::Malformed),
-            (vec![0x20; 64], LinkRefusal::Malformed),
-            (format!("{{{}", "x".repeat(MAX_PAYLOAD)).into_bytes(), LinkRefusal::Malformed),
-        ] {
-            assert_eq!(judged(&bytes), Err(wanted), "{}", String::from_utf8_lossy(&bytes));
-        }
-    }
-
-    #[test]
-    fn each_key_has_its_own_rate() {
-        let (rates, bounds) = (Rates::default(), bounds());
-        let spend = |kid: &str| rates.spend(kid, &bounds);
-        for _ in 0..3 {
-            assert_eq!(spend("ed25519/t1/auth/v1"), Ok(()));
-        }
-        assert_eq!(spend("ed25519/t1/auth/v1"), Err(LinkRefusal::RateLimited));
-        assert_eq!(spend("ed25519/t1/auth/v2"), Ok(()));
-    }
-}
+mod tests;

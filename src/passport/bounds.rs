@@ -2,6 +2,8 @@
 //!
 //! Lengths are bytes of UTF-8 after JSON's escapes are undone.
 
+/// The largest payload, in bytes: no larger one is signed, or read from a JWS. `limits.max_msg_bytes` is at most as large.
+pub const MAX_PAYLOAD: usize = 16 * 1024;
 /// The largest integer, 2^53 − 1: above it, JSON readers that use doubles lose digits (RFC 8785 §3.2.2.3, RFC 7493 §2.2).
 pub const MAX_INTEGER: i64 = (1 << 53) - 1;
 /// The deepest nesting of objects and arrays; the payload itself is level 1.

@@ -9,9 +9,9 @@ use super::{
     scan::{View, scan},
 };
 
-/// The `alg` that this issuer writes (RFC 9864 §2.2).
+/// The `alg` of the envelopes that this issuer writes (RFC 9864 §2.2).
 pub const ALG: &str = "Ed25519";
-/// The older, polymorphic name that is accepted beside it (RFC 8037 §3.1).
+/// The older, polymorphic name that is accepted beside it, and that JWS have (RFC 8037 §3.1).
 pub const ALG_EDDSA: &str = "EdDSA";
 
 /// An envelope, borrowed from wherever it arrived.
@@ -27,7 +27,7 @@ pub struct Envelope<'a> {
     pub sig: &'a [u8],
 }
 
-/// An envelope whose form is right. Nothing is verified yet.
+/// An envelope or a compact JWS whose form is right. Nothing is verified yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Opened<'a> {
@@ -35,10 +35,25 @@ pub struct Opened<'a> {
     pub view: View<'a>,
     /// The key that is said to have signed.
     pub kid: KidRef<'a>,
-    /// The signed bytes.
+    /// The payload, of which `view` is a view.
+    pub payload: &'a [u8],
+    /// The signed bytes: of an envelope the payload, of a JWS the text before its second point.
     pub msg: &'a [u8],
     /// The signature.
     pub sig: &'a [u8; 64],
+}
+
+/// Reads a payload and the key that it names, which must be the one that stands beside it, byte for byte.
+///
+/// # Errors
+/// [`Refusal::Malformed`] or [`Refusal::BadKid`].
+pub(super) fn read<'a>(payload: &'a [u8], kid: &str) -> Result<(View<'a>, KidRef<'a>), Refusal> {
+    let view = scan(payload).map_err(|_| Refusal::Malformed)?;
+    if view.kid != kid {
+        return Err(Refusal::BadKid);
+    }
+    let kid = KidRef::parse(view.kid).map_err(|_| Refusal::BadKid)?;
+    Ok((view, kid))
 }
 
 impl<'a> Envelope<'a> {
@@ -53,12 +68,8 @@ impl<'a> Envelope<'a> {
             return Err(Refusal::BadAlg);
         }
         let sig = <&[u8; 64]>::try_from(self.sig).map_err(|_| Refusal::Malformed)?;
-        let view = scan(self.msg).map_err(|_| Refusal::Malformed)?;
-        if view.kid != self.kid {
-            return Err(Refusal::BadKid);
-        }
-        let kid = KidRef::parse(view.kid).map_err(|_| Refusal::BadKid)?;
-        Ok(Opened { view, kid, msg: self.msg, sig })
+        let (view, kid) = read(self.msg, self.kid)?;
+        Ok(Opened { view, kid, payload: self.msg, msg: self.msg, sig })
     }
 }
 

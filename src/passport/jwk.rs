@@ -1,10 +1,11 @@
 //! Public keys as JWK (RFC 7517, RFC 8037): the document that verifiers fetch, and key thumbprints.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    bounds::MAX_INTEGER,
     canon,
     envelope::base64url,
     kid::{Kid, KidError},
@@ -12,26 +13,69 @@ use super::{
 
 /// The largest JWKS that is read, in bytes.
 pub const MAX_JWKS_BYTES: usize = 1 << 20;
-/// The most keys of a JWKS that is read.
-pub const MAX_KEYS: usize = 4096;
+/// The most keys of a JWKS: with the longest kids they fit [`MAX_JWKS_BYTES`], and so does the answer that carries them.
+pub const MAX_KEYS: usize = 3800;
+
+/// A public key of a JWKS, with what this issuer says of it beside the standard members. Others ignore members that they
+/// don't know (RFC 7517 §4).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Jwk {
+    /// Its name.
+    pub kid: Kid,
+    /// The raw Ed25519 public key.
+    pub public: [u8; 32],
+    /// Whether it signs now; those that don't are still to sign, or have signed what is still valid. `None` if the document
+    /// does not say.
+    pub current: Option<bool>,
+    /// When it became known to the issuer, in seconds since 1970 (`NumericDate`, RFC 7519 §2). `None` if the document does
+    /// not say.
+    pub created: Option<i64>,
+}
+
+impl Jwk {
+    /// A key of which nothing more is said.
+    pub const fn new(kid: Kid, public: [u8; 32]) -> Self {
+        Self { kid, public, current: None, created: None }
+    }
+
+    /// Whether it is known to sign now.
+    pub fn signs(&self) -> bool {
+        self.current == Some(true)
+    }
+
+    /// Appends it, its members sorted as RFC 8785 §3.2.3 demands.
+    fn write(&self, out: &mut String) {
+        out.push('{');
+        if let Some(created) = self.created {
+            out.push_str("\"created\":");
+            canon::integer(out, created);
+            out.push(',');
+        }
+        out.push_str("\"crv\":\"Ed25519\"");
+        if let Some(current) = self.current {
+            out.push_str(if current { ",\"current\":true" } else { ",\"current\":false" });
+        }
+        out.push_str(",\"kid\":");
+        canon::string(out, &self.kid.to_string());
+        out.push_str(",\"kty\":\"OKP\",\"use\":\"sig\",\"x\":");
+        canon::string(out, &Base64UrlUnpadded::encode_string(&self.public));
+        out.push('}');
+    }
+}
 
 /// Writes a JWKS: canonical JSON, keys sorted by kid, so that the same keys always give the same bytes.
 ///
 /// There is no `alg` member on purpose. Libraries disagree whether it must read `EdDSA` or `Ed25519`, and all of them
 /// take a key without.
-pub fn jwks<'a>(keys: impl Iterator<Item = (&'a Kid, &'a [u8; 32])>) -> Vec<u8> {
-    let mut keys: Vec<_> = keys.collect();
+pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a Jwk>) -> Vec<u8> {
+    let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort_unstable();
     let mut out = String::from("{\"keys\":[");
-    for (index, (kid, public)) in keys.into_iter().enumerate() {
+    for (index, key) in keys.into_iter().enumerate() {
         if index > 0 {
             out.push(',');
         }
-        out.push_str("{\"crv\":\"Ed25519\",\"kid\":");
-        canon::string(&mut out, &kid.to_string());
-        out.push_str(",\"kty\":\"OKP\",\"use\":\"sig\",\"x\":");
-        canon::string(&mut out, &Base64UrlUnpadded::encode_string(public));
-        out.push('}');
+        key.write(&mut out);
     }
     out.push_str("]}");
     out.into_bytes()
@@ -57,9 +101,15 @@ pub enum JwksError {
     /// The document is larger, or has more keys, than is read.
     #[error("the JWKS exceeds {MAX_JWKS_BYTES} bytes or {MAX_KEYS} keys")]
     TooLarge,
-    /// Not JSON, or not these members; private keys (`d`) are an unknown member, too.
-    #[error("not a JWKS of Ed25519 keys {{crv, kid, kty, use, x}}: {0}")]
+    /// Not JSON, or not these members.
+    #[error("not a JWKS of Ed25519 keys {{created?, crv, current?, kid, kty, use, x}}: {0}")]
     Json(#[from] serde_json::Error),
+    /// A private key (RFC 8037 §2).
+    #[error("key {index}: `d` is a private key; publish the public part alone, and take this key for compromised")]
+    Private {
+        /// Which key, counted from 0.
+        index: usize,
+    },
     /// A member has a value that no key of ours has.
     #[error("key {index}: `{member}` must be \"{expected}\"")]
     Value {
@@ -69,6 +119,12 @@ pub enum JwksError {
         member: &'static str,
         /// What it must be.
         expected: &'static str,
+    },
+    /// `created` is no time.
+    #[error("key {index}: `created` must be an integer from 0 to 9007199254740991")]
+    Created {
+        /// Which key, counted from 0.
+        index: usize,
     },
     /// A kid is malformed.
     #[error("key {index}: {error}")]
@@ -92,30 +148,42 @@ pub enum JwksError {
     Duplicate(Kid),
 }
 
-/// A JWKS as it is read.
+/// A JWKS as it is read. Members that are not known are passed over (RFC 7517 §5), here and in a key (§4).
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Document {
-    keys: Vec<Jwk>,
+    keys: Vec<Members>,
 }
 
 /// A key as it is read.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Jwk {
+struct Members {
+    /// It must be one that these keys are for.
+    #[serde(default, deserialize_with = "there")]
+    alg: Option<String>,
+    /// The private key.
+    d: Option<serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "there")]
+    created: Option<i64>,
     crv: String,
+    #[serde(default, deserialize_with = "there")]
+    current: Option<bool>,
     kid: String,
     kty: String,
     r#use: String,
     x: String,
 }
 
-/// Reads a JWKS as [`jwks`] writes it; members may be in any order. The keys are in the order of the document, and
+/// A member that may be absent, but not null.
+fn there<'de, T: Deserialize<'de>, D: Deserializer<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Reads a JWKS as [`jwks`] writes it, with or without what this issuer says beside the standard members; members may be in any order. The keys are in the order of the document, and
 /// whether they are points of the curve is for whoever prepares them to say.
 ///
 /// # Errors
 /// Names the key and the member that is wrong. One wrong key spoils the document: half of a key set is a wrong answer.
-pub fn parse_jwks(document: &[u8]) -> Result<Vec<(Kid, [u8; 32])>, JwksError> {
+pub fn parse_jwks(document: &[u8]) -> Result<Vec<Jwk>, JwksError> {
     if document.len() > MAX_JWKS_BYTES {
         return Err(JwksError::TooLarge);
     }
@@ -123,8 +191,8 @@ pub fn parse_jwks(document: &[u8]) -> Result<Vec<(Kid, [u8; 32])>, JwksError> {
     if keys.len() > MAX_KEYS {
         return Err(JwksError::TooLarge);
     }
-    let keys = keys.iter().enumerate().map(|(index, jwk)| jwk.read(index)).collect::<Result<Vec<_>, _>>()?;
-    let mut kids: Vec<&Kid> = keys.iter().map(|(kid, _)| kid).collect();
+    let keys = keys.iter().enumerate().map(|(index, key)| key.read(index)).collect::<Result<Vec<_>, _>>()?;
+    let mut kids: Vec<&Kid> = keys.iter().map(|key| &key.kid).collect();
     kids.sort_unstable();
     if let Some(twice) = kids.windows(2).find_map(|pair| pair.first().filter(|kid| pair.last() == Some(kid))) {
         return Err(JwksError::Duplicate((*twice).clone()));
@@ -132,44 +200,76 @@ pub fn parse_jwks(document: &[u8]) -> Result<Vec<(Kid, [u8; 32])>, JwksError> {
     Ok(keys)
 }
 
-impl Jwk {
-    /// The key's name and its bytes.
-    fn read(&self, index: usize) -> Result<(Kid, [u8; 32]), JwksError> {
+impl Members {
+    /// The key that they make.
+    fn read(&self, index: usize) -> Result<Jwk, JwksError> {
         let fixed = [("kty", &self.kty, "OKP"), ("crv", &self.crv, "Ed25519"), ("use", &self.r#use, "sig")];
         if let Some((member, _, expected)) = fixed.into_iter().find(|(_, value, expected)| value != expected) {
             return Err(JwksError::Value { index, member, expected });
         }
+        if self.alg.as_ref().is_some_and(|alg| alg != "EdDSA" && alg != "Ed25519") {
+            return Err(JwksError::Value { index, member: "alg", expected: "Ed25519" });
+        }
+        if self.d.is_some() {
+            return Err(JwksError::Private { index });
+        }
+        if self.created.is_some_and(|created| !(0..=MAX_INTEGER).contains(&created)) {
+            return Err(JwksError::Created { index });
+        }
         let kid = self.kid.parse().map_err(|error| JwksError::Kid { index, error })?;
         let x = base64url(&self.x).map_err(|why| JwksError::X { index, why })?;
-        let x = x.try_into().map_err(|_| JwksError::X { index, why: "the length is wrong" })?;
-        Ok((kid, x))
+        let public = x.try_into().map_err(|_| JwksError::X { index, why: "the length is wrong" })?;
+        Ok(Jwk { kid, public, current: self.current, created: self.created })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::kid::MAX_PART;
     use super::*;
 
     fn kid(version: u64) -> Kid {
         Kid::new("t1", "auth", version).unwrap()
     }
 
+    fn key(version: u64, byte: u8) -> Jwk {
+        Jwk { current: Some(version == 2), created: Some(1_700_000_000), ..Jwk::new(kid(version), [byte; 32]) }
+    }
+
     #[test]
     fn the_bytes_are_exactly_these_in_any_order() {
-        let (a, b) = ((kid(2), [0; 32]), (kid(10), [255; 32]));
+        let (a, b) = (key(2, 0), key(10, 255));
         let expected = concat!(
-            r#"{"keys":[{"crv":"Ed25519","kid":"ed25519/t1/auth/v2","kty":"OKP","use":"sig","#,
-            r#""x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},"#,
-            r#"{"crv":"Ed25519","kid":"ed25519/t1/auth/v10","kty":"OKP","use":"sig","#,
-            r#""x":"__________________________________________8"}]}"#,
+            r#"{"keys":[{"created":1700000000,"crv":"Ed25519","current":true,"kid":"ed25519/t1/auth/v2","#,
+            r#""kty":"OKP","use":"sig","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"},"#,
+            r#"{"created":1700000000,"crv":"Ed25519","current":false,"kid":"ed25519/t1/auth/v10","#,
+            r#""kty":"OKP","use":"sig","x":"__________________________________________8"}]}"#,
         );
         for order in [[&a, &b], [&b, &a]] {
-            let bytes = jwks(order.into_iter().map(|(kid, key)| (kid, key)));
-            assert_eq!(std::str::from_utf8(&bytes).unwrap(), expected);
+            assert_eq!(std::str::from_utf8(&jwks(order)).unwrap(), expected);
         }
         assert_eq!(parse_jwks(expected.as_bytes()).unwrap(), [a, b]);
         assert_eq!(super::super::scan::is_canonical(expected.as_bytes()), Ok(()));
-        assert_eq!(jwks(std::iter::empty()), b"{\"keys\":[]}");
+        assert_eq!(jwks([]), b"{\"keys\":[]}");
+    }
+
+    #[test]
+    fn what_is_not_said_of_a_key_is_neither_written_nor_missed() {
+        let full = key(2, 0);
+        let without_time = Jwk { created: None, ..full.clone() };
+        for (key, members) in [
+            (&full, 7),
+            (&without_time, 6),
+            (&Jwk { current: None, ..full.clone() }, 6),
+            (&Jwk::new(full.kid.clone(), full.public), 5),
+        ] {
+            let document = jwks([key]);
+            let tree: serde_json::Value = serde_json::from_slice(&document).unwrap();
+            assert_eq!(tree["keys"][0].as_object().unwrap().len(), members);
+            assert_eq!(super::super::scan::is_canonical(&document), Ok(()));
+            assert_eq!(parse_jwks(&document).unwrap(), std::slice::from_ref(key));
+        }
+        assert!(full.signs() && !key(10, 0).signs() && !Jwk::new(full.kid, full.public).signs());
     }
 
     #[test]
@@ -184,16 +284,24 @@ mod tests {
 
     #[test]
     fn whatever_is_not_ours_is_refused() {
-        let good = jwks([(&kid(1), &[1; 32])].into_iter());
+        let good = jwks([&key(1, 1)]);
         let good = std::str::from_utf8(&good).unwrap();
         assert!(parse_jwks(good.as_bytes()).is_ok());
         for (old, new, words) in [
             ("\"OKP\"", "\"EC\"", "key 0: `kty` must be \"OKP\""),
             ("\"Ed25519\"", "\"X25519\"", "`crv` must be \"Ed25519\""),
             ("\"sig\"", "\"enc\"", "`use` must be \"sig\""),
-            ("\"OKP\"", "\"OKP\",\"d\":\"AA\"", "unknown field `d`"),
-            ("\"OKP\"", "\"OKP\",\"alg\":\"none\"", "unknown field `alg`"),
-            ("{\"keys\"", "{\"more\":1,\"keys\"", "unknown field `more`"),
+            ("\"OKP\"", "\"OKP\",\"d\":\"AA\"", "key 0: `d` is a private key"),
+            ("\"OKP\"", "\"OKP\",\"alg\":\"none\"", "key 0: `alg` must be \"Ed25519\""),
+            ("\"OKP\"", "\"OKP\",\"alg\":null", "invalid type: null"),
+            ("false", "null", "invalid type: null, expected a boolean"),
+            ("false", "0", "expected a boolean"),
+            ("1700000000", "null", "invalid type: null"),
+            ("1700000000", "1700000000.5", "invalid type: floating point"),
+            ("1700000000", "\"1700000000\"", "invalid type: string"),
+            ("1700000000", "-1", "key 0: `created` must be an integer from 0"),
+            ("1700000000", "9007199254740992", "key 0: `created` must be an integer from 0"),
+            ("\"current\"", "\"created\"", "duplicate field `created`"),
             ("/v1", "/v01", "key 0: a key version"),
             ("\"AQEB", "\"AQE", "`x` is not 32 bytes"),
             ("\"AQEB", "\"AQEBAQEB", "the length is wrong"),
@@ -204,15 +312,40 @@ mod tests {
             let error = parse_jwks(good.replacen(old, new, 1).as_bytes()).unwrap_err().to_string();
             assert!(error.contains(words), "{error:?} should contain {words:?}");
         }
-        let twice = jwks([(&kid(1), &[1; 32]), (&kid(1), &[2; 32])].into_iter());
+        let twice = jwks([&key(1, 1), &key(1, 2)]);
         assert!(matches!(parse_jwks(&twice), Err(JwksError::Duplicate(_))));
         assert!(matches!(parse_jwks(&vec![b' '; MAX_JWKS_BYTES + 1]), Err(JwksError::TooLarge)));
     }
+
+    #[test]
+    fn what_is_not_known_is_passed_over() {
+        let good = jwks([&key(1, 1)]);
+        let more = String::from_utf8(good.clone()).unwrap().replacen("{\"keys\"", "{\"more\":[1],\"keys\"", 1);
+        let more = more.replacen("\"OKP\"", "\"OKP\",\"alg\":\"EdDSA\",\"key_ops\":[\"verify\"],\"more\":{\"d\":1}", 1);
+        assert_eq!(parse_jwks(more.as_bytes()).unwrap(), parse_jwks(&good).unwrap());
+    }
+
+    #[test]
+    fn as_many_keys_as_there_may_be_fit_whatever_their_names() {
+        let part = "t".repeat(MAX_PART);
+        let tenant = format!("{part}.{part}");
+        let longest = |version: usize| {
+            let version = u64::try_from(MAX_INTEGER).unwrap() - u64::try_from(version).unwrap();
+            let kid = Kid::new(&tenant, &part, version).unwrap();
+            Jwk { current: Some(false), created: Some(MAX_INTEGER), ..Jwk::new(kid, [255; 32]) }
+        };
+        let keys: Vec<_> = (0..MAX_KEYS).map(longest).collect();
+        let document = jwks(&keys);
+        // Beside an ETag and the header of a frame.
+        assert!(document.len() + 256 < MAX_JWKS_BYTES, "{}", document.len());
+        assert_eq!(parse_jwks(&document).unwrap().len(), MAX_KEYS);
+    }
+
     #[test]
     fn so_many_keys_are_read_and_no_more() {
         for (count, good) in [(MAX_KEYS, true), (MAX_KEYS + 1, false)] {
-            let kids: Vec<_> = (1..=u64::try_from(count).unwrap()).map(kid).collect();
-            let document = jwks(kids.iter().map(|kid| (kid, &[1; 32])));
+            let keys: Vec<_> = (1..=u64::try_from(count).unwrap()).map(|version| key(version, 1)).collect();
+            let document = jwks(&keys);
             assert!(document.len() < MAX_JWKS_BYTES);
             match parse_jwks(&document) {
                 Ok(keys) => assert!(good && keys.len() == count, "{count}"),

@@ -11,9 +11,12 @@
 //! | [`mod@scan`] | the one-pass reader: bytes to borrowed claims, or why not |
 //! | [`judge`] | claims and expectations to a verdict |
 //! | [`envelope`] | payload and signature together, binary and as JSON |
+//! | [`jws`] | the same as compact JWS |
 //! | [`jwk`] | JWKS documents and key thumbprints |
+//! | [`proof`] | proofs that a passport's holder has its key |
 //! | [`hex`] | bytes as lower-case hex, for all later rooms |
 
+mod base64url;
 pub mod bounds;
 mod canon;
 pub mod claims;
@@ -21,12 +24,16 @@ pub mod envelope;
 pub mod hex;
 pub mod judge;
 pub mod jwk;
+pub mod jws;
 pub mod kid;
+pub mod proof;
 pub mod scan;
 
 pub use claims::{Cap, Claims, ClaimsError, check_subject};
 pub use envelope::{Envelope, EnvelopeError, Opened, OwnedEnvelope};
 pub use judge::{Expect, Refusal};
-pub use jwk::{JwksError, etag, jwks, parse_jwks, thumbprint};
+pub use jwk::{Jwk, JwksError, MAX_KEYS, etag, jwks, parse_jwks, thumbprint};
+pub use jws::{Form, Jws, Room};
 pub use kid::{Kid, KidError, KidRef};
+pub use proof::{Proof, ProofExpect, ProofRefusal};
 pub use scan::{Fault, Member, Refused, Text, View, is_canonical, scan};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use strict25519::{KeyError, PreparedKey, Window};
 
-use crate::passport::{Kid, etag, jwks};
+use crate::passport::{Jwk, etag, jwks};
 
 /// A key that can't be loaded. The store or the HSM holds something that no honest key generation makes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,8 +29,8 @@ impl Keyring {
     ///
     /// # Errors
     /// [`KeyringError`] names the first key that is not fit to verify with.
-    pub fn new<'a>(keys: impl Iterator<Item = (&'a Kid, &'a [u8; 32])> + Clone) -> Result<Self, KeyringError> {
-        Self::with_tables(keys, |_| false, 0, None)
+    pub fn new(keys: &[Jwk]) -> Result<Self, KeyringError> {
+        Self::with_tables(keys, 0, None)
     }
 
     /// The same with tables for the fast ways (0.4 to 2 ms each), as wide as fit into `table_bytes` together; if not even the
@@ -39,19 +39,14 @@ impl Keyring {
     ///
     /// # Errors
     /// As [`Keyring::new`].
-    pub fn with_tables<'a>(
-        keys: impl Iterator<Item = (&'a Kid, &'a [u8; 32])> + Clone,
-        signs: impl Fn(&Kid) -> bool,
-        table_bytes: usize,
-        before: Option<&Self>,
-    ) -> Result<Self, KeyringError> {
-        let widest = Window::for_budget(keys.clone().count(), table_bytes);
+    pub fn with_tables(keys: &[Jwk], table_bytes: usize, before: Option<&Self>) -> Result<Self, KeyringError> {
+        let widest = Window::for_budget(keys.len(), table_bytes);
         let narrow = table_bytes / Window::NARROWEST.table_bytes();
         let mut prepared = HashMap::new();
-        let (mut first, mut others) = (0.., keys.clone().filter(|(kid, _)| signs(kid)).count()..);
-        for (kid, public) in keys.clone() {
-            let place = if signs(kid) { first.next() } else { others.next() };
-            let kid = kid.to_string();
+        let (mut first, mut others) = (0.., keys.iter().filter(|key| key.signs()).count()..);
+        for key in keys {
+            let place = if key.signs() { first.next() } else { others.next() };
+            let (kid, public) = (key.kid.to_string(), &key.public);
             let has_room = place.is_some_and(|place| place < narrow);
             let window = widest.or_else(|| has_room.then_some(Window::NARROWEST));
             let known = before.and_then(|before| before.get(&kid));
@@ -105,21 +100,22 @@ mod tests {
     use ed25519_dalek::SigningKey;
 
     use super::*;
+    use crate::passport::Kid;
 
-    fn keys(count: u8) -> Vec<(Kid, [u8; 32])> {
-        let key = |at: u8| SigningKey::from_bytes(&[at + 1; 32]).verifying_key().to_bytes();
-        (0..count).map(|at| (Kid::new("t1", "auth", u64::from(at) + 1).unwrap(), key(at))).collect()
+    fn keys(count: u8) -> Vec<Jwk> {
+        let public = |at: u8| SigningKey::from_bytes(&[at + 1; 32]).verifying_key().to_bytes();
+        (0..count).map(|at| Jwk::new(Kid::new("t1", "auth", u64::from(at) + 1).unwrap(), public(at))).collect()
     }
 
-    fn keyring(keys: &[(Kid, [u8; 32])], bytes: usize, before: Option<&Keyring>) -> Keyring {
-        Keyring::with_tables(keys.iter().map(|(kid, key)| (kid, key)), |_| false, bytes, before).unwrap()
+    fn keyring(keys: &[Jwk], bytes: usize, before: Option<&Keyring>) -> Keyring {
+        Keyring::with_tables(keys, bytes, before).unwrap()
     }
 
     #[test]
     fn tables_fit_their_memory_and_are_made_once() {
         let (three, two_wide) = (keys(3), 2 * Window::WIDEST.table_bytes());
         let first = keyring(&three[..2], two_wide, None);
-        let window = |keyring: &Keyring, at: usize| keyring.get(&three[at].0.to_string()).unwrap().window();
+        let window = |keyring: &Keyring, at: usize| keyring.get(&three[at].kid.to_string()).unwrap().window();
         assert_eq!((window(&first, 0), window(&first, 1)), (Some(Window::WIDEST), Some(Window::WIDEST)));
         // A third key makes all of them narrower, and without it they are wide again.
         let second = keyring(&three, two_wide, Some(&first));
@@ -129,7 +125,7 @@ mod tests {
         assert_eq!(window(&keyring(&three[..2], two_wide, Some(&second)), 1), Some(Window::WIDEST));
         // The same keys again share their tables.
         let again = keyring(&three[..2], two_wide, Some(&first));
-        let kid = three[0].0.to_string();
+        let kid = three[0].kid.to_string();
         assert!(again.get(&kid).unwrap().shares_table_with(first.get(&kid).unwrap()));
         assert_eq!(again.jwks(), first.jwks());
     }
@@ -138,7 +134,7 @@ mod tests {
     fn the_first_ones_have_tables_where_there_are_too_many() {
         let five = keys(5);
         let some = keyring(&five, 2 * Window::NARROWEST.table_bytes() + 1, None);
-        let with = |at: usize| some.get(&five[at].0.to_string()).unwrap().window();
+        let with = |at: usize| some.get(&five[at].kid.to_string()).unwrap().window();
         assert_eq!([with(0), with(1), with(2)], [Some(Window::NARROWEST), Some(Window::NARROWEST), None]);
         assert_eq!((some.tables(), some.len()), (2, 5));
     }
@@ -146,14 +142,16 @@ mod tests {
     /// New passports come from the keys that sign, so these are asked about most.
     #[test]
     fn the_keys_that_sign_have_tables_before_the_others() {
-        let five = keys(5);
+        let mut five = keys(5);
+        for at in [1, 4] {
+            five[at].current = Some(true);
+        }
         for (room, with) in [(1, vec![1]), (2, vec![1, 4]), (3, vec![0, 1, 4]), (4, vec![0, 1, 2, 4])] {
             let bytes = room * Window::NARROWEST.table_bytes();
-            let signs = |kid: &Kid| *kid == five[1].0 || *kid == five[4].0;
-            let some = Keyring::with_tables(five.iter().map(|(kid, key)| (kid, key)), signs, bytes, None).unwrap();
-            let has = |at: &usize| some.get(&five[*at].0.to_string()).unwrap().window().is_some();
+            let some = keyring(&five, bytes, None);
+            let has = |at: &usize| some.get(&five[*at].kid.to_string()).unwrap().window().is_some();
             assert_eq!((0..5).filter(has).collect::<Vec<_>>(), with, "room for {room}");
-            assert_eq!(some.jwks(), keyring(&five, bytes, None).jwks(), "what is published keeps its order");
+            assert_eq!(some.jwks(), jwks(&five), "what is published keeps its order");
         }
     }
 
@@ -161,7 +159,7 @@ mod tests {
     fn without_memory_there_are_no_tables_and_all_keys() {
         let keys = keys(3);
         let none = keyring(&keys, 1000, None);
-        assert!(keys.iter().all(|(kid, _)| none.get(&kid.to_string()).unwrap().window().is_none()));
+        assert!(keys.iter().all(|key| none.get(&key.kid.to_string()).unwrap().window().is_none()));
         assert_eq!(none.len(), 3);
     }
 }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod keyring;
+mod possession;
 #[cfg(feature = "daemon")]
 mod verdicts;
 mod verifier;
@@ -10,6 +11,7 @@ mod ways;
 
 pub use budget::Budget;
 pub use keyring::{Keyring, KeyringError};
+pub use possession::possession;
 pub use strict25519::{Item, PreparedKey, Way, Window};
 #[cfg(feature = "daemon")]
 pub use verdicts::Verdicts;

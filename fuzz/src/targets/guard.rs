@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
+use base64ct::{Base64UrlUnpadded, Encoding as _};
 use passportd::clock::Moment;
 use passportd::hsm::guard::{MAX_PAYLOAD, judge};
 use passportd::hsm::inventory::{Found, Inventory};
@@ -10,10 +11,12 @@ use passportd::hsm::label::Label;
 use passportd::hsm::pins::{PinnedKey, Pins};
 use passportd::hsm::ring::Ring;
 use passportd::hsm::{Bounds, TenantBounds};
-use passportd::passport::{hex, scan};
+use passportd::passport::jws::signing_input;
+use passportd::passport::{KidRef, hex, scan};
 use passportd::wire::link::{KeyRole, LinkHello, LinkOp, LinkRequest};
 use passportd::wire::{HEADER, WIRE_VERSION, WireError, decode, encode_frame, peek_id};
 
+use super::jws::headers;
 use super::messages::recoded;
 use super::passports::canonical_tree;
 
@@ -71,8 +74,8 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
     ring
 });
 
-/// A body that the front sends, and its bytes as a payload: what the guard admits is canonical and inside the bounds, by
-/// the word of a JSON tree.
+/// A body that the front sends, and its bytes as a payload or the JWS input of one: what the guard admits is canonical and
+/// inside the bounds, by the word of a JSON tree. What it says of a payload, it says of its JWS input.
 pub fn link_signer(bytes: &[u8]) {
     if bytes.first() == Some(&WIRE_VERSION) {
         recoded!(LinkHello<'_>, bytes);
@@ -84,6 +87,12 @@ pub fn link_signer(bytes: &[u8]) {
         }
     }
     admitted(bytes);
+    if let Some(kid) = scan(bytes).ok().and_then(|view| KidRef::parse(view.kid).ok()) {
+        let input = signing_input(kid, bytes);
+        let both = [bytes, input.as_bytes()].map(|one| judge(one, &RING, &BOUNDS, Moment::from_unix(NOW)));
+        assert_eq!(both[0], both[1], "{input}");
+        admitted(input.as_bytes());
+    }
     // No text panics the reader of labels, and a label that is read has one spelling.
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Some(label) = Label::parse(text)
@@ -94,8 +103,18 @@ pub fn link_signer(bytes: &[u8]) {
     }
 }
 
-fn admitted(payload: &[u8]) {
-    let Ok(position) = judge(payload, &RING, &BOUNDS, Moment::from_unix(NOW)) else { return };
+/// The payload in a JWS input, whose header is the one of its key and whose algorithm is the one that is written.
+fn inside(input: &[u8]) -> Vec<u8> {
+    let (header, payload) = std::str::from_utf8(input).unwrap().split_once('.').unwrap();
+    let [header, payload] = [header, payload].map(|part| Base64UrlUnpadded::decode_vec(part).unwrap());
+    let kid = canonical_tree(&payload).unwrap()["kid"].as_str().unwrap().to_owned();
+    assert_eq!(header, headers(&kid)[0].as_bytes());
+    payload
+}
+
+fn admitted(message: &[u8]) {
+    let Ok(position) = judge(message, &RING, &BOUNDS, Moment::from_unix(NOW)) else { return };
+    let payload = if message.starts_with(b"eyJ") { &*inside(message) } else { message };
     assert!(payload.len() <= MAX_PAYLOAD);
     let tree = canonical_tree(payload).expect("only canonical payloads are signed");
     assert_eq!(tree["iss"].as_str(), Some(ISSUER));
@@ -109,6 +128,6 @@ fn admitted(payload: &[u8]) {
     // What is signed is what verifiers read, and it travels.
     assert!(scan(payload).is_ok());
     let mut frame = Vec::new();
-    encode_frame(&LinkRequest { id: 1, op: LinkOp::Sign { payload } }, &mut frame).unwrap();
+    encode_frame(&LinkRequest { id: 1, op: LinkOp::Sign { payload: message } }, &mut frame).unwrap();
     assert!(decode::<LinkRequest<'_>>(&frame[HEADER..]).is_ok());
 }

@@ -6,9 +6,11 @@
 mod connection;
 mod files;
 mod guard;
+mod jws;
 mod ledger;
 mod messages;
 mod passports;
+mod proofs;
 mod script;
 mod sealed;
 mod state;
@@ -17,9 +19,11 @@ mod verdicts;
 pub use connection::input;
 pub use files::{config, policy, uri};
 pub use guard::link_signer;
+pub use jws::jws;
 pub use ledger::ledger;
 pub use messages::{admin, ceremony, frames, link_front, service};
 pub use passports::{claims, envelope};
+pub use proofs::proof;
 pub use sealed::sealed;
 pub use state::state;
 pub use verdicts::verdicts;
@@ -28,7 +32,7 @@ pub use verdicts::verdicts;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its corpus.
-pub const ALL: [(&str, Target); 16] = [
+pub const ALL: [(&str, Target); 18] = [
     ("admin", admin),
     ("ceremony", ceremony),
     ("claims", claims),
@@ -36,10 +40,12 @@ pub const ALL: [(&str, Target); 16] = [
     ("envelope", envelope),
     ("frames", frames),
     ("input", input),
+    ("jws", jws),
     ("ledger", ledger),
     ("link_front", link_front),
     ("link_signer", link_signer),
     ("policy", policy),
+    ("proof", proof),
     ("sealed", sealed),
     ("service", service),
     ("state", state),

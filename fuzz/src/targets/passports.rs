@@ -100,7 +100,7 @@ pub fn envelope(bytes: &[u8]) {
         }
     }
     if let Ok(keys) = parse_jwks(bytes) {
-        let written = jwks(keys.iter().map(|(kid, public)| (kid, public)));
+        let written = jwks(&keys);
         let mut sorted = keys;
         sorted.sort_unstable();
         assert_eq!(parse_jwks(&written).unwrap(), sorted);
