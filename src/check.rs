@@ -1,12 +1,17 @@
-//! Passport → verdict. Pure: keys, time and limits are arguments.
+//! Passport → verdict. Pure: keys, time, limits and state are arguments.
 //!
-//! The cheap comes before the dear: size, form, key, claims, and only then the signature. A batch is the same code with
-//! more items, so that it can't answer differently.
+//! The cheap comes before the dear: size, form, key, claims, revocation, and only then the signature. A batch is the same code
+//! with more items, so that it can't answer differently.
+//!
+//! What was revoked while signatures were verified is refused all the same: an acceptance is given only if nothing that
+//! could make it a refusal has come since ([`Store::revision`]); else revocation is looked at once more ([`revise`]).
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Instant;
 
-use crate::passport::{Envelope, Expect, View};
+use crate::passport::{Envelope, Expect, KidRef, Text, View};
+use crate::state::{Kept, Named, Store};
 use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
 
@@ -20,7 +25,8 @@ pub struct Terms<'a> {
 }
 
 /// What signatures are verified with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "as Store")]
 pub struct Means<'a> {
     /// The keys that verify.
     pub keyring: &'a Keyring,
@@ -30,6 +36,8 @@ pub struct Means<'a> {
     pub confirmations: &'a Budget,
     /// What was found authentic a moment ago, and the present.
     pub remembered: Remembered<'a>,
+    /// What is revoked.
+    pub state: &'a Store,
 }
 
 /// None, if nothing is remembered.
@@ -47,6 +55,7 @@ pub struct Checked {
 /// A passport whose form and key are known good; nothing is said of its claims and its signature yet.
 struct Opened<'a, 'k> {
     view: View<'a>,
+    kid: KidRef<'a>,
     key: &'k PreparedKey,
     message: &'a [u8],
     signature: &'a [u8; 64],
@@ -59,6 +68,36 @@ pub struct Candidate<'a, 'k> {
     message: &'a [u8],
     signature: &'a [u8; 64],
     accepted: Accepted,
+}
+
+/// What a passport may be revoked by.
+#[derive(Debug)]
+struct Names<'a> {
+    kid: &'a str,
+    tenant: &'a str,
+    jti: Cow<'a, str>,
+    sub: Cow<'a, str>,
+    iat: i64,
+    epoch: u64,
+}
+
+impl<'a> Names<'a> {
+    fn of(view: &View<'a>, kid: KidRef<'a>) -> Self {
+        let (jti, sub) = (view.jti.decode(), view.sub.decode());
+        Self { kid: view.kid, tenant: kid.tenant(), jti, sub, iat: view.iat, epoch: view.epoch }
+    }
+
+    /// Of one that was read before.
+    fn read(passport: &Passport<'a>) -> Option<Self> {
+        let Passport::Envelope { alg, kid, msg, sig } = *passport;
+        let opened = Envelope { alg, kid, msg, sig }.open().ok()?;
+        Some(Self::of(&opened.view, opened.kid))
+    }
+
+    fn are_revoked(&self, kept: &Kept) -> bool {
+        let Self { kid, tenant, jti, sub, iat, epoch } = self;
+        kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
+    }
 }
 
 /// All that can be said of a passport without its signature.
@@ -88,21 +127,24 @@ impl Opened<'_, '_> {
     }
 }
 
-fn open<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>) -> Result<Opened<'a, 'k>, Code> {
+fn open<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, max_msg_bytes: usize) -> Result<Opened<'a, 'k>, Code> {
     let Passport::Envelope { alg, kid, msg, sig } = *passport;
-    if msg.len() > terms.max_msg_bytes {
+    if msg.len() > max_msg_bytes {
         return Err(Code::TooLarge);
     }
     let opened = Envelope { alg, kid, msg, sig }.open()?;
     let key = keyring.get(kid).ok_or(Code::UnknownKid)?;
-    Ok(Opened { view: opened.view, key, message: msg, signature: opened.sig })
+    Ok(Opened { view: opened.view, kid: opened.kid, key, message: msg, signature: opened.sig })
 }
 
-/// The cheap part: size, form, key and claims.
-pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>) -> Judged<'a, 'k> {
-    let opened = open(passport, keyring, terms)?;
+/// The cheap part: size, form, key, claims and revocation.
+pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>, kept: &Kept) -> Judged<'a, 'k> {
+    let opened = open(passport, keyring, terms.max_msg_bytes)?;
     let accepted = opened.judge(terms)?;
-    let Opened { key, message, signature, .. } = opened;
+    let Opened { view, kid, key, message, signature } = opened;
+    if Names::of(&view, kid).are_revoked(kept) {
+        return Err(Code::Revoked);
+    }
     Ok(Candidate { key, message, signature, accepted })
 }
 
@@ -139,6 +181,27 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
     hits
 }
 
+/// Refuses what has been revoked since the state was at `revision`: to be called when all else is done, and before a verdict
+/// leaves. Costs one comparison if nothing has.
+pub fn revise<'p, 'a: 'p>(
+    passports: impl Iterator<Item = &'p Passport<'a>>,
+    verdicts: &mut [Verdict],
+    state: &Store,
+    revision: u64,
+) {
+    if state.revision() == revision {
+        return;
+    }
+    // Held until the verdicts are as they are now, so that whoever revokes after this comes after them.
+    let kept = state.kept();
+    for (passport, verdict) in passports.zip(verdicts) {
+        let revoked = || Names::read(passport).is_none_or(|names| names.are_revoked(&kept));
+        if matches!(verdict, Verdict::Accepted(_)) && revoked() {
+            *verdict = Verdict::Refused(Code::Revoked);
+        }
+    }
+}
+
 /// One verdict per passport, in order, each as if it were alone. Costs one strict verification for each whose claims
 /// hold and whose signature is not remembered.
 pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Checked {
@@ -155,18 +218,59 @@ pub fn check_more(
     terms: &Terms<'_>,
     verdicts: &mut Vec<Verdict>,
 ) -> usize {
-    let Means { keyring, verifier, confirmations, remembered } = means;
+    let Means { keyring, verifier, confirmations, remembered, state } = means;
     let mut judged = recycled(JUDGED.take());
-    judged.extend(passports.iter().map(|passport| judge(passport, keyring, terms)));
+    {
+        let kept = state.kept();
+        judged.extend(passports.iter().map(|passport| judge(passport, keyring, terms, &kept)));
+    }
     let hits = settle(judged.iter(), verifier, remembered, || confirmations.take(), verdicts);
     JUDGED.set(recycled(judged));
     hits
 }
 
+/// What an authentic passport says of itself, whether or not it would be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub jti: String,
+    /// Its subject.
+    pub sub: String,
+    /// The template that it was issued from.
+    pub template: String,
+    /// When it expires.
+    pub exp: i64,
+}
+
+/// Reads a passport of this issuer, if its signature verifies by the reference.
+///
+/// # Errors
+/// The code of what is wrong with it.
+pub fn authentic(
+    passport: &Passport<'_>,
+    keyring: &Keyring,
+    issuer: &str,
+    max_msg_bytes: usize,
+) -> Result<Claimed, Code> {
+    let opened = open(passport, keyring, max_msg_bytes)?;
+    let View { jti, sub, template, exp, iss, .. } = opened.view;
+    if iss != *issuer {
+        return Err(Code::UnknownKid);
+    }
+    if !opened.key.verify(opened.message, opened.signature) {
+        return Err(Code::VerifyFailed);
+    }
+    let text = |text: Text<'_>| text.decode().into_owned();
+    let tenant = opened.kid.tenant().to_owned();
+    Ok(Claimed { tenant, jti: text(jti), sub: text(sub), template: text(template), exp })
+}
+
 /// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.
-pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>) -> Introspection {
+pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>, state: &Store) -> Introspection {
     let refused = |reason, claims| Introspection { active: false, reason: Some(reason), claims };
-    let opened = match open(passport, keyring, terms) {
+    let opened = match open(passport, keyring, terms.max_msg_bytes) {
         Ok(opened) => opened,
         Err(code) => return refused(code, None),
     };
@@ -174,7 +278,9 @@ pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>)
         return refused(Code::VerifyFailed, None);
     }
     let claims = Some(opened.message.to_vec());
+    let revoked = |_: &Accepted| Names::of(&opened.view, opened.kid).are_revoked(&state.kept());
     match opened.judge(terms) {
+        Ok(accepted) if revoked(&accepted) => refused(Code::Revoked, claims),
         Ok(_) => Introspection { active: true, reason: None, claims },
         Err(code) => refused(code, claims),
     }

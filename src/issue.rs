@@ -2,6 +2,7 @@
 //! [`sign`] has it signed and checks the signature, [`record`] makes the audit record durable. Only what has passed all
 //! three leaves the process (law L2).
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
@@ -15,9 +16,6 @@ use crate::signer::{Signer, SignerError};
 use crate::verify::{Item, Keyring, Verifier};
 use crate::wire::link::LinkRefusal;
 use crate::wire::{IssueSpec, Issued};
-
-/// The epoch of every tenant until epochs can be bumped.
-const FIRST_EPOCH: u64 = 0;
 
 /// Why there is no passport.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +88,8 @@ pub struct Ground<'a> {
     pub now: Moment,
     /// The largest payload, in bytes.
     pub max_msg_bytes: usize,
+    /// The epochs of the tenants.
+    pub epochs: &'a BTreeMap<String, u64>,
 }
 
 /// A payload that is allowed and complete, and its record to be.
@@ -135,13 +135,14 @@ pub fn prepare(
     let kid = active(&terms.tenant, &terms.purpose)
         .ok_or_else(|| IssueError::NoKey { tenant: terms.tenant.clone(), purpose: terms.purpose.clone() })?;
     let ctx = spec.ctx.map(serde_json::from_str::<Map<String, Value>>).transpose().map_err(|_| IssueError::Context)?;
-    let claims = claims(terms, kid, ctx, ground);
+    let epoch = ground.epochs.get(&terms.tenant).copied().unwrap_or(0);
+    let claims = claims(terms, kid, ctx, ground, epoch);
     let payload = claims.canonical(ground.max_msg_bytes)?;
     let entry = entry(&claims, origin, ground.now);
     Ok(Prepared { kid: claims.kid.to_string(), payload, entry })
 }
 
-fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Ground<'_>) -> Claims {
+fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Ground<'_>, epoch: u64) -> Claims {
     let iat = ground.now.unix();
     let after = |seconds: u64| iat.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX));
     Claims {
@@ -156,7 +157,7 @@ fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Grou
         nonce: None,
         ctx,
         kid,
-        epoch: FIRST_EPOCH,
+        epoch,
         cap: Cap { template: terms.template, action: terms.action, limit: None },
         cnf_jkt: None,
         par: None,

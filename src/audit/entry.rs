@@ -85,6 +85,18 @@ impl Entry {
         Self { event, outcome, at, ..self }
     }
 
+    /// The same, of what went wrong after its record.
+    #[must_use]
+    pub fn failed(self, at: Moment) -> Self {
+        Self { outcome: Outcome::Failed, at, ..self }
+    }
+
+    /// The same, of what had seemed to go wrong.
+    #[must_use]
+    pub fn came(self, at: Moment) -> Self {
+        Self { outcome: Outcome::Ok, at, ..self }
+    }
+
     /// The correlation id of the request.
     #[must_use]
     pub fn corr_id(mut self, id: [u8; 16]) -> Self {

@@ -62,6 +62,14 @@ pub enum Event {
     SealRefused,
     /// A sealed secret was to be opened, and was not.
     UnsealRefused,
+    /// A passport was revoked: from then on nobody accepts it.
+    PassportRevoked,
+    /// The passports of a subject that were issued until then were revoked.
+    SubjectRevoked,
+    /// All passports of a tenant that were issued until then were revoked.
+    EpochBumped,
+    /// A key was declared compromised: it neither signs nor verifies any more.
+    KeyCompromised,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -128,6 +136,10 @@ impl Event {
         Self::Unsealed,
         Self::SealRefused,
         Self::UnsealRefused,
+        Self::PassportRevoked,
+        Self::SubjectRevoked,
+        Self::EpochBumped,
+        Self::KeyCompromised,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -162,6 +174,10 @@ impl Event {
             Self::Unsealed => "unsealed",
             Self::SealRefused => "seal_refused",
             Self::UnsealRefused => "unseal_refused",
+            Self::PassportRevoked => "passport_revoked",
+            Self::SubjectRevoked => "subject_revoked",
+            Self::EpochBumped => "epoch_bumped",
+            Self::KeyCompromised => "key_compromised",
         }
     }
 
@@ -197,6 +213,10 @@ impl Event {
             Self::Unsealed => "d1fd66215c19182198a6c6947fe95ca4",
             Self::SealRefused => "290ff0d86df7d892719a118bb2b7f862",
             Self::UnsealRefused => "ba9c79e7fac6e79ee52cfd55f69cd50b",
+            Self::PassportRevoked => "62fdc25c4ffe81c72020b11120ac72b2",
+            Self::SubjectRevoked => "8e272b38b5c8b79a72db42a7d12f1b0c",
+            Self::EpochBumped => "7279862174d357173bcf6c075f89d15f",
+            Self::KeyCompromised => "4b07dddb5a71dcdbdc088b465ad7f202",
         }
     }
 
@@ -204,7 +224,7 @@ impl Event {
     pub const fn priority(self) -> Priority {
         match self {
             Self::SignatureRejected => Priority::Alert,
-            Self::SelfTestFailed | Self::VerifyPathDistrusted => Priority::Critical,
+            Self::SelfTestFailed | Self::VerifyPathDistrusted | Self::KeyCompromised => Priority::Critical,
             Self::PolicyRefused | Self::ConfigRefused | Self::SignerLost | Self::LedgerBreak => Priority::Error,
             Self::IssueRefused
             | Self::RequestRefused
@@ -212,13 +232,16 @@ impl Event {
             | Self::SealRefused
             | Self::UnsealRefused
             | Self::IssuePaused
-            | Self::Drained => Priority::Warning,
+            | Self::Drained
+            | Self::EpochBumped
+            | Self::SubjectRevoked => Priority::Warning,
             Self::DaemonStarted
             | Self::DaemonStopping
             | Self::KeyStaged
             | Self::KeyActivated
             | Self::KeyRetired
             | Self::Attested
+            | Self::PassportRevoked
             | Self::PolicyReloaded
             | Self::ConfigReloaded
             | Self::IssueResumed
@@ -249,7 +272,7 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::UnsealRefused), "append the new event to ALL, then move this pin");
+        assert_eq!(Event::ALL.last(), Some(&Event::KeyCompromised), "append the new event to ALL, then move this pin");
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -23,7 +23,8 @@ use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer,
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
-use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts, watch_signer, watch_state, watch_verifier};
+use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
+use crate::lifecycle::{watch_kept, watch_signer, watch_state, watch_verifier};
 use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -173,6 +174,10 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     if let Err(error) = daemon.audit.record_blocking(started(daemon)) {
         services.spawn(record_start(Arc::clone(daemon), error));
     }
+    let longest = daemon.live.load().loaded.config.passport.max_ttl_s;
+    if let Err(error) = services.block_on(daemon.remember_lifetime(longest)) {
+        warn!(name: "lifetime_not_kept", %error, "the state does not take how long passports live; nothing is issued until it does");
+    }
     let (drained, until_drained) = watch::channel(false);
     let admins = {
         let daemon = Arc::clone(daemon);
@@ -301,6 +306,7 @@ fn administer(
         tokio::spawn(watch_signer(Arc::clone(daemon)));
         tokio::spawn(watchdog(Arc::clone(daemon), services));
         tokio::spawn(watch_state(Arc::clone(daemon)));
+        tokio::spawn(watch_kept(Arc::clone(daemon)));
         tokio::spawn(watch_verifier(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);

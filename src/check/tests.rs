@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::clock::Moment;
 use crate::metrics::Counter;
-use crate::passport::{Cap, Claims, Kid};
+use crate::passport::{Cap, Claims, Jwk, Kid};
 
 const NOW: i64 = 1_767_225_600;
 
@@ -40,8 +40,8 @@ fn what_is_remembered_is_judged_each_time_as_if_it_were_new() {
     let signer = |seed| SigningKey::from_bytes(&[seed; 32]);
     let public = |seed| signer(seed).verifying_key().to_bytes();
     let kid = Kid::new("t1", "auth", 1).unwrap();
-    let keyring = |key: [u8; 32]| Keyring::new([(&kid, &key)].into_iter()).unwrap();
-    let (mine, other, none) = (keyring(public(1)), keyring(public(2)), Keyring::new([].into_iter()).unwrap());
+    let keyring = |key: [u8; 32]| Keyring::new(&[Jwk::new(kid.clone(), key)]).unwrap();
+    let (mine, other, none) = (keyring(public(1)), keyring(public(2)), Keyring::new(&[]).unwrap());
     let msg = claims(&kid).canonical(4096).unwrap();
     let (sig, name) = (signer(1).sign(&msg).to_bytes(), kid.to_string());
     let passport = [(); 2].map(|()| Passport::Envelope { alg: "Ed25519", kid: &name, msg: &msg, sig: &sig });
@@ -49,8 +49,13 @@ fn what_is_remembered_is_judged_each_time_as_if_it_were_new() {
     let counter = |name| Counter::new(name, "-").unwrap();
     let known = Verdicts::new(64, counter("hits"), counter("misses")).unwrap();
     let (verifier, confirmations, instant) = (Verifier::reference(), Budget::default(), Instant::now());
+    let state = Store::memory(Moment::from_unix(NOW)).unwrap();
     let ask = |keyring, terms: Terms<'_>, remembered| {
-        check(&passport, Means { keyring, verifier: &verifier, confirmations: &confirmations, remembered }, &terms)
+        check(
+            &passport,
+            Means { keyring, verifier: &verifier, confirmations: &confirmations, remembered, state: &state },
+            &terms,
+        )
     };
     let (good, remembered) = (expect(NOW, &["orders"], &["read"]), Some((&known, instant)));
     let accepted = Verdict::Accepted(Accepted { exp: NOW + 1 });
@@ -77,7 +82,8 @@ fn what_is_remembered_is_judged_each_time_as_if_it_were_new() {
     let at = bent.windows(6).position(|part| part == b"orders").unwrap();
     bent[at] ^= 1;
     let passport = [Passport::Envelope { alg: "Ed25519", kid: &name, msg: &bent, sig: &sig }];
-    let means = Means { keyring: &mine, verifier: &verifier, confirmations: &confirmations, remembered };
+    let (keyring, confirmations) = (&mine, &confirmations);
+    let means = Means { keyring, verifier: &verifier, confirmations, remembered, state: &state };
     let checked = check(&passport, means, &expect(NOW, &["nrders", "orders"], &["read"]));
     assert_eq!((checked.verdicts, checked.hits), (vec![Verdict::Refused(Code::VerifyFailed)], 0));
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::engine::table_bytes;
 use super::{Author, Daemon};
-use crate::audit::{AuditError, Event, Outcome};
+use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::metrics::Cache;
-use crate::passport::{Kid, KidRef};
+use crate::passport::{Jwk, Kid, KidRef};
 use crate::signer::{Probe, SignerError};
 use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, Role, StateError};
 use crate::verify::{Keyring, KeyringError, PreparedKey};
@@ -82,10 +82,12 @@ pub struct Activated {
 
 /// The keys of `table` that verify passports, with tables as far as `table_bytes` goes: first for those that sign.
 pub(super) fn keyring(table: &KeyTable, table_bytes: usize, before: Option<&Keyring>) -> Result<Keyring, KeyringError> {
-    let keys: Vec<(Kid, [u8; 32])> =
-        table.published().filter_map(|record| Some((record.kid.parse::<Kid>().ok()?, record.public?))).collect();
-    let signs = |kid: &Kid| table.get(&kid.to_string()).is_some_and(|record| record.state == KeyState::Active);
-    Keyring::with_tables(keys.iter().map(|(kid, public)| (kid, public)), signs, table_bytes, before)
+    let key = |record: &KeyRecord| {
+        let (current, created) = (Some(record.state == KeyState::Active), Some(record.created));
+        Some(Jwk { current, created, ..Jwk::new(record.kid.parse().ok()?, record.public?) })
+    };
+    let keys: Vec<Jwk> = table.published().filter_map(key).collect();
+    Keyring::with_tables(&keys, table_bytes, before)
 }
 
 /// Whether the signer's proof holds for this public key.
@@ -162,6 +164,25 @@ impl Daemon {
         Ok(Activated { kid: kid.to_owned(), retired })
     }
 
+    /// Has a key neither sign nor verify from now on. One that is compromised already is reported as it is.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn compromise(&self, kid: &str, reason: &str, author: &Author) -> Result<(), KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let table = self.store.keys();
+        if table.get(kid).is_some_and(|known| known.state == KeyState::Compromised) {
+            self.publish(self.keyring_of(&table)?);
+            return Ok(());
+        }
+        let changed = table.compromise(kid, Moment::now().unix())?;
+        let keyring = self.keyring_of(&table.apply(&changed)?)?;
+        let record = author.entry(Event::KeyCompromised, Outcome::Ok).kid(kid).detail(reason);
+        self.make(changed, keyring, vec![record]).await?;
+        self.doubt_signer();
+        Ok(())
+    }
+
     /// Record, state, effect. Should the state fail after the record, the record is followed by one that says so.
     pub(super) async fn commit(
         &self,
@@ -175,11 +196,17 @@ impl Daemon {
         let keyring = self.keyring_of(&table.apply(&changed)?)?;
         let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
         records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
+        self.make(changed, keyring, records).await
+    }
+
+    async fn make(&self, changed: Vec<KeyRecord>, keyring: Keyring, records: Vec<Entry>) -> Result<(), KeyChangeError> {
+        let first = records.first().cloned();
         let receipt = self.audit.record_many(records).await?;
         if let Err(error) = self.store.commit(Change::keys(changed.clone()), receipt.last).await {
-            let failed =
-                author.entry(event, Outcome::Failed).kid(kid).reason("store_unavailable").detail(&error.to_string());
-            self.audit.record(failed).await?;
+            if let Some(entry) = first {
+                let failed = entry.failed(Moment::now()).reason("store_unavailable").detail(&error.to_string());
+                self.audit.record(failed).await?;
+            }
             return Err(error.into());
         }
         self.audit.state_is_at(receipt.last);

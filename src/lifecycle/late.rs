@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::unsettled::NotSettled;
 use super::{Author, Daemon};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::state::{KeyRecord, KeyState, KeyTable};
@@ -21,9 +22,14 @@ pub async fn watch_state(daemon: Arc<Daemon>) {
         if let Err(error) = &recorded {
             tracing::error!(name: "late_change_not_recorded", %error, "a change that came late is not on record yet");
         }
+        let settled = daemon.settle_revocations().await;
+        if let Err(NotSettled::Audit(error)) = &settled {
+            tracing::error!(name: "late_change_not_recorded", %error, "a revocation that came late is not on record yet");
+        }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(AGAIN), if recorded.is_err() => {}
+            () = daemon.unsettled.more.notified() => {}
+            () = tokio::time::sleep(AGAIN), if recorded.is_err() || settled.is_err() => {}
             _ = stopping.changed() => {}
         }
     }
@@ -85,7 +91,8 @@ const fn event(state: KeyState) -> Event {
     match state {
         KeyState::Staged => Event::KeyStaged,
         KeyState::Active => Event::KeyActivated,
-        // Nothing makes a key one of the latter yet. None of them signs, and the entry names the state.
-        KeyState::Retired | KeyState::Compromised | KeyState::Destroyed => Event::KeyRetired,
+        KeyState::Compromised => Event::KeyCompromised,
+        // Nothing makes a key one of the latter yet. Neither signs, and the entry names the state.
+        KeyState::Retired | KeyState::Destroyed => Event::KeyRetired,
     }
 }

@@ -8,8 +8,10 @@ mod late;
 mod manager;
 mod rejected;
 mod reload;
+mod revoking;
 mod signer;
 mod status;
+mod unsettled;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +24,7 @@ pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
 pub use reload::{ReloadError, Reloaded};
+pub use revoking::{RevokeError, Revoked, Wish, watch_kept};
 pub use signer::watch_signer;
 
 use crate::audit::{Audit, AuditError, Entry, Event, Outcome, Peer};
@@ -86,6 +89,8 @@ pub struct Daemon {
     doubts: Doubts,
     /// Of each key, the audit record of its newest change that was reported as done.
     told: late::Told,
+    /// Revocations that were reported as failed.
+    unsettled: unsettled::Unsettled,
     /// Signatures that do not verify.
     rejected: rejected::Rejected,
     /// Changes of keys, configuration and policy happen one at a time.
@@ -180,6 +185,7 @@ impl Daemon {
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
             doubts: Doubts::default(),
             told,
+            unsettled: unsettled::Unsettled::default(),
             rejected: rejected::Rejected::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),

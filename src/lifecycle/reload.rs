@@ -158,6 +158,8 @@ impl Daemon {
             author.entry(Event::PolicyReloaded, Outcome::Ok).detail(&reloaded.policy_line()),
         ];
         self.audit.record_many(records).await?;
+        // Before the first that lives so long is issued; if the disk does not take it, `watch_kept` asks again.
+        drop(self.remember_lifetime(live.loaded.config.passport.max_ttl_s).await);
         self.metrics.set_policy(&live.policy.hash());
         self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
         self.verdicts.set_most(live.loaded.config.verify.cache_items);

@@ -1,5 +1,6 @@
 //! What an operator wants to see, as JSON documents.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -16,6 +17,18 @@ use crate::wire::WIRE_VERSION;
 const STATS_WAIT: Duration = Duration::from_millis(500);
 
 impl Daemon {
+    /// What is revoked, and how much is kept.
+    fn kept(&self) -> Value {
+        let kept = self.store.kept();
+        let epochs: BTreeMap<_, _> = kept.epochs().collect();
+        json!({
+            "revoked_ids": kept.revoked_ids(),
+            "revoked_subjects": kept.revoked_subjects(),
+            "rows": kept.len(),
+            "epochs": epochs,
+        })
+    }
+
     /// Everything, for `Status`.
     pub async fn status(&self) -> Value {
         let live = self.live.load_full();
@@ -59,6 +72,7 @@ impl Daemon {
                 "trouble": self.audit.trouble(),
                 "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
             },
+            "state": self.kept(),
             "connections": {
                 "services": self.metrics.connections.at(Socket::Service).get(),
                 "admins": self.metrics.connections.at(Socket::Admin).get(),
@@ -77,6 +91,8 @@ impl Daemon {
     /// # Errors
     /// [`AuditError`]: it can't be put on record.
     pub async fn attest(&self, author: &Author) -> Result<Value, AuditError> {
+        // Keys and their ETag are of one moment.
+        let _one_at_a_time = self.changes.lock().await;
         self.audit.record(author.entry(Event::Attested, Outcome::Ok)).await?;
         Ok(self.statement())
     }

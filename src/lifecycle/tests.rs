@@ -11,6 +11,7 @@ use crate::audit::AuditConfig;
 use crate::config::Config;
 use crate::log::{Pace, SegmentConfig};
 use crate::metrics::Words;
+use crate::passport::parse_jwks;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
 use crate::state::{Change, KeyState, KeyTable, NewKey, Role};
@@ -225,5 +226,21 @@ fn where_memory_is_short_the_key_that_signs_has_its_table_first() {
         let keyring = keys::keyring(&table, room * Window::NARROWEST.table_bytes(), None).unwrap();
         let has = |version: &u32| keyring.get(&key(*version).kid).unwrap().window().is_some();
         assert_eq!((1..=3).filter(has).collect::<Vec<_>>(), with, "room for {room}");
+    }
+}
+
+#[test]
+fn the_key_set_says_which_key_signs_now_and_since_when_each_is_known() {
+    let mut table = KeyTable::default();
+    for version in 1..=3 {
+        let made = NewKey { created: 1_700_000_000 + i64::from(version), ..key(version) };
+        table = table.apply(&table.stage(made, 1_800_000_000).unwrap()).unwrap();
+    }
+    for active in [2, 3] {
+        table = table.apply(&table.activate(&key(active).kid, 1_900_000_000).unwrap()).unwrap();
+        let published = parse_jwks(keys::keyring(&table, 0, None).unwrap().jwks()).unwrap();
+        let said: Vec<_> = published.iter().map(|key| (key.kid.version(), key.current, key.created)).collect();
+        let wanted = [1, 2, 3].map(|n| (n, Some(n == u64::from(active)), Some(1_700_000_000 + n.cast_signed())));
+        assert_eq!(said, wanted);
     }
 }

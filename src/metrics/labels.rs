@@ -84,6 +84,12 @@ labels! {
         ResumeIssue = "resume_issue",
         /// Reload.
         Reload = "reload",
+        /// Revoke, on either socket.
+        Revoke = "revoke",
+        /// BumpEpoch.
+        BumpEpoch = "bump_epoch",
+        /// Compromise.
+        Compromise = "compromise",
         /// Drain.
         Drain = "drain",
         /// Undrain.
@@ -134,6 +140,12 @@ labels! {
         Verdicts = "verdicts",
         /// Key sets that are ready to be sent.
         Jwks = "jwks",
+        /// Passports that are revoked by their id.
+        RevokedIds = "revoked_ids",
+        /// Subjects that are revoked.
+        RevokedSubjects = "revoked_subjects",
+        /// Rows of the state: revocations, uses, nonces, proofs and answers to be repeated.
+        Kept = "kept",
     }
 
     /// Something outside the process that it needs.
@@ -257,6 +269,7 @@ impl Op {
             ServiceOp::Keys { .. } => Self::Keys,
             ServiceOp::Seal { .. } => Self::Seal,
             ServiceOp::Unseal { .. } => Self::Unseal,
+            ServiceOp::Revoke { .. } => Self::Revoke,
         }
     }
 
@@ -272,6 +285,9 @@ impl Op {
             AdminOp::PauseIssue { .. } => Self::PauseIssue,
             AdminOp::ResumeIssue => Self::ResumeIssue,
             AdminOp::Reload | AdminOp::ReloadReport => Self::Reload,
+            AdminOp::Revoke { .. } => Self::Revoke,
+            AdminOp::BumpEpoch { .. } => Self::BumpEpoch,
+            AdminOp::Compromise { .. } => Self::Compromise,
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
         }

@@ -249,6 +249,16 @@ impl Rights {
         self.allowed(operation).and_then(|grant| covered.then_some(grant).ok_or_else(denied)).into()
     }
 
+    /// Whether the peer may revoke a passport of this tenant that was issued from this template: whoever may issue from it may.
+    pub fn decide_revoke(&self, tenant: &str, template: &str) -> Decision<Grant> {
+        let granted = |grant| self.template(template).map(|of| (of.tenant() == tenant).then_some(grant));
+        let denied = || {
+            let what = format_args!("lets it issue, and so revoke, for tenant {tenant:?}");
+            self.deny(DenyCode::OpDenied, what, "templates")
+        };
+        self.allowed(Operation::Revoke).and_then(granted).and_then(|grant| grant.ok_or_else(denied)).into()
+    }
+
     /// Whether the peer may do `operation`, as a result.
     pub(super) fn allowed(&self, operation: Operation) -> Result<Grant, Denial> {
         self.grant(operation).ok_or_else(|| self.deny_operation(operation))
@@ -271,6 +281,11 @@ impl Rights {
         granted.map(Arc::as_ref).ok_or_else(|| {
             self.deny(DenyCode::OpDenied, format_args!("grants the template {}", quoted(name)), "templates")
         })
+    }
+
+    /// The tenant of a template, if a rule grants that.
+    pub fn tenant_of(&self, template: &str) -> Option<&str> {
+        self.template(template).ok().map(Template::tenant)
     }
 
     /// The user names that rules know the peer by.

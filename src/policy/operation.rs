@@ -27,6 +27,8 @@ pub enum Operation {
     Seal,
     /// Decrypt one.
     Unseal,
+    /// Take back a passport that one may have issued.
+    Revoke,
     /// Ask for the state of the daemon.
     Status,
     /// Have the audit key attest the state of the daemon.
@@ -43,11 +45,17 @@ pub enum Operation {
     Reload,
     /// Stop taking new work, or take it again.
     Drain,
+    /// Revoke any passport, and all of any subject.
+    RevokeAny,
+    /// Revoke all passports of a tenant.
+    BumpEpoch,
+    /// Have a key neither sign nor verify.
+    Compromise,
 }
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -58,6 +66,7 @@ impl Operation {
         Self::Health,
         Self::Seal,
         Self::Unseal,
+        Self::Revoke,
         Self::Status,
         Self::Attest,
         Self::Stage,
@@ -66,6 +75,9 @@ impl Operation {
         Self::ResumeIssue,
         Self::Reload,
         Self::Drain,
+        Self::RevokeAny,
+        Self::BumpEpoch,
+        Self::Compromise,
     ];
 
     /// The name in policies, audit records and metrics.
@@ -81,6 +93,7 @@ impl Operation {
             Self::Health => "health",
             Self::Seal => "seal",
             Self::Unseal => "unseal",
+            Self::Revoke => "revoke",
             Self::Status => "status",
             Self::Attest => "attest",
             Self::Stage => "stage",
@@ -89,6 +102,9 @@ impl Operation {
             Self::ResumeIssue => "resume_issue",
             Self::Reload => "reload",
             Self::Drain => "drain",
+            Self::RevokeAny => "revoke_any",
+            Self::BumpEpoch => "bump_epoch",
+            Self::Compromise => "compromise",
         }
     }
 

@@ -17,7 +17,7 @@ use crate::clock::Moment;
 use crate::config::{Config, Sources};
 use crate::lifecycle::tests::daemon_with;
 use crate::lifecycle::{Daemon, Live};
-use crate::passport::{Cap, Claims, Kid};
+use crate::passport::{Cap, Claims, Jwk, Kid};
 use crate::policy::{Overflow, Peer, Policy, PolicyFile, SystemNames};
 use crate::service::shares::{Bounds, OwnBounds, Shares};
 use crate::service::{Gates, Service};
@@ -45,7 +45,8 @@ fn daemon(way: Way, kid: &Kid, public: &[u8; 32]) -> Arc<Daemon> {
     let overflow = Overflow { uid: 65534, gid: 65534 };
     let policy = Policy::from_files("none".as_ref(), vec![file], &SystemNames, overflow).unwrap();
     daemon.live.store(Arc::new(Live { loaded, policy, generation: 2 }));
-    let keyring = Keyring::with_tables([(kid, public)].into_iter(), |_| true, Window::NARROWEST.table_bytes(), None);
+    let key = Jwk { current: Some(true), ..Jwk::new(kid.clone(), *public) };
+    let keyring = Keyring::with_tables(&[key], Window::NARROWEST.table_bytes(), None);
     daemon.keyring.store(Arc::new(keyring.unwrap()));
     Arc::new(daemon)
 }

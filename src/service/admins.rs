@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tracing::error;
 
+use super::revoking::{MAX_REASON, Named, Wanted};
 use super::shares::Place;
 use super::{Client, Done, Refused, Speaker, Turned, outcome, problems};
 use crate::audit::{AuditError, Outcome};
@@ -15,8 +16,6 @@ use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, dec
 
 /// Changes of a policy that the answer to `ReloadReport` lists; it counts the rest.
 const MAX_LISTED: usize = 64;
-/// The longest reason of `PauseIssue`, in bytes.
-const MAX_REASON: usize = 256;
 
 /// Speaks with one admin.
 #[expect(missing_debug_implementations, reason = "as Daemon")]
@@ -88,6 +87,18 @@ impl Client {
                 let done = daemon.reload(&author).await.map_err(|error| problems::of_reload(&error))?;
                 Ok(report(done))
             }
+            Asked::Revoke(wanted) => {
+                self.permit(rights, Operation::RevokeAny, &author)?;
+                self.revoke(wanted, &author).await
+            }
+            Asked::BumpEpoch(tenant, reason) => {
+                self.permit(rights, Operation::BumpEpoch, &author)?;
+                self.bump_epoch(&tenant, &reason, &author).await
+            }
+            Asked::Compromise(kid, reason) => {
+                self.permit(rights, Operation::Compromise, &author)?;
+                self.compromise(&kid, &reason, &author).await
+            }
             Asked::Drain | Asked::Undrain => {
                 self.permit(rights, Operation::Drain, &author)?;
                 let drain = matches!(op, Asked::Drain);
@@ -107,7 +118,13 @@ impl Client {
 
 impl Client {
     /// Why a key did not change; that goes on record. What ledger or state did not take is there already, or can't be.
-    fn unchanged(&self, operation: Operation, kid: &str, corr_id: [u8; 16], error: &KeyChangeError) -> Problem {
+    pub(super) fn unchanged(
+        &self,
+        operation: Operation,
+        kid: &str,
+        corr_id: [u8; 16],
+        error: &KeyChangeError,
+    ) -> Problem {
         use KeyChangeError::{Audit, Key, Name, NotThere, State};
         let problem = problems::of_key_change(error);
         let outcome = match error {
@@ -157,6 +174,9 @@ enum Asked {
     ReloadReport,
     Drain,
     Undrain,
+    Revoke(Wanted),
+    BumpEpoch(String, String),
+    Compromise(String, String),
 }
 
 impl From<AdminOp<'_>> for Asked {
@@ -174,6 +194,13 @@ impl From<AdminOp<'_>> for Asked {
             AdminOp::ReloadReport => Self::ReloadReport,
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
+            AdminOp::Revoke { tenant, what, reason } => Self::Revoke(Wanted {
+                tenant: tenant.to_owned(),
+                what: what.into_iter().map(Named::from).collect(),
+                reason: reason.to_owned(),
+            }),
+            AdminOp::BumpEpoch { tenant, reason } => Self::BumpEpoch(tenant.to_owned(), reason.to_owned()),
+            AdminOp::Compromise { kid, reason } => Self::Compromise(kid.to_owned(), reason.to_owned()),
         }
     }
 }

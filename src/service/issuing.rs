@@ -23,6 +23,9 @@ use crate::wire::{Code, ISSUED_OVERHEAD, IssueSpec, Issued, MAX_FRAME, Problem, 
 /// wait for ever.
 const REQUEST_TIMEOUTS: u32 = 2;
 
+/// The longest that issuing for a subject waits for the end of the second in which its passports were revoked.
+const REVOKED_WAIT: Duration = Duration::from_secs(2);
+
 /// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
 struct Batch {
     /// The peer's uid.
@@ -33,6 +36,8 @@ struct Batch {
     counters: Vec<Counter>,
     started: Instant,
     _inside: (Inside, Inside),
+    /// Before they are signed.
+    wait: Duration,
     until: Instant,
     lease: Option<Lease>,
 }
@@ -59,12 +64,18 @@ impl Service {
         }))
     }
 
-    /// Everything that needs no waiting: may anything be issued now, may this peer have these, is there room?
+    /// Everything that needs no signature: may anything be issued now, may this peer have these, is there room?
     fn begin(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Batch, Problem> {
         self.may_issue(turn.now)?;
         let config = &turn.live.loaded.config;
         let inside =
             self.enter(turn, &self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
+        let (now, wait) = self.past_revocations(turn, specs)?;
+        let snapshot = self.daemon().store.snapshot();
+        if config.passport.max_ttl_s > snapshot.longest_s {
+            // A revocation of what lives so long would be forgotten too soon; the state is being told.
+            return Err(Problem::new(Code::StoreUnavailable));
+        }
         let origin = Origin { peer: self.client.on_record(), corr_id: turn.corr_id };
         let ground = Ground {
             rights: &turn.rights,
@@ -74,8 +85,9 @@ impl Service {
                 max_ttl_s: config.passport.max_ttl_s,
                 require_aud: config.security.require_aud,
             },
-            now: turn.now,
+            now,
             max_msg_bytes: config.limits.max_msg_bytes,
+            epochs: &snapshot.epochs,
         };
         let active = |tenant: &str, purpose: &str| self.daemon().active(tenant, purpose);
         let prepared: Vec<_> = specs.iter().map(|spec| prepare(spec, &origin, &ground, active)).collect();
@@ -93,7 +105,7 @@ impl Service {
         let patience = Duration::from_millis(config.hsm.op_timeout_ms) * REQUEST_TIMEOUTS;
         // Only what policy let through is issued, so these are names of its templates.
         let counters = specs.iter().map(|spec| self.daemon().metrics.ekey_issues.at(spec.template)).collect();
-        let (started, until) = (turn.started, turn.started + patience);
+        let (started, until) = (turn.started, turn.started + wait + patience);
         let refusals = self.client.refusals();
         Ok(Batch {
             who: self.client.peer.uid,
@@ -102,9 +114,33 @@ impl Service {
             counters,
             started,
             _inside: inside,
+            wait,
             until,
             lease: Some(lease),
         })
+    }
+
+    /// When these are issued, and how long that takes to come: past every second of which passports of their subjects are
+    /// revoked, since what is issued in that very second would be refused everywhere.
+    fn past_revocations(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<(Moment, Duration), Problem> {
+        let newest = {
+            let kept = self.daemon().store.kept();
+            if kept.revoked_subjects() == 0 {
+                return Ok((turn.now, Duration::ZERO));
+            }
+            let revoked = |spec: &IssueSpec<'_>| kept.subject_revoked(turn.rights.tenant_of(spec.template)?, spec.sub);
+            specs.iter().filter_map(revoked).max()
+        };
+        let Some(newest) = newest.filter(|newest| *newest >= turn.now.unix()) else {
+            return Ok((turn.now, Duration::ZERO));
+        };
+        let past = Moment::from_unix(newest.saturating_add(1));
+        let wait = Duration::from_micros(u64::try_from(past.micros() - turn.now.micros()).unwrap_or(0));
+        if wait > REVOKED_WAIT {
+            // The clock went back since.
+            return Err(Problem::new(Code::ClockSuspect));
+        }
+        Ok((past, wait))
     }
 
     fn may_issue(&self, now: Moment) -> Result<(), Problem> {
@@ -127,6 +163,9 @@ impl Service {
 
 /// Sign, record, release: in this order, and nothing is released whose record is not durable.
 async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>, Option<Lease>) {
+    if !batch.wait.is_zero() {
+        tokio::time::sleep(batch.wait).await;
+    }
     let started = Instant::now();
     let keyring = daemon.keyring.load_full();
     let refusals = batch.refusals;

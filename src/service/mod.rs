@@ -7,6 +7,7 @@ mod outcome;
 mod problems;
 pub mod rate;
 mod refusals;
+mod revoking;
 mod sealing;
 mod services;
 pub mod shares;

@@ -4,10 +4,11 @@ use tracing::error;
 
 use super::rate::OverRate;
 use crate::issue::{IssueError, Noticed};
-use crate::lifecycle::{KeyChangeError, ReloadError};
+use crate::lifecycle::{KeyChangeError, ReloadError, RevokeError};
 use crate::passport::ClaimsError;
 use crate::policy::{Denial, DenyCode};
 use crate::signer::SignerError;
+use crate::state::StateError;
 use crate::wire::link::LinkRefusal;
 use crate::wire::{Code, MAX_FRAME, Problem, WireError};
 
@@ -139,6 +140,23 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
         KeyChangeError::State(_) => Code::StoreUnavailable,
     };
     Problem::saying(code, error.to_string())
+}
+
+/// Why nothing was revoked.
+pub(super) fn of_revoke(error: &RevokeError) -> Problem {
+    match error {
+        RevokeError::Audit(_) => audit_unavailable(),
+        RevokeError::State(error) => of_state(error),
+    }
+}
+
+/// Why nothing was kept.
+pub(super) fn of_state(error: &StateError) -> Problem {
+    match error {
+        StateError::Full(_) => Problem::saying(Code::StoreUnavailable, error.to_string()),
+        StateError::TooLong => Problem::saying(Code::Malformed, error.to_string()),
+        _ => Problem::new(Code::StoreUnavailable),
+    }
 }
 
 /// Why nothing was reloaded. Admins are told all of it.

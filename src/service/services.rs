@@ -30,6 +30,7 @@ pub struct Gates {
     pub(super) verify: Gate,
     pub(super) verify_batch: Gate,
     pub(super) seal: Gate,
+    pub(super) revoke: Gate,
 }
 
 /// Speaks with one service.
@@ -138,6 +139,10 @@ impl Service {
             }
             ServiceOp::Unseal { namespace, name, blob } => {
                 self.unseal(turn, Secret { namespace, name }, blob).map(Given::Later)
+            }
+            ServiceOp::Revoke { passport } => {
+                self.allow(turn, Operation::Revoke, 1)?;
+                self.revoke(turn, keyring, &passport).map(Given::Later)
             }
             ServiceOp::IssueBatch(specs) => {
                 self.fits(turn, specs.len())?;

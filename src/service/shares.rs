@@ -104,6 +104,7 @@ pub struct Share {
     pub(super) verify: Gate,
     pub(super) verify_batch: Gate,
     pub(super) seal: Gate,
+    pub(super) revoke: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -127,6 +128,7 @@ impl Share {
             verify: Gate::default(),
             verify_batch: Gate::default(),
             seal: Gate::default(),
+            revoke: Gate::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use super::outcome;
 use super::services::{Service, Turn, reply};
 use super::stints::STINT;
 use super::verifying::next_slice;
-use crate::check::{Judged, recycled, settle};
+use crate::check::{Judged, recycled, revise, settle};
 use crate::verify::Keyring;
 use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict};
 
@@ -19,6 +19,8 @@ use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict};
 pub(super) struct Awaiting<'b, 'k> {
     pub(super) passport: Passport<'b>,
     pub(super) judged: Judged<'b, 'k>,
+    /// [`crate::state::Store::revision`] at that moment.
+    pub(super) revision: u64,
 }
 
 /// Those of one connection that came one after the other.
@@ -115,7 +117,10 @@ impl<'s, 'b, 'k> Pile<'s, 'b, 'k> {
         let budget = &client.place.share().confirmations;
         let mut verdicts = spare_verdicts();
         let (judged, remembered) = (awaiting.iter().map(|(_, _, one)| &one.judged), service.remembered());
+        // They only grow: what was judged first was judged by the least of them.
+        let revision = awaiting.first().map_or_else(|| daemon.store.revision(), |(_, _, one)| one.revision);
         let hits = settle(judged, &daemon.verifier, remembered, || budget.take(), &mut verdicts);
+        revise(awaiting.iter().map(|(_, _, one)| &one.passport), &mut verdicts, &daemon.store, revision);
         service.count(&verdicts);
         let mut given = verdicts.drain(..);
         for (id, corr_id, one) in awaiting.drain(..) {

@@ -7,7 +7,7 @@ use super::services::{Service, Turn};
 use super::stints::STINT;
 use super::together::{Awaiting, spare_verdicts};
 use super::{outcome, problems};
-use crate::check::{Means, Remembered, Terms, check_more, introspect, judge};
+use crate::check::{Means, Remembered, Terms, check_more, introspect, judge, revise};
 use crate::metrics::{Act, Alg, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
@@ -37,8 +37,9 @@ impl Service {
         passport: Passport<'b>,
     ) -> Result<Awaiting<'b, 'k>, Problem> {
         let audience = self.audience(turn, want, Operation::Verify)?;
-        let judged = judge(&passport, keyring, &terms(turn, want, audience.as_slice()));
-        Ok(Awaiting { passport, judged })
+        let kept = self.daemon().store.kept();
+        let judged = judge(&passport, keyring, &terms(turn, want, audience.as_slice()), &kept);
+        Ok(Awaiting { passport, judged, revision: self.daemon().store.revision() })
     }
 
     pub(super) async fn verify_batch(
@@ -58,8 +59,9 @@ impl Service {
             verifier: &self.daemon().verifier,
             confirmations: &self.client.place.share().confirmations,
             remembered: None,
+            state: &self.daemon().store,
         };
-        let most = turn.largest_slice();
+        let (most, revision) = (turn.largest_slice(), self.daemon().store.revision());
         let (mut slice, mut rest) = (FIRST_SLICE.min(most), items);
         let mut verdicts = spare_verdicts();
         verdicts.reserve(items.len());
@@ -72,6 +74,7 @@ impl Service {
             let hits = check_more(part, Means { remembered: self.remembered(), ..means }, &terms, &mut verdicts);
             (slice, rest) = (next_slice(slice, hits, most, begun.elapsed()), others);
         }
+        revise(items.iter(), &mut verdicts, &self.daemon().store, revision);
         self.count(&verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
         Ok(ServiceOk::Verdicts(verdicts))
@@ -87,7 +90,8 @@ impl Service {
         let bound = turn.live.loaded.config.limits.verify_concurrency;
         let _inside = self.enter(turn, &self.gates.verify, &self.client.place.share().verify, bound)?;
         let audience = self.audience(turn, want, Operation::Introspect)?;
-        let introspection = introspect(passport, keyring, &terms(turn, want, audience.as_slice()));
+        let introspection =
+            introspect(passport, keyring, &terms(turn, want, audience.as_slice()), &self.daemon().store);
         let outcome = if introspection.active { Outcome::Ok } else { Outcome::Refused };
         self.daemon().metrics.ops.at((Act::Introspect, outcome, Alg::Ed25519)).inc();
         Ok(ServiceOk::Introspection(introspection))

@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use redb::{Builder, Database, DatabaseError};
 
 use super::StateError;
+use super::kept::Kept;
 use super::rows::{self, Meta};
 use super::store::Snapshot;
 use crate::clock::Moment;
@@ -27,7 +28,7 @@ pub(super) fn builder() -> Builder {
 }
 
 pub(super) fn new_meta(now: Moment) -> Meta {
-    Meta { created: now.unix(), audit_seq: 0, generation: 0 }
+    Meta { created: now.unix(), audit_seq: 0, generation: 0, longest_s: 0 }
 }
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -55,12 +56,20 @@ pub(super) fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateEr
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
 }
 
-pub(super) fn open(path: &Path, opener: &Opener) -> Result<(Database, Snapshot), StateError> {
+/// What is in a file.
+pub(super) struct Opened {
+    pub(super) db: Database,
+    pub(super) snapshot: Snapshot,
+    pub(super) kept: Kept,
+}
+
+pub(super) fn open(path: &Path, opener: &Opener) -> Result<Opened, StateError> {
     let opened = rows::guarded(|| {
         let db = opener()?;
-        let (meta, keys) = rows::load(&db)?;
-        Ok((db, meta, keys))
+        let (meta, keys, kept) = rows::load(&db)?;
+        Ok((db, meta, keys, kept))
     });
-    let (db, meta, keys) = opened.map_err(|e| e.at(path))?;
-    Ok((db, Snapshot::new(&meta, Arc::new(keys))))
+    let (db, meta, keys, kept) = opened.map_err(|e| e.at(path))?;
+    let epochs = kept.epochs().map(|(tenant, epoch)| (tenant.to_owned(), epoch)).collect();
+    Ok(Opened { db, snapshot: Snapshot::new(&meta, Arc::new(keys), Arc::new(epochs)), kept })
 }

@@ -19,7 +19,10 @@ pub type Commit = (Vec<u8>, Vec<(String, Vec<u8>)>);
 pub fn images(commits: &[Commit]) -> Result<[Vec<u8>; 2], StateError> {
     let bytes = Bytes::of(Vec::new());
     let written = file::builder().create_with_backend(bytes.clone()).map_err(rows::RowError::from).and_then(|db| {
-        commits.iter().try_for_each(|(head, keys)| rows::commit_json(&db, head, keys))?;
+        commits.iter().try_for_each(|(head, keys)| {
+            let rows = rows::Rows { keys: keys.clone(), ..rows::Rows::default() };
+            rows::commit_json(&db, &rows, head)
+        })?;
         Ok(bytes.lock().clone())
     });
     let killed = written.map_err(|error| error.at(Path::new(PATH)))?;

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Keys that ever existed, over all tenants: one rotation a day for ten years, and room.
-pub const MAX_KEYS: usize = 4096;
+pub use crate::passport::MAX_KEYS;
 
 /// The longest kid in bytes.
 pub const MAX_KID: usize = 256;

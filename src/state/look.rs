@@ -14,7 +14,7 @@ use super::{Snapshot, StateError};
 use crate::log::PidLock;
 
 /// The longest file that is looked at. The same bounds what is in memory: a damaged header may ask for any length.
-pub const MAX_LOOK: u64 = 64 << 20;
+pub const MAX_LOOK: u64 = 1 << 30;
 
 /// Checks every page and row of the file, as [`super::Store::open`] does, and leaves it as it is: no lock is taken, so
 /// that a daemon which starts meanwhile is not kept out, and what opening repairs is repaired in memory.
@@ -23,14 +23,18 @@ pub const MAX_LOOK: u64 = 64 << 20;
 /// [`StateError::Place`] while a daemon has it open, since what it is writing is neither old nor new; otherwise as
 /// [`super::Store::open`], and [`StateError::Io`] for a file longer than [`MAX_LOOK`].
 pub fn look(path: &Path) -> Result<Snapshot, StateError> {
+    look_up_to(path, MAX_LOOK)
+}
+
+fn look_up_to(path: &Path, most: u64) -> Result<Snapshot, StateError> {
     PidLock::free(&beside(path, ".lock"), path)?;
     let io_error = |error: io::Error| StateError::of_host(path, &error);
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(io_error)?;
     let mut image = Vec::new();
-    opened.take(MAX_LOOK + 1).read_to_end(&mut image).map_err(io_error)?;
-    if u64::try_from(image.len()).unwrap_or(u64::MAX) > MAX_LOOK {
-        return Err(StateError::Io { path: path.to_owned(), what: format!("is longer than {MAX_LOOK} bytes") });
+    opened.take(most + 1).read_to_end(&mut image).map_err(io_error)?;
+    if u64::try_from(image.len()).unwrap_or(u64::MAX) > most {
+        return Err(StateError::Io { path: path.to_owned(), what: format!("is longer than {most} bytes") });
     }
     open(path, Bytes::of(image))
 }
@@ -38,7 +42,7 @@ pub fn look(path: &Path) -> Result<Snapshot, StateError> {
 /// Opens a file in memory.
 pub(super) fn open(path: &Path, bytes: Bytes) -> Result<Snapshot, StateError> {
     let opener: file::Opener = Box::new(move || file::builder().create_with_backend(bytes.clone()));
-    file::open(path, &opener).map(|(_, snapshot)| snapshot)
+    file::open(path, &opener).map(|opened| opened.snapshot)
 }
 
 /// A file in memory, which outlives the database on it.
@@ -123,10 +127,12 @@ mod tests {
         fs::write(&path, [0x5a; 4096]).unwrap();
         assert!(matches!(look(&path), Err(StateError::Corrupt { .. })));
         let grow = |bytes| fs::File::options().write(true).open(&path).unwrap().set_len(bytes).unwrap();
-        grow(MAX_LOOK);
-        assert!(matches!(look(&path), Err(StateError::Corrupt { .. })), "so much is read");
-        grow(MAX_LOOK + 1);
-        assert!(look(&path).unwrap_err().to_string().contains("is longer than"));
+        // As with the whole, which would take that much memory here.
+        const MOST: u64 = 1 << 20;
+        grow(MOST);
+        assert!(matches!(look_up_to(&path, MOST), Err(StateError::Corrupt { .. })), "so much is read");
+        grow(MOST + 1);
+        assert!(look_up_to(&path, MOST).unwrap_err().to_string().contains("is longer than"));
         assert!(matches!(look(&dir.path().join("none")), Err(StateError::Io { .. })));
     }
 }

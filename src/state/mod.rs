@@ -4,23 +4,30 @@
 //! the sequence number of its audit record (L2: the record is durable first), and a ledger that is behind its state
 //! refuses to start.
 
+mod entry;
 mod file;
 /// For `cargo fuzz` and the replay of its corpora; no product is built with it.
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod kept;
 mod keys;
 mod look;
 mod rows;
+mod spend;
 mod store;
 mod table;
+mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use entry::{Answer, Entry, Owner, What};
+pub use kept::{Full, Kept, Named, Room};
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
 pub use look::{MAX_LOOK, look};
-pub use store::{Change, Mode, Snapshot, Store};
+pub use spend::{REPEAT_S, Spend, Spending};
+pub use store::{Change, Committed, ENTRIES, Mode, Snapshot, Store};
 pub use table::KeyTable;
 
 use crate::log::{PlaceError, remedy};
@@ -92,6 +99,12 @@ pub enum StateError {
     /// The change is not allowed in the present state of the keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The peer's, the tenant's or everybody's share is used up.
+    #[error("{}", .0.says())]
+    Full(Full),
+    /// The peer's: a text is longer than is kept.
+    #[error("an id, subject or nonce is longer than 256 bytes, or there is no such time")]
+    TooLong,
     /// Us: too many changes are waiting.
     #[error("too many state changes are waiting to be written; try again")]
     Busy,
@@ -104,12 +117,27 @@ pub enum StateError {
 }
 
 impl StateError {
+    /// The same once more: several callers may share one failure.
+    fn again(&self) -> Self {
+        match self {
+            Self::Busy => Self::Busy,
+            Self::Closed => Self::Closed,
+            Self::Full(full) => Self::Full(*full),
+            other => Self::Unavailable(match other {
+                Self::Unavailable(why) => why.clone(),
+                other => other.to_string(),
+            }),
+        }
+    }
+
     /// The host failed to read or write the file.
     fn of_host(path: &Path, error: &io::Error) -> Self {
         Self::Io { path: path.to_owned(), what: format!("{error}{}", remedy(error)) }
     }
 }
 
+#[cfg(test)]
+mod kept_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

@@ -3,21 +3,30 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition, TableError};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::StateError;
-use super::keys::KeyRecord;
+use super::entry::Entry;
+use super::kept::Kept;
+use super::keys::{KeyRecord, KeyState};
 use super::table::KeyTable;
 
 /// The format of the file. A reader that does not know it must not touch the rest.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// The one before, which has keys alone. It is read, and becomes the present one with the first commit.
+const KEYS_ALONE: u32 = 1;
+
+/// What a passport may have lived that was issued while a state of that format was in use: no configuration allows more.
+const LONGEST_S: u64 = 366 * 86_400;
 
 /// Bytes of BLAKE3 in front of a row.
-const SUM: usize = 16;
+pub(super) const SUM: usize = 16;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+const EPOCHS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("epochs");
+const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 
 /// The row that says what format the rest has: its number in ASCII, in every format.
 const FORMAT_ROW: &str = "format";
@@ -34,6 +43,58 @@ pub(super) struct Meta {
     pub(super) audit_seq: u64,
     /// How many commits there were.
     pub(super) generation: u64,
+    /// The longest that a passport may live, in seconds, by any configuration that there was.
+    #[serde(default)]
+    pub(super) longest_s: u64,
+}
+
+/// The epoch of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EpochRecord {
+    pub(super) tenant: String,
+    /// Passports of an earlier one are revoked.
+    pub(super) epoch: u64,
+    /// When it began, in seconds since 1970.
+    pub(super) since: i64,
+    /// Its audit record.
+    pub(super) audit_seq: u64,
+}
+
+/// What one commit writes.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    /// By their kids, in JSON.
+    pub(super) keys: Vec<(String, Vec<u8>)>,
+    /// By their tenants, in JSON.
+    pub(super) epochs: Vec<(String, Vec<u8>)>,
+    /// Rows of [`Entry`]s.
+    pub(super) put: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Keys of such rows.
+    pub(super) gone: Vec<Vec<u8>>,
+}
+
+impl Rows {
+    pub(super) fn append(&mut self, mut more: Self) {
+        self.keys.append(&mut more.keys);
+        self.epochs.append(&mut more.epochs);
+        self.put.append(&mut more.put);
+        self.gone.append(&mut more.gone);
+    }
+
+    pub(super) fn key(&mut self, record: &KeyRecord) -> Result<(), RowError> {
+        self.keys.push((record.kid.clone(), json(record)?));
+        Ok(())
+    }
+
+    pub(super) fn epoch(&mut self, record: &EpochRecord) -> Result<(), RowError> {
+        self.epochs.push((record.tenant.clone(), json(record)?));
+        Ok(())
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, RowError> {
+    serde_json::to_vec(value).map_err(|error| RowError::Row(error.to_string()))
 }
 
 /// `BLAKE3(name ‖ 0 ‖ JSON)[..16] ‖ JSON`: a row that was altered, or put under another name, is noticed by itself.
@@ -111,57 +172,107 @@ pub(super) fn guarded<T>(act: impl FnOnce() -> Result<T, RowError>) -> Result<T,
 
 /// Writes the rows of a new file.
 pub(super) fn create(db: &Database, meta: &Meta) -> Result<(), RowError> {
-    commit(db, &[], meta)
+    commit(db, &Rows::default(), meta)
 }
 
 /// Reads and checks everything.
-pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable), RowError> {
+pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     let transaction = db.begin_read()?;
     let table = transaction.open_table(META)?;
     let missing = |name: &str| RowError::Row(format!("row {name:?} is missing"));
     let format = table.get(FORMAT_ROW)?.ok_or_else(|| missing(FORMAT_ROW))?;
-    if format.value() != FORMAT.to_string().as_bytes() {
+    let known = |number: u32| format.value() == number.to_string().as_bytes();
+    if !known(FORMAT) && !known(KEYS_ALONE) {
         return Err(RowError::Format(format.value().escape_ascii().take(64).map(char::from).collect()));
     }
     let head = table.get(HEAD_ROW)?.ok_or_else(|| missing(HEAD_ROW))?;
-    let meta = decode(HEAD_ROW, head.value()).map_err(RowError::Row)?;
+    let mut meta: Meta = decode(HEAD_ROW, head.value()).map_err(RowError::Row)?;
+    if known(KEYS_ALONE) {
+        meta.longest_s = LONGEST_S;
+    }
+    let keys = KeyTable::load(named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?);
+    let keys = keys.map_err(|e| RowError::Row(e.to_string()))?;
+    let mut kept = Kept::default();
+    keys.iter().filter(|key| key.state == KeyState::Compromised).for_each(|key| kept.compromise(&key.kid));
+    if known(FORMAT) {
+        for record in named(&transaction, EPOCHS, |record: &EpochRecord| &record.tenant)? {
+            kept.set_epoch(&record.tenant, record.epoch);
+        }
+        for row in transaction.open_table(ENTRIES)?.iter()? {
+            let (key, value) = row?;
+            kept.put(&Entry::read(key.value(), value.value()).map_err(RowError::Row)?);
+        }
+    }
+    Ok((meta, keys, kept))
+}
+
+/// The rows of a table whose records hold their own name.
+fn named<T: DeserializeOwned>(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, &'static str, &'static [u8]>,
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, RowError> {
     let mut records = Vec::new();
-    for row in transaction.open_table(KEYS)?.iter()? {
-        let (kid, row) = row?;
-        let record: KeyRecord = decode(kid.value(), row.value()).map_err(RowError::Row)?;
-        if record.kid != kid.value() {
-            return Err(RowError::Row(format!("row {:?} is that of another key", kid.value())));
+    for row in transaction.open_table(table)?.iter()? {
+        let (stated, row) = row?;
+        let record: T = decode(stated.value(), row.value()).map_err(RowError::Row)?;
+        if name(&record) != stated.value() {
+            return Err(RowError::Row(format!("row {:?} is that of another", stated.value())));
         }
         records.push(record);
     }
-    let keys = KeyTable::load(records).map_err(|e| RowError::Row(e.to_string()))?;
-    Ok((meta, keys))
+    Ok(records)
 }
 
-/// Writes changed keys and the new head, durably and in one piece.
-pub(super) fn commit(db: &Database, keys: &[KeyRecord], meta: &Meta) -> Result<(), RowError> {
-    let json = |value: &KeyRecord| serde_json::to_vec(value).map_err(|e| RowError::Row(e.to_string()));
-    let keys = keys.iter().map(|key| Ok((key.kid.clone(), json(key)?))).collect::<Result<Vec<_>, RowError>>()?;
-    let head = serde_json::to_vec(meta).map_err(|e| RowError::Row(e.to_string()))?;
-    commit_json(db, &head, &keys)
+/// What goes before `now`, the first of it, at most `most`.
+pub(super) fn expired(db: &Database, now: i64, most: usize) -> Result<Vec<(Vec<u8>, Entry)>, RowError> {
+    let transaction = db.begin_read()?;
+    let table = match transaction.open_table(ENTRIES) {
+        Ok(table) => table,
+        // One of the format before, to which nothing was written yet.
+        Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let horizon = Entry::horizon(now);
+    let mut expired = Vec::new();
+    for row in table.range::<&[u8]>(..horizon.as_slice())?.take(most) {
+        let (key, value) = row?;
+        let entry = Entry::read(key.value(), value.value()).map_err(RowError::Row)?;
+        expired.push((key.value().to_vec(), entry));
+    }
+    Ok(expired)
 }
 
-/// The same for rows that are JSON already.
+/// Writes rows and the new head, durably and in one piece.
 ///
 /// redb keeps the newest commit and the one before, and where the newest does not check out it takes the other without a
 /// word. In a file that was not closed one altered bit is enough for that, and a key that was rotated is back (L7; found
 /// by the fuzz target `state`). So what is written is committed once more: then both of the two have it.
-pub(super) fn commit_json(db: &Database, head: &[u8], keys: &[(String, Vec<u8>)]) -> Result<(), RowError> {
-    write(db, head, keys)?;
-    write(db, head, &[])
+pub(super) fn commit(db: &Database, rows: &Rows, meta: &Meta) -> Result<(), RowError> {
+    commit_json(db, rows, &json(meta)?)
 }
 
-fn write(db: &Database, head: &[u8], keys: &[(String, Vec<u8>)]) -> Result<(), RowError> {
+/// The same with a head that is JSON already.
+pub(super) fn commit_json(db: &Database, rows: &Rows, head: &[u8]) -> Result<(), RowError> {
+    write(db, rows, head)?;
+    write(db, &Rows::default(), head)
+}
+
+fn write(db: &Database, rows: &Rows, head: &[u8]) -> Result<(), RowError> {
     let transaction = db.begin_write()?;
     {
-        let mut table = transaction.open_table(KEYS)?;
-        for (kid, json) in keys {
-            table.insert(kid.as_str(), sealed(kid, json).as_slice())?;
+        for (definition, records) in [(KEYS, &rows.keys), (EPOCHS, &rows.epochs)] {
+            let mut table = transaction.open_table(definition)?;
+            for (name, json) in records {
+                table.insert(name.as_str(), sealed(name, json).as_slice())?;
+            }
+        }
+        let mut table = transaction.open_table(ENTRIES)?;
+        for key in &rows.gone {
+            table.remove(key.as_slice())?;
+        }
+        for (key, value) in &rows.put {
+            table.insert(key.as_slice(), value.as_slice())?;
         }
         let mut table = transaction.open_table(META)?;
         table.insert(FORMAT_ROW, FORMAT.to_string().as_bytes())?;
@@ -175,5 +286,14 @@ fn write(db: &Database, head: &[u8], keys: &[(String, Vec<u8>)]) -> Result<(), R
 pub(super) fn set_format(db: &Database, format: &[u8]) {
     let transaction = db.begin_write().unwrap();
     transaction.open_table(META).unwrap().insert(FORMAT_ROW, format).unwrap();
+    transaction.commit().unwrap();
+}
+
+/// Makes of an empty file one as the format before has it.
+#[cfg(test)]
+pub(super) fn as_format_1(db: &Database) {
+    set_format(db, KEYS_ALONE.to_string().as_bytes());
+    let transaction = db.begin_write().unwrap();
+    assert!(transaction.delete_table(EPOCHS).unwrap() && transaction.delete_table(ENTRIES).unwrap());
     transaction.commit().unwrap();
 }

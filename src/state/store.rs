@@ -1,32 +1,36 @@
-//! The store: one thread that writes, snapshots for everybody else.
+//! The store: one thread that writes, snapshots and tables for everybody else.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use redb::DatabaseError;
 use redb::backends::InMemoryBackend;
-use redb::{Database, DatabaseError};
 use tokio::sync::{oneshot, watch};
 
 use super::StateError;
-use super::file::{Opener, beside, builder, create, new_meta, open};
+use super::entry::Entry;
+use super::file::{Opened, Opener, beside, builder, create, new_meta, open};
+use super::kept::{Kept, Room};
 use super::keys::KeyRecord;
 use super::rows::{self, Meta};
+use super::spend::{Spend, Spending};
 use super::table::KeyTable;
+use super::writer::{Job, Worker};
 use crate::clock::Moment;
 use crate::log::{PidLock, end_thread, require_private_dir, require_private_file};
 
+/// Revocations, uses, nonces, proofs and answers that are kept, where the configuration says nothing else: a hundred bytes
+/// each in memory at most.
+pub const ENTRIES: usize = 2_000_000;
+
 /// Changes that may wait to be written.
 pub(super) const MAX_QUEUED: usize = 1024;
-
-/// Changes that share one sync.
-pub(super) const MAX_GROUP: usize = 256;
-
-/// How long after a failed write the file is left alone.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// The longest that a caller waits for a change: a disk that hangs never answers. Opening again after a failure checks
 /// every page, which takes less.
@@ -48,12 +52,28 @@ pub enum Mode {
 pub struct Change {
     /// Changed key records, from the transitions of [`KeyTable`], in order.
     pub keys: Vec<KeyRecord>,
+    /// Revocations. One that says no more than what is there changes nothing.
+    pub revoked: Vec<Entry>,
+    /// A tenant whose epoch ends, and the present in seconds since 1970.
+    pub bumped: Vec<(String, i64)>,
+    /// The longest that a passport may live from now on, in seconds.
+    pub lifetime_s: Option<u64>,
 }
 
 impl Change {
     /// A change of keys.
     pub fn keys(keys: Vec<KeyRecord>) -> Self {
-        Self { keys }
+        Self { keys, ..Self::default() }
+    }
+
+    /// Revocations.
+    pub fn revoked(revoked: Vec<Entry>) -> Self {
+        Self { revoked, ..Self::default() }
+    }
+
+    /// The end of a tenant's epoch.
+    pub fn bumped(tenant: &str, now: i64) -> Self {
+        Self { bumped: vec![(tenant.to_owned(), now)], ..Self::default() }
     }
 }
 
@@ -70,29 +90,50 @@ pub struct Snapshot {
     pub created: i64,
     /// When the newest key was staged; without keys, when the store was made. A clock that stands before it went back.
     pub newest: i64,
+    /// The longest that a passport may live, in seconds, by any configuration that there was.
+    pub longest_s: u64,
+    /// The epochs that tenants are in, by what is durable: what is issued says one of these. A tenant without one is in 0.
+    pub epochs: Arc<BTreeMap<String, u64>>,
 }
 
 impl Snapshot {
-    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>) -> Self {
+    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<BTreeMap<String, u64>>) -> Self {
         let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
-        Self { keys, generation: meta.generation, audit_seq: meta.audit_seq, created: meta.created, newest }
+        Self {
+            keys,
+            generation: meta.generation,
+            audit_seq: meta.audit_seq,
+            created: meta.created,
+            newest,
+            longest_s: meta.longest_s,
+            epochs,
+        }
     }
 }
 
-type Ack = oneshot::Sender<Result<u64, StateError>>;
-
-enum Job {
-    Commit { change: Change, audit_seq: u64, ack: Ack },
-    Close,
+/// What a commit came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The generation that has it.
+    pub generation: u64,
+    /// Revocations of something that was not revoked.
+    pub new: usize,
+    /// The epoch that has begun; 0 where none has.
+    pub epoch: u64,
 }
 
-struct Shared {
-    snapshot: ArcSwap<Snapshot>,
-    trouble: Mutex<Option<String>>,
+/// What readers see, and the writer changes.
+pub(super) struct Shared {
+    pub(super) snapshot: ArcSwap<Snapshot>,
+    pub(super) kept: RwLock<Kept>,
+    pub(super) room: Mutex<Room>,
+    /// Grows, under the lock of `kept`, with everything there that can turn an acceptance into a refusal.
+    pub(super) revision: AtomicU64,
+    pub(super) trouble: Mutex<Option<String>>,
     /// The snapshot's generation, to be waited for.
-    generation: watch::Sender<u64>,
+    pub(super) generation: watch::Sender<u64>,
     /// Since when the thread has been at the disk; none while it waits for work.
-    busy_since: Mutex<Option<Instant>>,
+    pub(super) busy_since: Mutex<Option<Instant>>,
 }
 
 /// The handle to the state; clones share it. The thread ends when it is closed or the last handle is dropped.
@@ -142,23 +183,18 @@ impl Store {
     }
 
     pub(super) fn start(path: PathBuf, opener: Opener, lock: Option<PidLock>) -> Result<Self, StateError> {
-        let (db, snapshot) = open(&path, &opener)?;
+        let Opened { db, snapshot, kept } = open(&path, &opener)?;
         let shared = Arc::new(Shared {
             generation: watch::Sender::new(snapshot.generation),
             snapshot: ArcSwap::from_pointee(snapshot),
+            kept: RwLock::new(kept),
+            room: Mutex::new(Room::of(ENTRIES)),
+            revision: AtomicU64::new(0),
             trouble: Mutex::new(None),
             busy_since: Mutex::new(None),
         });
         let (jobs, inbox) = sync_channel(MAX_QUEUED);
-        let worker = Worker {
-            path: path.clone(),
-            opener,
-            db: Some(db),
-            not_before: None,
-            inbox,
-            shared: Arc::clone(&shared),
-            _lock: lock,
-        };
+        let worker = Worker::new(path.clone(), opener, db, inbox, Arc::clone(&shared), lock);
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|e| StateError::Io { path, what: format!("cannot start its thread: {e}") })?;
         Ok(Self { jobs, shared, thread: Arc::new(Mutex::new(Some(thread))), patience: PATIENCE })
@@ -174,7 +210,19 @@ impl Store {
         Arc::clone(&self.shared.snapshot.load().keys)
     }
 
-    /// Grows with every commit. A verdict is released only if it is still what it was before the checks.
+    /// Revocations, epochs, uses and nonces. A revocation shows here before it is durable, never after it was acknowledged.
+    /// Whoever holds this keeps the writer waiting.
+    pub fn kept(&self) -> RwLockReadGuard<'_, Kept> {
+        self.shared.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Grows with everything in [`Store::kept`] that can turn an acceptance into a refusal. To be read while that is held; a
+    /// verdict is released only if it is still the same.
+    pub fn revision(&self) -> u64 {
+        self.shared.revision.load(Ordering::Acquire)
+    }
+
+    /// Grows with every commit.
     pub fn generation(&self) -> u64 {
         self.shared.snapshot.load().generation
     }
@@ -208,21 +256,62 @@ impl Store {
         if state_seq < ledger_seq { Err(StateError::BehindLedger { state_seq, ledger_seq }) } else { Ok(()) }
     }
 
-    /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Returns
-    /// the generation that has it. Cancelling the future does not take the change back.
-    pub async fn commit(&self, change: Change, audit_seq: u64) -> Result<u64, StateError> {
+    /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Cancelling the future does not take the change back.
+    pub async fn commit(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
+        self.settled(|| self.submit(change, audit_seq)).await
+    }
+
+    /// Completes when all that was asked for before is durable, or has come to nothing.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub async fn settle(&self) -> Result<(), StateError> {
+        self.commit(Change::default(), 0).await.map(drop)
+    }
+
+    /// Takes what an acceptance takes, durably, or says why it must not be accepted. The order in which several are
+    /// decided is that in which they arrive here.
+    ///
+    /// # Errors
+    /// [`StateError::Full`], [`StateError::Busy`], [`StateError::Unavailable`]: nobody may be told that it was accepted.
+    pub async fn spend(&self, spend: Spend) -> Result<Spending, StateError> {
+        self.settled(|| {
+            let (ack, receiver) = oneshot::channel();
+            self.enqueue(Job::Spend { spend, ack })?;
+            Ok(receiver)
+        })
+        .await
+    }
+
+    /// How much may be kept from now on, and whose.
+    pub fn set_room(&self, room: Room) {
+        *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner) = room;
+    }
+
+    /// Forgets what can no longer matter at `now` (seconds since 1970). Done when there is nothing else to do.
+    ///
+    /// # Errors
+    /// [`StateError::Busy`] or [`StateError::Closed`].
+    pub fn evict(&self, now: i64) -> Result<(), StateError> {
+        self.enqueue(Job::Evict { now })
+    }
+
+    async fn settled<T>(
+        &self,
+        submit: impl FnOnce() -> Result<oneshot::Receiver<Result<T, StateError>>, StateError>,
+    ) -> Result<T, StateError> {
         if let Some(why) = self.stuck() {
             // Behind a write that hangs nobody's turn will come in time.
             return Err(StateError::Unavailable(why));
         }
         let late = |_| Err(StateError::Unavailable(format!("no answer from the disk in {:?}", self.patience)));
-        let answer = tokio::time::timeout(self.patience, self.submit(change, audit_seq)?).await;
+        let answer = tokio::time::timeout(self.patience, submit()?).await;
         answer.map_or_else(late, |answer| answer.unwrap_or(Err(StateError::Closed)))
     }
 
     /// [`Store::commit`] for tests without a runtime.
     #[cfg(test)]
-    pub(super) fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<u64, StateError> {
+    pub(super) fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
         self.submit(change, audit_seq)?.blocking_recv().unwrap_or(Err(StateError::Closed))
     }
 
@@ -230,13 +319,17 @@ impl Store {
         &self,
         change: Change,
         audit_seq: u64,
-    ) -> Result<oneshot::Receiver<Result<u64, StateError>>, StateError> {
+    ) -> Result<oneshot::Receiver<Result<Committed, StateError>>, StateError> {
         let (ack, receiver) = oneshot::channel();
-        self.jobs.try_send(Job::Commit { change, audit_seq, ack }).map_err(|error| match error {
+        self.enqueue(Job::Commit { change, audit_seq, ack })?;
+        Ok(receiver)
+    }
+
+    fn enqueue(&self, job: Job) -> Result<(), StateError> {
+        self.jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => StateError::Busy,
             TrySendError::Disconnected(_) => StateError::Closed,
-        })?;
-        Ok(receiver)
+        })
     }
 
     /// Writes what has arrived, closes the file and releases the lock. Blocks, but not for ever: a disk that hangs keeps
@@ -248,150 +341,4 @@ impl Store {
         let tell = || !matches!(self.jobs.try_send(Job::Close), Err(TrySendError::Full(_)));
         thread.is_none_or(|thread| end_thread(thread, tell, Instant::now() + patience))
     }
-}
-
-struct Worker {
-    path: PathBuf,
-    opener: Opener,
-    /// None after a failed write: redb refuses further ones until it is opened again.
-    db: Option<Database>,
-    not_before: Option<Instant>,
-    inbox: Receiver<Job>,
-    shared: Arc<Shared>,
-    /// Released last, when the file is closed.
-    _lock: Option<PidLock>,
-}
-
-impl Worker {
-    fn run(mut self) {
-        while let Some(job) = self.wait() {
-            let (mut group, mut stop) = (Vec::new(), false);
-            let mut next = Some(job);
-            while let Some(job) = next.take() {
-                match job {
-                    Job::Commit { change, audit_seq, ack } => group.push((change, audit_seq, ack)),
-                    Job::Close => stop = true,
-                }
-                if !stop && group.len() < MAX_GROUP {
-                    next = self.inbox.try_recv().ok();
-                }
-            }
-            self.busy(true);
-            self.commit(group);
-            self.busy(false);
-            if stop {
-                break;
-            }
-        }
-    }
-
-    /// The next job. While the file is closed after a failure it is tried again without one, so that health recovers.
-    fn wait(&mut self) -> Option<Job> {
-        loop {
-            let Some(at) = self.not_before.filter(|_| self.db.is_none()) else { return self.inbox.recv().ok() };
-            match self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
-                Ok(job) => return Some(job),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.busy(true);
-                    drop(self.ready());
-                    self.busy(false);
-                }
-                Err(RecvTimeoutError::Disconnected) => return None,
-            }
-        }
-    }
-
-    fn busy(&self, busy: bool) {
-        *self.shared.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = busy.then(Instant::now);
-    }
-
-    fn commit(&mut self, group: Vec<(Change, u64, Ack)>) {
-        if group.is_empty() {
-            return;
-        }
-        if let Err(why) = self.ready() {
-            return Self::fail(group.into_iter().map(|(.., ack)| ack), &why);
-        }
-        let before = self.shared.snapshot.load_full();
-        let mut meta = Meta { created: before.created, audit_seq: before.audit_seq, generation: before.generation + 1 };
-        let (mut keys, mut changed, mut acks) = (Arc::clone(&before.keys), Vec::new(), Vec::new());
-        for (mut change, audit_seq, ack) in group {
-            change.keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
-            match keys.apply(&change.keys) {
-                Ok(table) => {
-                    keys = Arc::new(table);
-                    meta.audit_seq = meta.audit_seq.max(audit_seq);
-                    changed.append(&mut change.keys);
-                    acks.push(ack);
-                }
-                Err(error) => answer(ack, Err(error.into())),
-            }
-        }
-        if acks.is_empty() {
-            return;
-        }
-        match self.write(&changed, &meta) {
-            // The commit point: durable, then visible, then acknowledged.
-            Ok(()) => {
-                self.show(Snapshot::new(&meta, keys));
-                self.note(None);
-                acks.into_iter().for_each(|ack| answer(ack, Ok(meta.generation)));
-            }
-            Err(error) => {
-                let why = error.to_string();
-                self.db = None;
-                self.not_before = Some(Instant::now() + RETRY);
-                self.note(Some(why.clone()));
-                Self::fail(acks.into_iter(), &why);
-            }
-        }
-    }
-
-    fn write(&self, changed: &[KeyRecord], meta: &Meta) -> Result<(), StateError> {
-        let Some(db) = &self.db else { return Err(StateError::Closed) };
-        rows::guarded(|| rows::commit(db, changed, meta)).map_err(|e| e.at(&self.path))
-    }
-
-    /// Opens the database again after a failure. What the failed commit left is read back: it may have become durable.
-    fn ready(&mut self) -> Result<(), String> {
-        if self.db.is_some() {
-            return Ok(());
-        }
-        if self.not_before.is_some_and(|at| Instant::now() < at) {
-            let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            return Err(trouble.unwrap_or_default());
-        }
-        match open(&self.path, &self.opener) {
-            Ok((db, snapshot)) => {
-                (self.db, self.not_before) = (Some(db), None);
-                self.note(None);
-                self.show(snapshot);
-                Ok(())
-            }
-            Err(error) => {
-                self.not_before = Some(Instant::now() + RETRY);
-                self.note(Some(error.to_string()));
-                Err(error.to_string())
-            }
-        }
-    }
-
-    fn show(&self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
-        self.shared.snapshot.store(Arc::new(snapshot));
-        self.shared.generation.send_if_modified(|known| std::mem::replace(known, generation) != generation);
-    }
-
-    fn note(&self, trouble: Option<String>) {
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
-    }
-
-    fn fail(acks: impl Iterator<Item = Ack>, why: &str) {
-        acks.for_each(|ack| answer(ack, Err(StateError::Unavailable(why.to_owned()))));
-    }
-}
-
-/// A caller that went away needs no answer.
-fn answer(ack: Ack, result: Result<u64, StateError>) {
-    drop(ack.send(result));
 }

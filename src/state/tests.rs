@@ -18,13 +18,13 @@ fn rounds() -> usize {
     std::env::var("PASSPORTD_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
-fn place() -> (tempfile::TempDir, PathBuf) {
+pub(super) fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.redb");
     (dir, path)
 }
 
-fn open(path: &Path) -> Result<Store, StateError> {
+pub(super) fn open(path: &Path) -> Result<Store, StateError> {
     Store::open(path, Mode::CreateIfMissing, now())
 }
 
@@ -68,7 +68,7 @@ fn a_stale_change_is_refused_and_changes_nothing() {
     assert_eq!((store.snapshot().audit_seq, store.generation()), (3, 3));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let change = Change::keys(store.keys().activate(&kid(2), NOW).unwrap());
-    assert_eq!(runtime.block_on(store.commit(change, 5)).unwrap(), 4);
+    assert_eq!(runtime.block_on(store.commit(change, 5)).unwrap().generation, 4);
 }
 
 #[test]
@@ -101,11 +101,11 @@ fn a_newer_format_is_left_alone() {
     let (_dir, path) = place();
     open(&path).unwrap().close();
     let db = redb::Database::open(&path).unwrap();
-    rows::set_format(&db, b"2");
+    rows::set_format(&db, b"3");
     drop(db);
     for _ in 0..2 {
         let error = open(&path).err().unwrap();
-        assert!(matches!(&error, StateError::Format { found, known: 1, .. } if found == "2"), "{error}");
+        assert!(matches!(&error, StateError::Format { found, known: 2, .. } if found == "3"), "{error}");
     }
 }
 
@@ -162,10 +162,10 @@ fn altered_files_are_refused_or_read_right() {
 
 /// Bytes that outlive the database on them, and can be made to refuse writes.
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
+pub(super) struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
 
 impl Disk {
-    fn set_full(&self, full: bool) {
+    pub(super) fn set_full(&self, full: bool) {
         self.0.lock().unwrap().0 = full;
     }
 
@@ -206,10 +206,10 @@ impl StorageBackend for Disk {
 }
 
 /// A store on `disk` with one active key, from audit records 1 and 2.
-fn on(disk: &Disk) -> Store {
+pub(super) fn on(disk: &Disk) -> Store {
     let backend = disk.clone();
     let db = redb::Builder::new().create_with_backend(backend.clone()).unwrap();
-    rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0 })
+    rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0, longest_s: 0 })
         .map_err(|e| e.at(Path::new("disk")))
         .unwrap();
     drop(db);
@@ -263,13 +263,13 @@ fn so_many_changes_wait_for_the_disk_and_so_many_share_a_commit() {
     let waiting: Vec<_> = (0..store::MAX_QUEUED).map(|_| store.submit(Change::default(), 4).unwrap()).collect();
     assert!(matches!(store.submit(Change::default(), 5), Err(StateError::Busy)), "one more");
     drop(hangs);
-    assert_eq!(first.blocking_recv().unwrap().unwrap(), before + 1);
+    assert_eq!(first.blocking_recv().unwrap().unwrap().generation, before + 1);
     let mut last = 0;
     for (n, told) in waiting.into_iter().enumerate() {
-        last = told.blocking_recv().unwrap().unwrap();
-        assert_eq!(last, before + 2 + u64::try_from(n / store::MAX_GROUP).unwrap(), "change {n}");
+        last = told.blocking_recv().unwrap().unwrap().generation;
+        assert_eq!(last, before + 2 + u64::try_from(n / writer::MAX_GROUP).unwrap(), "change {n}");
     }
-    assert_eq!(last, before + 1 + u64::try_from(store::MAX_QUEUED / store::MAX_GROUP).unwrap());
+    assert_eq!(last, before + 1 + u64::try_from(store::MAX_QUEUED / writer::MAX_GROUP).unwrap());
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn no_altered_bit_brings_an_earlier_commit_back() {
     let table = table.apply(&staged).unwrap();
     let active = table.activate(&kid(1), NOW).unwrap();
     let commit = |generation: u64, keys: &[KeyRecord]| {
-        let head = rows::Meta { created: NOW, audit_seq: generation, generation };
+        let head = rows::Meta { created: NOW, audit_seq: generation, generation, longest_s: 0 };
         let rows = keys.iter().map(|key| (key.kid.clone(), serde_json::to_vec(key).unwrap())).collect();
         (serde_json::to_vec(&head).unwrap(), rows)
     };

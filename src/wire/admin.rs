@@ -51,6 +51,48 @@ pub enum AdminOp<'a> {
     Undrain,
     /// `Reload` that tells all that changed.
     ReloadReport,
+    /// From now on nobody accepts these passports: all of the list, or none where something is wrong.
+    Revoke {
+        /// The tenant whose passports they are.
+        tenant: &'a str,
+        /// Which; at most 256.
+        what: Vec<Revocation<'a>>,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Ends the tenant's epoch: every passport that was issued for it until now is revoked.
+    BumpEpoch {
+        /// The tenant.
+        tenant: &'a str,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Declares a key compromised: it signs no more, and nothing that it signed is accepted.
+    Compromise {
+        /// The key's id.
+        kid: &'a str,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
+}
+
+/// Which passports are revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Revocation<'a> {
+    /// The one of this id.
+    Id {
+        /// Its `jti`.
+        jti: &'a str,
+        /// Its `exp`, if it is known: the revocation is kept no longer than it takes.
+        exp: Option<i64>,
+    },
+    /// All of this subject.
+    Subject {
+        /// The subject.
+        sub: &'a str,
+        /// Those that were issued at this time or before (seconds since 1970); none: the present. Not in the future.
+        before: Option<i64>,
+    },
 }
 
 /// One admin reply.
@@ -118,5 +160,15 @@ pub enum AdminOk {
         policy_changed: Vec<String>,
         /// Further changes of the policy that are not listed.
         policy_more: u32,
+    },
+    /// To `Revoke`: durable, and in effect on every connection.
+    Revoked {
+        /// Those of the list that were not revoked before.
+        new: u32,
+    },
+    /// To `BumpEpoch`: likewise.
+    EpochBumped {
+        /// The tenant's epoch from now on.
+        epoch: u64,
     },
 }

@@ -52,9 +52,9 @@ pub struct LinkRequest<'a> {
 /// What the front may ask. There is no operation that signs bytes of the front's choice or touches a key.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub enum LinkOp<'a> {
-    /// Sign a canonical payload with the key that it names.
+    /// Sign a canonical payload, or the JWS input of one, with the key that it names.
     Sign {
-        /// The payload.
+        /// The payload, or `passport::jws::signing_input` of it.
         payload: &'a [u8],
     },
     /// Prove that a key works: sign `passportd/probe/v1\0` and 32 bytes that the signer chooses.

@@ -14,7 +14,7 @@ pub mod problem;
 pub mod sealed;
 pub mod service;
 
-pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest};
+pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest, Revocation};
 pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};

@@ -74,6 +74,11 @@ pub enum ServiceOp<'a> {
         /// What `Seal` gave.
         blob: &'a [u8],
     },
+    /// From now on nobody accepts this passport. It must be authentic, and of a template that the peer may issue from.
+    Revoke {
+        /// The passport.
+        passport: Passport<'a>,
+    },
 }
 
 /// What a passport is to say, within its template.
@@ -168,6 +173,11 @@ pub enum ServiceOk {
     Unsealed {
         /// The secret.
         plain: PlainBuf,
+    },
+    /// To `Revoke`: durable, and in effect on every connection.
+    Revoked {
+        /// Whether it was accepted until now; false if it was revoked before, or has expired.
+        new: bool,
     },
 }
 

@@ -20,11 +20,14 @@ table! {
         "Passports were recorded and then withheld, because issuing was paused; the record that says so could not be written."
         "Make room on the disk of the ledger, or mend it. Nobody has got those passports.";
     late_change_not_recorded ERROR - [error]
-        "A change of keys was reported as failed and took effect after all; its record can't be written yet."
+        "A change of keys, or a revocation, was reported as failed and took effect after all; its record can't be written yet."
         "Make room on the disk of the ledger, or mend it.";
     late_key_unfit ERROR - [error]
         "A key that took effect late can't be verified with."
         "Take it out of service and look for tampering.";
+    lifetime_not_kept WARN "cb5ba5d8528b0139403e0f03936a076d" [error]
+        "The state does not take for how long passports may live, so that revocations could be forgotten too soon; nothing is issued until it does."
+        "Make room on the disk of the state, or mend it.";
     start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
         "The ledger does not take the record of the start; nothing is issued until it does."
         "Make room on the disk of the ledger, or mend it.";

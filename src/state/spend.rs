@@ -1,0 +1,236 @@
+//! What an acceptance takes: a use, a nonce, a proof. Decided against the tables as they are, all or nothing. Pure.
+
+use super::entry::{Answer, Entry, Owner, What};
+use super::kept::{Full, Kept, Named, Room};
+
+/// For how long an acceptance is answered once more to whoever asks with the same key, in seconds: several times the longest
+/// that a client waits for an answer.
+pub const REPEAT_S: i64 = 120;
+
+/// What is to be taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spend {
+    /// The uid that asks.
+    pub uid: u32,
+    /// The key that signed the passport.
+    pub kid: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Its id.
+    pub jti: String,
+    /// Its subject.
+    pub sub: String,
+    /// When it was issued.
+    pub iat: i64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When nothing of it can matter any more: past its `exp` and the skew.
+    pub until: i64,
+    /// How many times it may be accepted.
+    pub limit: Option<u64>,
+    /// What must not have been accepted before.
+    pub nonce: Option<String>,
+    /// A proof, and until when it must be remembered.
+    pub proof: Option<([u8; 32], i64)>,
+    /// The client's key for this request, and the request's SHA-256.
+    pub retry: Option<([u8; 16], [u8; 32])>,
+    /// The present, in seconds since 1970.
+    pub now: i64,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spending {
+    /// Taken; so many uses are left, if there is a limit.
+    Spent {
+        /// Uses that are left.
+        left: Option<u64>,
+    },
+    /// The same request was answered before, and nothing was taken now.
+    Repeated {
+        /// Uses that were left then.
+        left: Option<u64>,
+    },
+    /// Its nonce was accepted before.
+    Replayed,
+    /// It was accepted as often as it may be.
+    UsedUp,
+    /// It is revoked.
+    Revoked,
+    /// The proof was accepted before.
+    ProofReplayed,
+    /// The key belongs to another request.
+    OtherRequest,
+}
+
+/// What becomes of it, with the rows that make it so.
+///
+/// # Errors
+/// Whose room is full.
+pub(super) fn decide(spend: &Spend, kept: &Kept, room: &Room) -> Result<(Spending, Vec<Entry>), Full> {
+    let Spend { uid, kid, tenant, jti, sub, iat, epoch, limit, .. } = spend;
+    let none = |spending| Ok((spending, Vec::new()));
+    if kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch }) {
+        return none(Spending::Revoked);
+    }
+    if let Some((key, request)) = &spend.retry
+        && let Some(answer) = kept.answer(tenant, *uid, key)
+    {
+        let same = answer.request == *request && answer.jti == *jti;
+        return none(if same { Spending::Repeated { left: answer.left } } else { Spending::OtherRequest });
+    }
+    if spend.nonce.as_ref().is_some_and(|nonce| kept.nonce_is_spent(tenant, nonce)) {
+        return none(Spending::Replayed);
+    }
+    let (used, owner) = kept.uses(tenant, jti).unwrap_or((0, Owner::Peer(*uid)));
+    if limit.is_some_and(|limit| used >= limit) {
+        return none(Spending::UsedUp);
+    }
+    if spend.proof.as_ref().is_some_and(|(id, _)| kept.proof_is_spent(tenant, id)) {
+        return none(Spending::ProofReplayed);
+    }
+    let left = limit.map(|limit| limit.saturating_sub(used).saturating_sub(1));
+    let rows = spend.rows((used, owner), left);
+    let new = rows.iter().filter(|row| !kept.is_there(row)).count();
+    kept.admits(room, Owner::Peer(*uid), tenant, new)?;
+    Ok((Spending::Spent { left }, rows))
+}
+
+impl Spend {
+    /// Everything that the acceptance leaves behind.
+    fn rows(&self, (used, owner): (u64, Owner), left: Option<u64>) -> Vec<Entry> {
+        let row = |until, what| Entry { until, owner: Owner::Peer(self.uid), tenant: self.tenant.clone(), what };
+        let jti = || self.jti.clone();
+        let mut rows = Vec::with_capacity(4);
+        if self.limit.is_some() {
+            let count = used.saturating_add(1);
+            rows.push(Entry { owner, ..row(self.until, What::Used { jti: jti(), count }) });
+        }
+        if let Some(nonce) = self.nonce.clone() {
+            rows.push(row(self.until, What::Nonce { nonce }));
+        }
+        if let Some((id, until)) = self.proof {
+            rows.push(row(until, What::Proof { id }));
+        }
+        if let Some((key, request)) = self.retry {
+            let answer = Answer { key, uid: self.uid, request, jti: jti(), left };
+            rows.push(row(self.now.saturating_add(REPEAT_S), What::Answer(answer)));
+        }
+        rows
+    }
+
+    /// Whether every text is no longer than a row takes.
+    pub(super) fn fits(&self) -> bool {
+        self.rows((0, Owner::Admin), None).iter().all(Entry::fits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room::of(1000);
+
+    fn spend() -> Spend {
+        Spend {
+            uid: 1000,
+            kid: "ed25519/t1/auth/v1".into(),
+            tenant: "t1".into(),
+            jti: "j".into(),
+            sub: "svc".into(),
+            iat: 100,
+            epoch: 0,
+            until: 1000,
+            limit: None,
+            nonce: None,
+            proof: None,
+            retry: None,
+            now: 200,
+        }
+    }
+
+    /// Decides, and takes what there is to take.
+    fn take(kept: &mut Kept, spend: &Spend) -> Spending {
+        let (spending, rows) = decide(spend, kept, &ROOM).unwrap();
+        rows.iter().for_each(|row| kept.put(row));
+        spending
+    }
+
+    #[test]
+    fn a_limit_is_counted_down_to_the_last_use() {
+        for limit in [1, 2, 10] {
+            let (mut kept, spend) = (Kept::default(), Spend { limit: Some(limit), ..spend() });
+            for left in (0..limit).rev() {
+                assert_eq!(take(&mut kept, &spend), Spending::Spent { left: Some(left) });
+            }
+            assert_eq!(take(&mut kept, &spend), Spending::UsedUp);
+            assert_eq!(kept.len(), 1);
+            // Another tenant's passport of the same id is another passport.
+            let other = Spend { tenant: "t2".into(), ..spend };
+            assert_eq!(take(&mut kept, &other), Spending::Spent { left: Some(limit - 1) });
+        }
+    }
+
+    #[test]
+    fn a_nonce_and_a_proof_are_taken_once_and_with_them_nothing_else() {
+        let mut kept = Kept::default();
+        let with = |nonce: &str, proof: u8| Spend {
+            limit: Some(9),
+            nonce: Some(nonce.into()),
+            proof: Some(([proof; 32], 500)),
+            ..spend()
+        };
+        assert_eq!(take(&mut kept, &with("n1", 1)), Spending::Spent { left: Some(8) });
+        assert_eq!(take(&mut kept, &with("n1", 2)), Spending::Replayed);
+        assert_eq!(take(&mut kept, &with("n2", 1)), Spending::ProofReplayed);
+        assert_eq!(take(&mut kept, &with("n2", 2)), Spending::Spent { left: Some(7) }, "what was refused took no use");
+        let other = Spend { tenant: "t2".into(), ..with("n1", 1) };
+        assert_eq!(take(&mut kept, &other), Spending::Spent { left: Some(8) }, "tenants share no nonces");
+    }
+
+    #[test]
+    fn the_same_request_is_answered_once_more_and_no_other_is() {
+        let mut kept = Kept::default();
+        let with = |key: u8, request: u8| Spend { limit: Some(2), retry: Some(([key; 16], [request; 32])), ..spend() };
+        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Spent { left: Some(1) });
+        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1) });
+        assert_eq!(take(&mut kept, &with(1, 2)), Spending::OtherRequest);
+        assert_eq!(take(&mut kept, &Spend { jti: "k".into(), ..with(1, 1) }), Spending::OtherRequest);
+        assert_eq!(take(&mut kept, &Spend { uid: 1001, ..with(1, 1) }), Spending::Spent { left: Some(0) }, "another's");
+        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1) }, "as it was answered");
+        assert_eq!(take(&mut kept, &with(2, 1)), Spending::UsedUp);
+    }
+
+    #[test]
+    fn what_is_revoked_is_not_even_repeated() {
+        let mut kept = Kept::default();
+        let spend = Spend { retry: Some(([1; 16], [1; 32])), nonce: Some("n".into()), ..spend() };
+        assert_eq!(take(&mut kept, &spend), Spending::Spent { left: None });
+        let revoked = What::RevokedId { jti: "j".into() };
+        kept.put(&Entry { until: 1000, owner: Owner::Admin, tenant: "t1".into(), what: revoked });
+        assert_eq!(take(&mut kept, &spend), Spending::Revoked);
+    }
+
+    #[test]
+    fn without_room_nothing_is_taken() {
+        let kept = Kept::default();
+        let spend = Spend { limit: Some(1), nonce: Some("n".into()), ..spend() };
+        let room = |total| Room { total, reserved: 1 };
+        // A row of two kinds each: as many must stay free of the tenant's, and the tenant must leave as many.
+        assert_eq!(decide(&spend, &kept, &room(6)), Err(Full::Peer));
+        assert!(decide(&spend, &kept, &room(7)).is_ok());
+    }
+
+    #[test]
+    fn a_row_stays_in_the_share_of_who_had_it_made() {
+        let mut kept = Kept::default();
+        let spend = Spend { limit: Some(9), ..spend() };
+        take(&mut kept, &spend);
+        take(&mut kept, &Spend { uid: 1001, ..spend.clone() });
+        let (count, owner) = kept.uses("t1", "j").unwrap();
+        assert_eq!((count, owner), (2, Owner::Peer(1000)));
+        kept.remove(&Entry { until: 1000, owner, tenant: "t1".into(), what: What::Used { jti: "j".into(), count } });
+        // All of the room is there again for the first.
+        assert_eq!(kept.admits(&Room { total: 3, reserved: 0 }, Owner::Peer(1000), "t1", 1), Ok(()));
+    }
+}

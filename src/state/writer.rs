@@ -1,0 +1,400 @@
+//! The one thread that writes: what has arrived is decided in the order of its arrival, and becomes durable with one commit.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use std::sync::atomic::Ordering;
+
+use redb::Database;
+use tokio::sync::oneshot;
+
+use super::StateError;
+use super::entry::{Entry, What};
+use super::file::{Opened, Opener, open};
+use super::kept::{Kept, Room};
+use super::keys::KeyState;
+use super::rows::{self, EpochRecord, Meta, RowError, Rows};
+use super::spend::{Spend, Spending, decide};
+use super::store::{Change, Committed, Shared, Snapshot};
+use super::table::KeyTable;
+use crate::log::PidLock;
+
+/// Requests that share one commit.
+pub(super) const MAX_GROUP: usize = 256;
+
+/// Rows that are removed with one commit.
+pub(super) const MAX_EVICTED: usize = 4096;
+
+/// How long after a failed write the file is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+pub(super) type Ack<T> = oneshot::Sender<Result<T, StateError>>;
+
+/// What the thread is asked for.
+pub(super) enum Job {
+    Commit { change: Change, audit_seq: u64, ack: Ack<Committed> },
+    Spend { spend: Spend, ack: Ack<Spending> },
+    Evict { now: i64 },
+    Close,
+}
+
+/// Who is told when the commit is done, and what.
+enum Told {
+    Committed(Ack<Committed>, Committed),
+    Spent(Ack<Spending>, Spending),
+}
+
+/// A commit in the making.
+struct Group {
+    meta: Meta,
+    keys: Arc<KeyTable>,
+    epochs: Arc<BTreeMap<String, u64>>,
+    rows: Rows,
+    told: Vec<Told>,
+    /// Something was revoked.
+    revised: bool,
+    /// Something has an audit record of its own.
+    recorded: bool,
+}
+
+pub(super) struct Worker {
+    path: PathBuf,
+    opener: Opener,
+    /// None after a failed write: redb refuses further ones until it is opened again.
+    db: Option<Database>,
+    not_before: Option<Instant>,
+    inbox: Receiver<Job>,
+    shared: Arc<Shared>,
+    /// More went before this time than one commit removes.
+    evicting: Option<i64>,
+    /// Released last, when the file is closed.
+    _lock: Option<PidLock>,
+}
+
+impl Worker {
+    pub(super) fn new(
+        path: PathBuf,
+        opener: Opener,
+        db: Database,
+        inbox: Receiver<Job>,
+        shared: Arc<Shared>,
+        lock: Option<PidLock>,
+    ) -> Self {
+        Self { path, opener, db: Some(db), not_before: None, inbox, shared, evicting: None, _lock: lock }
+    }
+
+    pub(super) fn run(mut self) {
+        while let Some(job) = self.wait() {
+            let (mut jobs, mut stop) = (Vec::new(), false);
+            let mut next = Some(job);
+            while let Some(job) = next.take() {
+                match job {
+                    Job::Close => stop = true,
+                    job => jobs.push(job),
+                }
+                if !stop && jobs.len() < MAX_GROUP {
+                    next = self.inbox.try_recv().ok();
+                }
+            }
+            self.busy(true);
+            self.group(jobs);
+            self.busy(false);
+            if stop {
+                break;
+            }
+        }
+    }
+
+    /// The next job. While the file is closed after a failure it is tried again without one, so that health recovers.
+    fn wait(&mut self) -> Option<Job> {
+        loop {
+            if let Some(now) = self.evicting.filter(|_| self.db.is_some()) {
+                match self.inbox.try_recv() {
+                    Ok(job) => return Some(job),
+                    Err(TryRecvError::Empty) => return Some(Job::Evict { now }),
+                    Err(TryRecvError::Disconnected) => return None,
+                }
+            }
+            let Some(at) = self.not_before.filter(|_| self.db.is_none()) else { return self.inbox.recv().ok() };
+            match self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                Ok(job) => return Some(job),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.busy(true);
+                    drop(self.ready());
+                    self.busy(false);
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn busy(&self, busy: bool) {
+        *self.shared.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = busy.then(Instant::now);
+    }
+
+    fn kept(&self) -> RwLockWriteGuard<'_, Kept> {
+        self.shared.kept.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides all of them, writes what follows, and tells everybody.
+    fn group(&mut self, jobs: Vec<Job>) {
+        if let Err(why) = self.ready() {
+            return jobs.into_iter().for_each(|job| refuse(job, &StateError::Unavailable(why.clone())));
+        }
+        let before = self.shared.snapshot.load_full();
+        let mut group = Group::after(&before);
+        let room = *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner);
+        let expired = self.expired(&jobs);
+        {
+            let mut kept = self.kept();
+            for (key, entry) in expired {
+                kept.remove(&entry);
+                group.rows.gone.push(key);
+            }
+            jobs.into_iter().for_each(|job| group.job(job, &mut kept, &room));
+            if group.revised {
+                // Under the lock: who has seen the tables has the revision that belongs to them.
+                self.shared.revision.fetch_add(1, Ordering::Release);
+            }
+        }
+        if group.is_empty() {
+            return group.told.into_iter().for_each(Told::done);
+        }
+        match self.write(&group) {
+            // The commit point: durable, then acknowledged.
+            Ok(()) => {
+                self.show(Snapshot::new(&group.meta, group.keys, group.epochs));
+                self.note(None);
+                group.told.into_iter().for_each(Told::done);
+            }
+            Err(error) => {
+                let why = error.to_string();
+                self.db = None;
+                self.not_before = Some(Instant::now() + RETRY);
+                self.note(Some(why.clone()));
+                group.told.into_iter().for_each(|told| told.failed(&StateError::Unavailable(why.clone())));
+            }
+        }
+    }
+
+    /// What goes before the time that a job names, or that there was too much of the last time.
+    fn expired(&mut self, jobs: &[Job]) -> Vec<(Vec<u8>, Entry)> {
+        let asked = jobs.iter().filter_map(|job| if let Job::Evict { now } = job { Some(*now) } else { None });
+        let (Some(now), Some(db)) = (asked.max().max(self.evicting), &self.db) else { return Vec::new() };
+        let expired = match rows::guarded(|| rows::expired(db, now, MAX_EVICTED)) {
+            Ok(expired) => expired,
+            Err(error) => {
+                self.note(Some(error.at(&self.path).to_string()));
+                Vec::new()
+            }
+        };
+        self.evicting = (expired.len() == MAX_EVICTED).then_some(now);
+        expired
+    }
+
+    fn write(&self, group: &Group) -> Result<(), StateError> {
+        let Some(db) = &self.db else { return Err(StateError::Closed) };
+        rows::guarded(|| rows::commit(db, &group.rows, &group.meta)).map_err(|e| e.at(&self.path))
+    }
+
+    /// Opens the database again after a failure. What the failed commit left is read back: it may have become durable.
+    fn ready(&mut self) -> Result<(), String> {
+        if self.db.is_some() {
+            return Ok(());
+        }
+        if self.not_before.is_some_and(|at| Instant::now() < at) {
+            let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return Err(trouble.unwrap_or_default());
+        }
+        match open(&self.path, &self.opener) {
+            Ok(Opened { db, snapshot, kept }) => {
+                (self.db, self.not_before) = (Some(db), None);
+                {
+                    let mut shown = self.kept();
+                    *shown = kept;
+                    self.shared.revision.fetch_add(1, Ordering::Release);
+                }
+                self.note(None);
+                self.show(snapshot);
+                Ok(())
+            }
+            Err(error) => {
+                self.not_before = Some(Instant::now() + RETRY);
+                self.note(Some(error.to_string()));
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn show(&self, snapshot: Snapshot) {
+        let generation = snapshot.generation;
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.shared.generation.send_if_modified(|known| std::mem::replace(known, generation) != generation);
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+}
+
+impl Group {
+    fn after(before: &Snapshot) -> Self {
+        let meta = Meta {
+            created: before.created,
+            audit_seq: before.audit_seq,
+            generation: before.generation + 1,
+            longest_s: before.longest_s,
+        };
+        let (keys, epochs) = (Arc::clone(&before.keys), Arc::clone(&before.epochs));
+        Self { meta, keys, epochs, rows: Rows::default(), told: Vec::new(), revised: false, recorded: false }
+    }
+
+    /// Whether there is nothing to write. A change that says nothing is a commit all the same if it has an audit record.
+    fn is_empty(&self) -> bool {
+        let Rows { keys, epochs, put, gone } = &self.rows;
+        !self.recorded && keys.is_empty() && epochs.is_empty() && put.is_empty() && gone.is_empty()
+    }
+
+    fn job(&mut self, job: Job, kept: &mut Kept, room: &Room) {
+        match job {
+            Job::Commit { change, audit_seq, ack } => match self.change(change, audit_seq, kept, room) {
+                Ok(committed) => self.told.push(Told::Committed(ack, committed)),
+                Err(error) => answer(ack, Err(error)),
+            },
+            Job::Spend { spend, ack } => match self.spend(&spend, kept, room) {
+                Ok(spending) => self.told.push(Told::Spent(ack, spending)),
+                Err(error) => answer(ack, Err(error)),
+            },
+            Job::Evict { .. } | Job::Close => {}
+        }
+    }
+
+    /// All of a change, or nothing of it.
+    fn change(
+        &mut self,
+        change: Change,
+        audit_seq: u64,
+        kept: &mut Kept,
+        room: &Room,
+    ) -> Result<Committed, StateError> {
+        let Change { mut keys, revoked, bumped, lifetime_s } = change;
+        keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
+        let table = self.keys.apply(&keys)?;
+        let (revoked, new) = new_revocations(revoked, kept, room)?;
+        let mut committed = Committed { generation: self.meta.generation, new, ..Committed::default() };
+        let mut rows = Rows::default();
+        for key in &keys {
+            rows.key(key).map_err(unwritable)?;
+        }
+        for (tenant, since) in bumped {
+            let epoch = kept.epoch(&tenant).saturating_add(1);
+            kept.set_epoch(&tenant, epoch);
+            // What is issued says the old one until this is durable: one that comes to nothing must not be said.
+            Arc::make_mut(&mut self.epochs).insert(tenant.clone(), epoch);
+            committed.epoch = epoch;
+            self.revised = true;
+            rows.epoch(&EpochRecord { tenant, epoch, since, audit_seq }).map_err(unwritable)?;
+        }
+        for key in keys.iter().filter(|key| key.state == KeyState::Compromised) {
+            kept.compromise(&key.kid);
+            self.revised = true;
+        }
+        for entry in revoked {
+            kept.put(&entry);
+            self.revised = true;
+            rows.put.push(entry.row());
+        }
+        self.keys = Arc::new(table);
+        self.recorded |= audit_seq > 0 || lifetime_s.is_some();
+        self.meta.audit_seq = self.meta.audit_seq.max(audit_seq);
+        self.meta.longest_s = self.meta.longest_s.max(lifetime_s.unwrap_or_default());
+        self.rows.append(rows);
+        Ok(committed)
+    }
+
+    fn spend(&mut self, spend: &Spend, kept: &mut Kept, room: &Room) -> Result<Spending, StateError> {
+        if !spend.fits() {
+            return Err(StateError::TooLong);
+        }
+        let (spending, rows) = decide(spend, kept, room).map_err(StateError::Full)?;
+        for entry in rows {
+            kept.put(&entry);
+            self.rows.put.push(entry.row());
+        }
+        Ok(spending)
+    }
+}
+
+/// Those that say more than what is there, each id and subject once, up to the newest time and for the longest: the newest row of
+/// one says all that the others do. And how many revoke something that was not revoked: the others only last longer.
+fn new_revocations(revoked: Vec<Entry>, kept: &Kept, room: &Room) -> Result<(Vec<Entry>, usize), StateError> {
+    let mut wanted: BTreeMap<(u8, String, Vec<u8>), Entry> = BTreeMap::new();
+    for entry in revoked {
+        if !entry.fits() {
+            return Err(StateError::TooLong);
+        }
+        match wanted.entry((entry.what.kind(), entry.tenant.clone(), entry.what.id())) {
+            Vacant(place) => drop(place.insert(entry)),
+            Occupied(mut place) => place.get_mut().extend(entry.until, entry.what.before()),
+        }
+    }
+    let (mut new, mut count): (Vec<Entry>, usize) = (Vec::with_capacity(wanted.len()), 0);
+    for mut entry in wanted.into_values() {
+        let known = match &entry.what {
+            What::RevokedSubject { sub, .. } => kept.subject(&entry.tenant, sub),
+            What::RevokedId { jti } => kept.id_revoked(&entry.tenant, jti).map(|until| (i64::MIN, until)),
+            // Nothing else is a revocation.
+            _ => return Err(StateError::TooLong),
+        };
+        if let Some((before, until)) = known {
+            if before >= entry.what.before() && until >= entry.until {
+                continue;
+            }
+            count += usize::from(before < entry.what.before());
+            entry.extend(until, before);
+        } else {
+            count += 1;
+        }
+        // Of several tenants each is looked at with all that came before it.
+        kept.admits(room, entry.owner, &entry.tenant, new.len().saturating_add(1)).map_err(StateError::Full)?;
+        new.push(entry);
+    }
+    Ok((new, count))
+}
+
+fn unwritable(error: RowError) -> StateError {
+    error.at(std::path::Path::new("state"))
+}
+
+impl Told {
+    fn done(self) {
+        match self {
+            Self::Committed(ack, committed) => answer(ack, Ok(committed)),
+            Self::Spent(ack, spending) => answer(ack, Ok(spending)),
+        }
+    }
+
+    fn failed(self, error: &StateError) {
+        match self {
+            Self::Committed(ack, _) => answer(ack, Err(error.again())),
+            Self::Spent(ack, _) => answer(ack, Err(error.again())),
+        }
+    }
+}
+
+fn refuse(job: Job, error: &StateError) {
+    match job {
+        Job::Commit { ack, .. } => answer(ack, Err(error.again())),
+        Job::Spend { ack, .. } => answer(ack, Err(error.again())),
+        Job::Evict { .. } | Job::Close => {}
+    }
+}
+
+/// A caller that went away needs no answer.
+fn answer<T>(ack: Ack<T>, result: Result<T, StateError>) {
+    drop(ack.send(result));
+}
