@@ -124,7 +124,7 @@ fn keys_are_the_exact_bytes_until_they_are_known() {
     insta::assert_snapshot!(table.stdout, @"
     KID                 THUMBPRINT (RFC 7638)                        PUBLIC KEY
     ed25519/t1/auth/v1  --6IM5l0OosLj9yWskISYhUA3n_3CURQkmrYMSha_ck  ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c
-    etag 3e38a4bbfab70e065b28589b22df4dd686dbc7685227672967856a4216e294be, good for 60 s
+    etag 289f90f204502b670b91b14a0fba0323fb2406e14a7b17556b7bcd2a5edfac4a, good for 60 s
     ");
 }
 

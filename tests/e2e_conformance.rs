@@ -30,7 +30,7 @@ name = "service"
 uid = @UID@
 listener = "main"
 rps = 10000000
-allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal"]
+allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke"]
 templates = ["demo", "keyless"]
 verify_as = ["demo", "second"]
 
@@ -52,7 +52,8 @@ allow = ["verify"]
 name = "operator"
 uid = @UID@
 listener = "admin"
-allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain"]
+allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain", "revoke_any",
+         "bump_epoch", "compromise"]
 
 [[template]]
 name = "demo"
@@ -185,9 +186,18 @@ fn python() -> Option<Command> {
     Some(command)
 }
 
-/// What a run that disturbs nobody leaves in the ledger: no change of anything.
-const RECORDED: [&str; 6] =
-    ["passport_issued", "issue_refused", "request_refused", "peer_refused", "attested", "seal_refused"];
+/// What a run that disturbs nobody leaves in the ledger: no change of anything, but that passports of its own are revoked. That
+/// keys have shown that they sign may be written only now.
+const RECORDED: [&str; 8] = [
+    "passport_issued",
+    "issue_refused",
+    "request_refused",
+    "peer_refused",
+    "attested",
+    "seal_refused",
+    "passport_revoked",
+    "self_test_passed",
+];
 
 #[test]
 fn without_being_told_to_it_disturbs_nobody_and_says_what_it_left_out() {

@@ -225,6 +225,11 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
         return kind(p.IssueSpec(**fields))
     if name == "IssueBatch":
         return kind([p.IssueSpec(**spec) for spec in fields])
+    if name == "Revoke" and not admin:
+        return kind(passport(fields["passport"]))
+    if name == "Revoke":
+        what = [to_revocation(one) for one in fields["what"]]
+        return kind(fields["tenant"], what, fields["reason"])
     if name in ("Verify", "Introspect"):
         return kind(p.Want(**fields.get("want", {})), passport(fields["passport"]))
     if name == "VerifyBatch":
@@ -238,6 +243,14 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
         text = fields["blob_b64"]
         return kind(fields["namespace"], fields["name"], base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return kind(**fields)
+
+
+def to_revocation(one: Dict[str, Any]) -> Any:
+    """Which passports an admin revokes; what is left out is None."""
+    ((name, fields),) = one.items()
+    if name == "Id":
+        return p.Revocation.Id(fields["jti"], fields.get("exp"))
+    return p.Revocation.Subject(fields["sub"], fields.get("before"))
 
 
 def shown(value: Any) -> Any:
@@ -276,6 +289,10 @@ def outcome(result: Any) -> Dict[str, Any]:
         return {"ok": {name: {"blob_b64": base64.urlsafe_b64encode(value).decode().rstrip("=")}}}
     if name == "Unsealed":
         return {"ok": {name: {"plain": value.decode()}}}
+    if name == "Revoked":
+        return {"ok": {name: {"new": value}}}
+    if name == "EpochBumped":
+        return {"ok": {name: {"epoch": value}}}
     if name == "IssuedBatch":
         items = [{"problem": shown(one)} if isinstance(one, p.Problem) else {"ok": shown(one)} for one in value]
         return {"ok": {name: items}}

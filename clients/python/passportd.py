@@ -714,6 +714,7 @@ class ServiceOp:
     Keys = _variant("ServiceOp.Keys", if_etag=Optional[bytes])
     Seal = _variant("ServiceOp.Seal", namespace=str, name=str, plain=bytes)
     Unseal = _variant("ServiceOp.Unseal", namespace=str, name=str, blob=bytes)
+    Revoke = _variant("ServiceOp.Revoke", passport=Passport)
 
 
 class ServiceOk:
@@ -732,6 +733,7 @@ class ServiceOk:
     KeysNotModified = _variant("ServiceOk.KeysNotModified", value=NotModified)
     Sealed = _variant("ServiceOk.Sealed", value=bytes)
     Unsealed = _variant("ServiceOk.Unsealed", value=bytes)
+    Revoked = _variant("ServiceOk.Revoked", value=bool)
 
 
 class AdminOp:
@@ -749,6 +751,16 @@ class AdminOp:
     Drain = _variant("AdminOp.Drain")
     Undrain = _variant("AdminOp.Undrain")
     ReloadReport = _variant("AdminOp.ReloadReport")
+    Revoke = _variant("AdminOp.Revoke", tenant=str, what=Sequence[Any], reason=str)
+    BumpEpoch = _variant("AdminOp.BumpEpoch", tenant=str, reason=str)
+    Compromise = _variant("AdminOp.Compromise", kid=str, reason=str)
+
+
+class Revocation:
+    """Which passports an admin revokes: one by its id, or all of a subject that were issued until a time."""
+
+    Id = _variant("Revocation.Id", jti=str, exp=Optional[int])
+    Subject = _variant("Revocation.Subject", sub=str, before=Optional[int])
 
 
 class AdminOk:
@@ -763,6 +775,8 @@ class AdminOk:
     Reloaded = _variant("AdminOk.Reloaded", value=Reloaded)
     Done = _variant("AdminOk.Done")
     ReloadReport = _variant("AdminOk.ReloadReport", value=ReloadReport)
+    Revoked = _variant("AdminOk.Revoked", value=int)
+    EpochBumped = _variant("AdminOk.EpochBumped", value=int)
 
 
 @dataclass(frozen=True)
@@ -818,6 +832,7 @@ REQUEST = Struct(
         Struct(ServiceOp.Keys, if_etag=OptionOf(Array(32))),
         Struct(ServiceOp.Seal, namespace=STR, name=STR, plain=BYTES),
         Struct(ServiceOp.Unseal, namespace=STR, name=STR, blob=BYTES),
+        Struct(ServiceOp.Revoke, passport=_PASSPORT),
     ),
 )
 
@@ -857,10 +872,14 @@ REPLY = Struct(
             Struct(ServiceOk.KeysNotModified, value=Struct(NotModified, max_age_s=U32)),
             Struct(ServiceOk.Sealed, value=BYTES),
             Struct(ServiceOk.Unsealed, value=BYTES),
+            Struct(ServiceOk.Revoked, value=BOOL),
         )
     ),
 )
 
+_REVOCATION = EnumOf(
+    Struct(Revocation.Id, jti=STR, exp=OptionOf(I64)), Struct(Revocation.Subject, sub=STR, before=OptionOf(I64))
+)
 ADMIN_REQUEST = Struct(
     Request,
     id=U64,
@@ -878,6 +897,9 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.Drain),
         Struct(AdminOp.Undrain),
         Struct(AdminOp.ReloadReport),
+        Struct(AdminOp.Revoke, tenant=STR, what=ListOf(_REVOCATION), reason=STR),
+        Struct(AdminOp.BumpEpoch, tenant=STR, reason=STR),
+        Struct(AdminOp.Compromise, kid=STR, reason=STR),
     ),
 )
 _RELOADED = Struct(
@@ -908,6 +930,8 @@ ADMIN_REPLY = Struct(
             Struct(AdminOk.Reloaded, value=_RELOADED),
             Struct(AdminOk.Done),
             Struct(AdminOk.ReloadReport, value=_RELOAD_REPORT),
+            Struct(AdminOk.Revoked, value=U32),
+            Struct(AdminOk.EpochBumped, value=U64),
         )
     ),
 )
@@ -1239,6 +1263,10 @@ class Client(_Caller):
         """The secret that `seal` encrypted; `Problem` with `MALFORMED` if it does not open here."""
         return self._expect(ServiceOp.Unseal(namespace, name, blob), ServiceOk.Unsealed)
 
+    def revoke(self, passport: Passport) -> bool:
+        """Has nobody accept the passport any more. Whether that is new: not if it was revoked before, or has expired."""
+        return self._expect(ServiceOp.Revoke(passport), ServiceOk.Revoked)
+
 
 class AdminClient(_Caller):
     """A client of the admin socket."""
@@ -1293,6 +1321,18 @@ class AdminClient(_Caller):
     def undrain(self) -> None:
         """Ends `drain`."""
         self._expect(AdminOp.Undrain(), AdminOk.Done)
+
+    def revoke(self, tenant: str, what: Sequence[Any], reason: str) -> int:
+        """Has nobody accept these passports any more: `Revocation`s, all or none. How many of them are new."""
+        return self._expect(AdminOp.Revoke(tenant, what, reason), AdminOk.Revoked)
+
+    def bump_epoch(self, tenant: str, reason: str) -> int:
+        """Revokes all that the tenant was issued until now. The epoch that has begun."""
+        return self._expect(AdminOp.BumpEpoch(tenant, reason), AdminOk.EpochBumped)
+
+    def compromise(self, kid: str, reason: str) -> None:
+        """Has a key neither sign nor verify."""
+        self._expect(AdminOp.Compromise(kid, reason), AdminOk.Done)
 
 
 def _passport_size(passport: Passport) -> int:

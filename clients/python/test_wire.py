@@ -333,6 +333,8 @@ def answer(op: Any) -> Any:
         return p.ServiceOk.Sealed(b"PSB1" + op.plain)
     if isinstance(op, p.ServiceOp.Unseal):
         return p.ServiceOk.Unsealed(op.blob[4:])
+    if isinstance(op, p.ServiceOp.Revoke):
+        return p.ServiceOk.Revoked(op.passport.sig != bytes(64))
     if isinstance(op, p.ServiceOp.Introspect):
         return p.ServiceOk.Introspection(p.Introspection(True, None, op.passport.msg))
     if isinstance(op, p.ServiceOp.Version):
@@ -452,6 +454,8 @@ class Calls(unittest.TestCase):
             p.AdminOp.Stage: p.AdminOk.Staged(p.Staged("k", bytes(32))),
             p.AdminOp.Activate: p.AdminOk.Activated(p.Activated("k", None)),
             p.AdminOp.Reload: p.AdminOk.Reloaded(p.Reloaded(bytes(32), bytes(32), ["limits.rps"], [])),
+            p.AdminOp.Revoke: p.AdminOk.Revoked(2),
+            p.AdminOp.BumpEpoch: p.AdminOk.EpochBumped(1),
             p.AdminOp.ReloadReport: p.AdminOk.ReloadReport(
                 p.ReloadReport(bytes(32), bytes(32), [], [], bytes(32), bytes(32), ["rule web added"], 1)
             ),
@@ -475,6 +479,10 @@ class Calls(unittest.TestCase):
             for call in (admin.resume_issue, admin.drain, admin.undrain):
                 call()
             admin.pause_issue("incident")
+            what = [p.Revocation.Id("j", None), p.Revocation.Subject("s", 5)]
+            self.assertEqual(admin.revoke("t1", what, "incident"), 2)
+            self.assertEqual(admin.bump_epoch("t1", "incident"), 1)
+            admin.compromise("k", "incident")
 
 
 class Losses(unittest.TestCase):

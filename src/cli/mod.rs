@@ -7,6 +7,7 @@
 //! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
 //! | [`service`], [`passports`], [`seal`], [`publish`], [`durable`] | commands on the services' socket, and files that they make |
 //! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
+//! | [`mod@revoke`] | revoking passports, subjects, keys and epochs, on either socket |
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
@@ -36,6 +37,7 @@ mod plan;
 mod policy;
 mod progress;
 mod publish;
+mod revoke;
 mod scrape;
 mod seal;
 mod service;
@@ -120,6 +122,8 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Verify(verify) => passports::verify(context, verify).await,
         Command::Introspect(verify) => passports::introspect(context, verify).await,
         Command::Inspect(inspect) => inspect::run(context, &inspect),
+        Command::Revoke(revoke) => revoke::revoke(context, revoke).await,
+        Command::Epoch(command) => revoke::epoch(context, command).await,
         Command::Seal(seal) => seal::seal(context, seal).await,
         Command::Unseal(unseal) => seal::unseal(context, unseal).await,
         Command::Reseal(reseal) => seal::reseal(context, reseal).await,

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::text::plain;
 use crate::client::{self, ClientError};
-use crate::passport::{Kid, etag, hex, parse_jwks, thumbprint};
+use crate::passport::{Jwk, etag, hex, parse_jwks, thumbprint};
 use crate::wire::{AdminOk, AdminOp, Health, Identity, KeySet};
 
 pub(super) async fn ping(context: &mut Context<'_>) -> Result<Exit, CliError> {
@@ -121,7 +121,7 @@ pub(super) async fn keys(context: &mut Context<'_>, keys: Keys) -> Result<Exit, 
 }
 
 /// The keys of a set that is what it says.
-pub(super) fn checked(set: &KeySet) -> Result<Vec<(Kid, [u8; 32])>, CliError> {
+pub(super) fn checked(set: &KeySet) -> Result<Vec<Jwk>, CliError> {
     if etag(&set.jwks) != set.etag {
         return Err(CliError::Answer("the ETag of the key set is not BLAKE3 of its bytes".to_owned()));
     }
@@ -135,7 +135,7 @@ fn key_set(context: &mut Context<'_>, set: &KeySet) -> Result<(), CliError> {
         // In a pipe the bytes stay exact, so that their BLAKE3 is the ETag.
         return if context.out.is_terminal() { context.out.bytes(b"\n") } else { Ok(()) };
     }
-    let rows = keys.iter().map(|(kid, public)| vec![kid.to_string(), thumbprint(public), hex::encode(public)]);
+    let rows = keys.iter().map(|key| vec![key.kid.to_string(), thumbprint(&key.public), hex::encode(&key.public)]);
     context.out.table(&["kid", "thumbprint (RFC 7638)", "public key"], rows)?;
     context.out.line(&format!("etag {}, good for {} s", hex::encode(&set.etag), set.max_age_s))
 }

@@ -156,7 +156,7 @@ async fn keys(client: &Client, kid: &str) -> Seen {
         return Err("`not modified` without an ETag".to_owned());
     };
     let keys = crate::passport::parse_jwks(&set.jwks).map_err(|error| error.to_string())?;
-    if !keys.iter().any(|(one, _)| one.to_string() == kid) {
+    if !keys.iter().any(|key| key.kid.to_string() == kid) {
         return Err(format!("the key that signed, {kid}, is not in the set"));
     }
     match client.keys(Some(set.etag)).await.map_err(said)? {

@@ -253,6 +253,18 @@ impl Client {
         }
     }
 
+    /// Has nobody accept the passport any more; durable, and in effect everywhere on this host when it is answered. Whether
+    /// that is new: false if it was revoked before, or has expired.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn revoke(&self, passport: &OwnedEnvelope) -> Result<bool, ClientError> {
+        match self.ask([0; 16], ServiceOp::Revoke { passport: on_wire(passport) }).await? {
+            ServiceOk::Revoked { new } => Ok(new),
+            _ => Err(ClientError::WrongAnswer),
+        }
+    }
+
     /// The public keys, unless the set with the ETag `if_etag` is current.
     ///
     /// # Errors

@@ -13,9 +13,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// When each key was made.
+pub(super) const CREATED: i64 = 1_690_000_000;
+
 fn key(kid: &str, role: &str, state: &str, public: Option<&str>) -> Value {
     json!({
-        "kid": kid, "role": role, "state": state, "public": public, "created": 1_690_000_000, "staged_at": 1_690_000_001,
+        "kid": kid, "role": role, "state": state, "public": public, "created": CREATED, "staged_at": 1_690_000_001,
         "activated_at": 1_690_000_002, "retired_at": null,
     })
 }
@@ -69,6 +72,7 @@ pub(super) fn status(state: &State) -> String {
             "token": "passportd", "sessions": 3, "signatures": 1_234_567, "refused": 0, "queued": 0, "stuck": 0,
         },
         "audit": {"seq": 987_654, "hash": "ef".repeat(32), "healthy": true, "trouble": null, "journald": true},
+        "state": {"revoked_ids": 12_345, "revoked_subjects": 6, "rows": 23_456, "epochs": {}},
         "connections": {"services": 42, "admins": 1},
         "sandbox": sandbox(),
         "processes": {

@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ed25519_dalek::{Signer as _, SigningKey};
 use passportd::check::{Means, Terms, check, introspect};
 use passportd::clock::Moment;
-use passportd::passport::{Cap, Claims, Expect, Kid};
+use passportd::passport::{Cap, Claims, Expect, Jwk, Kid};
+use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
@@ -38,6 +39,7 @@ pub(crate) struct Fake {
 struct State {
     key: SigningKey,
     keyring: Keyring,
+    kept: Store,
     issued: AtomicU64,
     verified: AtomicU64,
     /// Accepts whatever it is shown.
@@ -82,10 +84,12 @@ impl Fake {
         let key = SigningKey::from_bytes(&[7; 32]);
         let kid: Kid = KID.parse().unwrap();
         let public = key.verifying_key().to_bytes();
-        let keyring = Keyring::new([(&kid, &public)].into_iter()).unwrap();
+        let published = Jwk { current: Some(true), created: Some(documents::CREATED), ..Jwk::new(kid, public) };
+        let keyring = Keyring::new(&[published]).unwrap();
         let state = State {
             key,
             keyring,
+            kept: Store::memory(Moment::now()).unwrap(),
             issued: AtomicU64::new(0),
             verified: AtomicU64::new(0),
             gullible: AtomicBool::new(false),
@@ -208,9 +212,9 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             ServiceOk::Verdict(verdicts(state, &want, &[passport])?.into_iter().next().unwrap())
         }
         ServiceOp::VerifyBatch { want, items } => ServiceOk::Verdicts(verdicts(state, &want, &items)?),
-        ServiceOp::Introspect { want, passport } => {
-            ServiceOk::Introspection(with_terms(state, &want, |terms| introspect(&passport, &state.keyring, terms)))
-        }
+        ServiceOp::Introspect { want, passport } => ServiceOk::Introspection(with_terms(state, &want, |terms| {
+            introspect(&passport, &state.keyring, terms, &state.kept)
+        })),
         ServiceOp::Keys { if_etag } if if_etag.as_ref() == Some(state.keyring.etag()) => {
             ServiceOk::KeysNotModified { max_age_s: 60 }
         }
@@ -218,6 +222,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
             ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
         }
+        ServiceOp::Revoke { .. } => ServiceOk::Revoked { new: true },
         ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
         ServiceOp::Unseal { name: "database" | "bench", blob, .. } => {
             let plain = Sealed::parse(blob).unwrap().body.strip_suffix(&[b't'; TAG]).unwrap().to_vec();
@@ -288,7 +293,8 @@ fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Ve
         return Ok(vec![accepted; items.len()]);
     }
     let (verifier, confirmations) = (Verifier::reference(), Budget::default());
-    let means = Means { keyring: &state.keyring, verifier: &verifier, confirmations: &confirmations, remembered: None };
+    let (keyring, confirmations) = (&state.keyring, &confirmations);
+    let means = Means { keyring, verifier: &verifier, confirmations, remembered: None, state: &state.kept };
     Ok(with_terms(state, want, |terms| check(items, means, terms).verdicts))
 }
 
@@ -325,7 +331,9 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::ResumeIssue => paused(state, None),
         AdminOp::Drain => drained(state, true),
         AdminOp::Undrain => drained(state, false),
-        AdminOp::Reload => AdminOk::Done,
+        AdminOp::Reload | AdminOp::Compromise { .. } => AdminOk::Done,
+        AdminOp::Revoke { what, .. } => AdminOk::Revoked { new: u32::try_from(what.len()).unwrap() },
+        AdminOp::BumpEpoch { .. } => AdminOk::EpochBumped { epoch: 1 },
     }
 }
 

@@ -24,6 +24,19 @@ pub(crate) fn all() -> Vec<Page> {
         ("resume", &[&[]]),
         ("drain", &[&[]]),
         ("undrain", &[&[]]),
+        ("epoch bump", &[&["--tenant", "t1", "--yes"], &["--tenant", "t1", "--dry-run"], &["--tenant", "t1"]]),
+        ("epoch list", &[&[]]),
+        (
+            "revoke",
+            &[
+                &["--tenant", "t1", "--jti", "01985b2c"],
+                &["--tenant", "t1", "--sub", "alice", "--yes"],
+                &["--tenant", "t1", "--sub", "alice", "--before", "1700000000", "--dry-run"],
+                &["--tenant", "t1", "--sub", "alice"],
+                &["--kid", "ed25519/t1/auth/v1", "--yes"],
+                &["--kid", "ed25519/t1/auth/v1", "--dry-run"],
+            ],
+        ),
     ] {
         let fake = Fake::frozen();
         let mut page = Page::new(leaf);

@@ -127,7 +127,7 @@ fn watched(mut command: Command) -> (Child, Terminal) {
 }
 
 /// What each command shows while the daemon does not answer, and how it ends once it does.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 33] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 37] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -141,6 +141,10 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 33] = [
     ("seal", &["--namespace", "t1/billing", "--name", "database", "--in", "@statement"], WAITING, 0),
     ("unseal", &["--namespace", "t1/billing", "--name", "database", "--in", "@sealed"], WAITING, 0),
     ("reseal", &["--namespace", "t1/billing", "@database.sealed"], "resealing [", 0),
+    ("revoke", &["--in", "@one"], WAITING, 0),
+    ("revoke", &["--tenant", "t1", "--file", "@ids", "--yes"], "revoking [", 0),
+    ("epoch bump", &["--tenant", "t1", "--yes"], WAITING, 0),
+    ("epoch list", &[], WAITING, 0),
     ("keys", &[], WAITING, 0),
     ("keys", &["--publish", "@jwks"], WAITING, 0),
     ("status", &[], WAITING, 0),
@@ -200,6 +204,7 @@ fn announced(leaf: &str, arguments: &[&str], words: &str, code: i32) {
     let fake = Fake::start();
     let given = |name: &str, issue: &[&str]| std::fs::write(fake.path(name), fake.run(issue).stdout).unwrap();
     given("one", &["issue", "--template", "demo", "--sub", "a"]);
+    std::fs::write(fake.path("ids"), "01985b2c-1\n01985b2c-2 1700000000\n").unwrap();
     given("batch", &["issue", "--template", "demo", "--sub", "a", "--count", "3"]);
     given("statement", &["attest"]);
     std::fs::write(fake.path("sealed"), sealed(NEWEST, b"a secret\n")).unwrap();

@@ -1,7 +1,8 @@
 //! The happy path of every operation.
 
 use passportd::client::{IssueRequest, Keys, Want};
-use passportd::passport::parse_jwks;
+use passportd::clock::Moment;
+use passportd::passport::{Jwk, parse_jwks};
 use passportd::wire::{AdminOk, AdminOp, KeySet, ServiceOk, ServiceOp, Verdict, WIRE_VERSION};
 use serde_json::Value;
 
@@ -74,8 +75,9 @@ fn the_key_set_its_etag_and_another_implementation() {
     assert_eq!(house.metric("passport_jwks_cache_hits_total"), 1.0);
 
     let parsed = parse_jwks(&set.jwks).unwrap();
-    let [(kid, public)] = &parsed[..] else { panic!("{parsed:?}") };
+    let [Jwk { kid, public, current: Some(true), created: Some(created) }] = &parsed[..] else { panic!("{parsed:?}") };
     assert_eq!(kid.to_string(), FIRST_KEY);
+    assert!((0..600).contains(&(Moment::now().unix() - created)), "made {created}");
     let theirs: jsonwebtoken::jwk::JwkSet = serde_json::from_slice(&set.jwks).unwrap();
     let key = jsonwebtoken::DecodingKey::from_jwk(theirs.find(FIRST_KEY).unwrap()).unwrap();
     assert_eq!(key.as_bytes(), public, "jsonwebtoken reads the same 32 bytes");
@@ -111,11 +113,17 @@ fn every_operation_of_the_admin_socket() {
     let mut raw = house.raw();
     let both = parse_jwks(&keys(&mut raw, None).unwrap().jwks).unwrap();
     assert_eq!(both.len(), 2, "the key set has the staged key too, before it signs");
-    assert!(both.iter().any(|(kid, key)| kid.to_string() == next && *key == public));
+    assert!(both.iter().any(|key| key.kid.to_string() == next && key.public == public));
+    let current = |raw: &mut Raw| {
+        let keys = parse_jwks(&keys(raw, None).unwrap().jwks).unwrap();
+        keys.iter().filter(|key| key.signs()).map(|key| key.kid.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(current(&mut raw), [FIRST_KEY]);
     let old = raw.issue(demo("before")).unwrap();
     assert_eq!(old.kid, FIRST_KEY, "a staged key does not sign");
     let activated = admin.admin(AdminOp::Activate { kid: next });
     assert_eq!(activated, Ok(AdminOk::Activated { kid: next.to_owned(), retired: Some(FIRST_KEY.to_owned()) }));
+    assert_eq!(current(&mut raw), [next], "the set says which key signs now");
     let new = raw.issue(demo("after")).unwrap();
     assert_eq!(new.kid, next);
     for passport in [&old, &new] {

@@ -48,6 +48,7 @@ mirror! {
         Keys { if_etag: Option<[u8; 32]> },
         Seal { namespace: String, name: String, plain: Plain },
         Unseal { namespace: String, name: String, blob: Vec<u8> },
+        Revoke { passport: Passport },
     }
     pub(crate) struct IssueSpec {
         template: String,
@@ -77,6 +78,7 @@ mirror! {
         KeysNotModified { max_age_s: u32 },
         Sealed { blob: Vec<u8> },
         Unsealed { plain: Plain },
+        Revoked { new: bool },
     }
     pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
     pub(crate) struct Identity {
@@ -112,7 +114,11 @@ mirror! {
         Drain,
         Undrain,
         ReloadReport,
+        Revoke { tenant: String, what: Vec<Revocation>, reason: String },
+        BumpEpoch { tenant: String, reason: String },
+        Compromise { kid: String, reason: String },
     }
+    pub(crate) enum Revocation { Id { jti: String, exp: Option<i64> }, Subject { sub: String, before: Option<i64> } }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }
     pub(crate) enum AdminOk {
         WhoAmI(Identity),
@@ -133,6 +139,8 @@ mirror! {
             policy_changed: Vec<String>,
             policy_more: u32,
         },
+        Revoked { new: u32 },
+        EpochBumped { epoch: u64 },
     }
 
     pub(crate) struct LinkHello { wire: u8, issuer: String }

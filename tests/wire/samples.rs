@@ -3,8 +3,8 @@
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
     Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity,
-    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, ServiceOk, ServiceOp,
-    Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
+    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, Revocation, ServiceOk,
+    ServiceOp, Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
 };
 
 macro_rules! sample {
@@ -204,6 +204,7 @@ fn requests(out: &mut Vec<Sample>) {
         ("seal", ServiceOp::Seal { namespace: "t1/billing", name: "database", plain: Plain(b"hunter2") }),
         ("seal-empty", ServiceOp::Seal { namespace: "t1/billing/eu", name: "x", plain: Plain(b"") }),
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
+        ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
     for (name, op) in ops {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
@@ -282,6 +283,7 @@ fn replies(out: &mut Vec<Sample>) {
         ("keys-not-modified", ServiceOk::KeysNotModified { max_age_s: 60 }),
         ("sealed", ServiceOk::Sealed { blob: b"PSB1\x01".to_vec() }),
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
+        ("revoked", ServiceOk::Revoked { new: true }),
     ];
     for (name, ok) in oks {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
@@ -297,6 +299,8 @@ fn replies(out: &mut Vec<Sample>) {
 }
 
 fn admin_requests(out: &mut Vec<Sample>) {
+    let id = Revocation::Id { jti: "01985b2c-0000-7000-8000-000000000001", exp: Some(1_767_226_200) };
+    let subject = Revocation::Subject { sub: "svc/orders", before: None };
     let ops = [
         ("whoami", AdminOp::WhoAmI),
         ("status", AdminOp::Status),
@@ -310,6 +314,9 @@ fn admin_requests(out: &mut Vec<Sample>) {
         ("drain", AdminOp::Drain),
         ("undrain", AdminOp::Undrain),
         ("reload-report", AdminOp::ReloadReport),
+        ("revoke", AdminOp::Revoke { tenant: "t1", what: vec![id, subject], reason: "incident 42" }),
+        ("bump-epoch", AdminOp::BumpEpoch { tenant: "t1", reason: "incident 42" }),
+        ("compromise", AdminOp::Compromise { kid: "ed25519/t1/auth/v1", reason: "incident 42" }),
     ];
     for (name, op) in ops {
         sample!(out, "AdminRequest", name, AdminRequest { id: 1, corr_id: CORR, op });
@@ -344,6 +351,8 @@ fn admin_replies(out: &mut Vec<Sample>) {
         ("reloaded", reloaded),
         ("done", AdminOk::Done),
         ("reload-report", report),
+        ("revoked", AdminOk::Revoked { new: 2 }),
+        ("epoch-bumped", AdminOk::EpochBumped { epoch: 1 }),
     ];
     for (name, ok) in oks {
         sample!(out, "AdminReply", name, AdminReply { id: 1, result: Ok(ok) });

@@ -2,6 +2,7 @@
 
 mod conformance;
 mod operate;
+mod revoke;
 mod seal;
 mod service;
 
@@ -15,6 +16,7 @@ pub(super) use operate::{
     Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
     HsmRetire, HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
 };
+pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify};
@@ -138,6 +140,11 @@ pub(super) enum Command {
     Inspect(Inspect),
     /// The public keys as a JSON Web Key Set
     Keys(Keys),
+    /// Has nobody accept a passport any more, or a subject's, or what a key signed
+    Revoke(Revoke),
+    /// Revokes all passports of a tenant at once
+    #[command(subcommand, after_help = "Examples:\n  passportctl epoch bump --tenant t1 --reason 'incident 42'")]
+    Epoch(EpochCommand),
     /// Encrypts a small secret
     Seal(Seal),
     /// Decrypts one

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::cli::inspect::span;
 use crate::cli::text;
 use crate::clock::Moment;
-use crate::passport::{Kid, etag, hex, jwks};
+use crate::passport::{Jwk, Kid, etag, hex, jwks};
 
 /// The kind of statement that is known here.
 pub(super) const TYPE: &str = "passportd/attestation/v1";
@@ -51,7 +51,7 @@ pub(super) struct Check {
 pub(super) struct KeySet {
     pub(super) from: String,
     pub(super) jwks: Vec<u8>,
-    pub(super) keys: Vec<(Kid, [u8; 32])>,
+    pub(super) keys: Vec<Jwk>,
 }
 
 /// The daemon's configuration as it is read here.
@@ -160,9 +160,9 @@ fn signature(statement: &Value) -> Check {
     }
 }
 
-/// Keys that the statement calls published, by kid.
-fn published(statement: &Value) -> Result<BTreeMap<Kid, [u8; 32]>, String> {
-    let mut keys = BTreeMap::new();
+/// Keys that the statement calls published, as a key set has them.
+fn published(statement: &Value) -> Result<Vec<Jwk>, String> {
+    let mut keys = Vec::new();
     let mut kids = BTreeSet::new();
     for key in statement.get("keys").and_then(Value::as_array).into_iter().flatten() {
         let member = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -175,7 +175,9 @@ fn published(statement: &Value) -> Result<BTreeMap<Kid, [u8; 32]>, String> {
         }
         if role == "passport" && PUBLISHED.contains(&state) {
             let public = hex::decode_exactly(member("public")).ok_or_else(|| format!("{kid} has no public key"))?;
-            keys.insert(kid.parse().map_err(|error| format!("{kid}: {error}"))?, public);
+            let name = kid.parse().map_err(|error| format!("{kid}: {error}"))?;
+            let created = key.get("created").and_then(Value::as_i64);
+            keys.push(Jwk { current: Some(state == "active"), created, ..Jwk::new(name, public) });
         }
     }
     Ok(keys)
@@ -184,10 +186,12 @@ fn published(statement: &Value) -> Result<BTreeMap<Kid, [u8; 32]>, String> {
 /// Whether the keys in it give the ETag in it.
 fn own_keys(statement: &Value) -> Result<String, String> {
     let keys = published(statement)?;
-    let tag = hex::encode(&etag(&jwks(keys.iter())));
-    let said = text_at(statement, "/jwks_etag").unwrap_or_default();
-    if tag == said {
-        Ok(format!("the {} published keys give its jwks_etag {tag}", keys.len()))
+    let tag_of = |keys: &[Jwk]| hex::encode(&etag(&jwks(keys)));
+    let (tag, said) = (tag_of(&keys), text_at(statement, "/jwks_etag").unwrap_or_default());
+    // A daemon of before said nothing of its keys beside the standard members.
+    let bare = || keys.iter().map(|key| Jwk::new(key.kid.clone(), key.public)).collect::<Vec<_>>();
+    if tag == said || tag_of(&bare()) == said {
+        Ok(format!("the {} published keys give its jwks_etag {said}", keys.len()))
     } else {
         Err(format!("its keys give the ETag {tag}, but its jwks_etag is {said}"))
     }
@@ -200,8 +204,9 @@ fn against_set(statement: &Value, set: &KeySet) -> Result<String, String> {
     if tag == said {
         return Ok(format!("jwks_etag is that of {}", set.from));
     }
-    let ours = published(statement).unwrap_or_default();
-    let theirs: BTreeMap<_, _> = set.keys.iter().cloned().collect();
+    let stated = published(statement).unwrap_or_default();
+    let by_kid = |keys: &[Jwk]| keys.iter().map(|key| (key.kid.clone(), key.public)).collect::<BTreeMap<_, _>>();
+    let (ours, theirs) = (by_kid(&stated), by_kid(&set.keys));
     let missing = |from: &BTreeMap<Kid, [u8; 32]>, other: &BTreeMap<Kid, [u8; 32]>| {
         from.keys().filter(|kid| !other.contains_key(*kid)).map(ToString::to_string).collect::<Vec<_>>()
     };
@@ -216,7 +221,8 @@ fn against_set(statement: &Value, set: &KeySet) -> Result<String, String> {
         .filter(|(_, kids)| !kids.is_empty())
         .map(|(what, kids)| format!("{what}: {}", kids.join(" ")))
         .collect();
-    let differ = if differ.is_empty() { "the same keys in other bytes".to_owned() } else { differ.join("; ") };
+    let differ =
+        if differ.is_empty() { "the same keys, of which something else is said".to_owned() } else { differ.join("; ") };
     Err(format!("jwks_etag is {said}, but {} has {tag} ({differ})", set.from))
 }
 
@@ -259,12 +265,17 @@ mod tests {
 
     const NOW: Moment = Moment::from_unix(1_700_000_090);
 
-    fn keys() -> Vec<(Kid, [u8; 32])> {
-        vec![("ed25519/t1/auth/v1".parse().unwrap(), [1; 32]), ("ed25519/t1/auth/v2".parse().unwrap(), [2; 32])]
+    fn key(version: u64, byte: u8) -> Jwk {
+        let kid = Kid::new("t1", "auth", version).unwrap();
+        Jwk { current: Some(version == 1), created: Some(1), ..Jwk::new(kid, [byte; 32]) }
     }
 
-    fn set(keys: Vec<(Kid, [u8; 32])>) -> KeySet {
-        KeySet { from: "jwks.json".into(), jwks: jwks(keys.iter().map(|(kid, key)| (kid, key))), keys }
+    fn keys() -> Vec<Jwk> {
+        vec![key(1, 1), key(2, 2)]
+    }
+
+    fn set(keys: Vec<Jwk>) -> KeySet {
+        KeySet { from: "jwks.json".into(), jwks: jwks(&keys), keys }
     }
 
     fn against() -> Against {
@@ -331,6 +342,8 @@ mod tests {
             ("/issuer", json!("other.example"), &["issuer"]),
             ("/keys/0/public", json!("09".repeat(32)), &["keys"]),
             ("/keys/0/state", json!("destroyed"), &["keys"]),
+            ("/keys/0/state", json!("retired"), &["keys"]),
+            ("/keys/0/created", json!(2), &["keys"]),
             ("/keys/0/state", json!("glorious"), &["keys"]),
             ("/keys/1/kid", json!("ed25519/t1/auth/v1"), &["keys"]),
             ("/keys/2/state", json!("active"), &["keys"]),
@@ -342,11 +355,7 @@ mod tests {
 
     #[test]
     fn other_keys_are_named() {
-        let other = set(vec![
-            ("ed25519/t1/auth/v1".parse().unwrap(), [9; 32]),
-            ("ed25519/t1/auth/v3".parse().unwrap(), [3; 32]),
-        ]);
-        let why = against_set(&statement(), &other).unwrap_err();
+        let why = against_set(&statement(), &set(vec![key(1, 9), key(3, 3)])).unwrap_err();
         for words in [
             "only in the statement: ed25519/t1/auth/v2",
             "only there: ed25519/t1/auth/v3",
@@ -354,6 +363,9 @@ mod tests {
         ] {
             assert!(why.contains(words), "{why}");
         }
+        let rotated = set(vec![key(1, 1), Jwk { current: Some(true), ..key(2, 2) }]);
+        let why = against_set(&statement(), &rotated).unwrap_err();
+        assert!(why.contains("the same keys, of which something else is said"), "{why}");
     }
 
     #[test]

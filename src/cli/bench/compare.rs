@@ -89,7 +89,7 @@ impl Strict {
         let passport = passport.ok_or_else(|| wrong("no passport was issued"))?;
         let Keys::Set(set) = client.keys(None).await? else { return Err(wrong("`not modified` without an ETag")) };
         let keys = parse_jwks(&set.jwks).map_err(|error| wrong(&error.to_string()))?;
-        let public = keys.into_iter().find(|(kid, _)| kid.to_string() == passport.kid).map(|(_, public)| public);
+        let public = keys.into_iter().find(|key| key.kid.to_string() == passport.kid).map(|key| key.public);
         let public = public.ok_or_else(|| wrong("the key that signed is not in the key set"))?;
         let key = VerifyingKey::from_bytes(&public).map_err(|_| wrong("a public key is not a point"))?;
         let signature = Signature::from_slice(&passport.sig).map_err(|_| wrong("a signature is not 64 bytes"))?;

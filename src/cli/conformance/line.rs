@@ -10,7 +10,8 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::case::{Message, Pieces};
-use super::messages::{AdminAsk, ServiceAsk, admin_ok, greeting, outcome, parsed, service_ok};
+use super::messages::{AdminAsk, ServiceAsk, parsed};
+use super::replies::{admin_ok, greeting, outcome, service_ok};
 use crate::client::{AdminClient, Client, ClientError, Options};
 use crate::passport::hex;
 use crate::wire::{

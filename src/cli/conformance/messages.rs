@@ -1,15 +1,12 @@
-//! Messages of the wire as JSON: requests out of it, replies into it. The names are those of `docs/WIRE.md`.
+//! Requests of the wire out of JSON. The names are those of `docs/WIRE.md`.
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::values::envelope;
 use crate::passport::{OwnedEnvelope, hex};
-use crate::wire::{
-    AdminOk, AdminOp, Code, Greeting, Health, Identity, IssueSpec, Issued, KeySet, Passport, Plain, Problem, ServiceOk,
-    ServiceOp, Verdict, Want,
-};
+use crate::wire::{AdminOp, IssueSpec, Passport, Plain, Revocation, ServiceOp, Want};
 
 /// An operation of the service socket. Braces, so that every operation is written as `{"Name": {…}}`.
 #[derive(Debug, Deserialize)]
@@ -50,6 +47,9 @@ pub(super) enum ServiceAsk {
         name: String,
         blob_b64: Blob,
     },
+    Revoke {
+        passport: Given,
+    },
 }
 
 /// An operation of the admin socket.
@@ -68,6 +68,34 @@ pub(super) enum AdminAsk {
     ReloadReport {},
     Drain {},
     Undrain {},
+    Revoke { tenant: String, what: Vec<Revoked>, reason: String },
+    BumpEpoch { tenant: String, reason: String },
+    Compromise { kid: String, reason: String },
+}
+
+/// `Revocation`, owned.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) enum Revoked {
+    Id {
+        jti: String,
+        #[serde(default)]
+        exp: Option<i64>,
+    },
+    Subject {
+        sub: String,
+        #[serde(default)]
+        before: Option<i64>,
+    },
+}
+
+impl Revoked {
+    fn on_wire(&self) -> Revocation<'_> {
+        match self {
+            Self::Id { jti, exp } => Revocation::Id { jti, exp: *exp },
+            Self::Subject { sub, before } => Revocation::Subject { sub, before: *before },
+        }
+    }
 }
 
 /// `IssueSpec`, owned.
@@ -182,6 +210,7 @@ impl ServiceAsk {
                 ServiceOp::Seal { namespace, name, plain: Plain(plain.as_bytes()) }
             }
             Self::Unseal { namespace, name, blob_b64: Blob(blob) } => ServiceOp::Unseal { namespace, name, blob },
+            Self::Revoke { passport } => ServiceOp::Revoke { passport: passport.on_wire() },
         })
     }
 }
@@ -202,6 +231,11 @@ impl AdminAsk {
             Self::ReloadReport {} => AdminOp::ReloadReport,
             Self::Drain {} => AdminOp::Drain,
             Self::Undrain {} => AdminOp::Undrain,
+            Self::Revoke { tenant, what, reason } => {
+                AdminOp::Revoke { tenant, what: what.iter().map(Revoked::on_wire).collect(), reason }
+            }
+            Self::BumpEpoch { tenant, reason } => AdminOp::BumpEpoch { tenant, reason },
+            Self::Compromise { kid, reason } => AdminOp::Compromise { kid, reason },
         }
     }
 }
@@ -211,136 +245,10 @@ pub(super) fn parsed<T: for<'de> Deserialize<'de>>(op: &Value) -> Result<T, Stri
     T::deserialize(op).map_err(|error| format!("{op} is no operation of this socket: {error}"))
 }
 
-/// A greeting.
-pub(super) fn greeting(greeting: Greeting) -> Value {
-    match greeting {
-        Greeting::Welcome(welcome) => {
-            let limits = welcome.limits;
-            let limits = json!({
-                "max_frame": limits.max_frame, "max_msg_bytes": limits.max_msg_bytes, "max_batch": limits.max_batch,
-                "max_in_flight": limits.max_in_flight,
-            });
-            json!({"welcome": {
-                "wire": welcome.wire, "server": welcome.server, "issuer": welcome.issuer, "limits": limits,
-            }})
-        }
-        Greeting::Refused(refused) => json!({"refused": problem(&refused)}),
-    }
-}
-
-/// A reply without its id: `ok` or `problem`.
-pub(super) fn outcome<T>(result: Result<T, Problem>, shown: impl FnOnce(T) -> Value) -> Value {
-    match result {
-        Ok(ok) => json!({"ok": shown(ok)}),
-        Err(refusal) => json!({"problem": problem(&refusal)}),
-    }
-}
-
-fn problem(problem: &Problem) -> Value {
-    let Problem { code, message, retryable, retry_after_ms } = problem;
-    json!({"code": code.name(), "message": message, "retryable": retryable, "retry_after_ms": retry_after_ms})
-}
-
-/// An answer of the service socket.
-pub(super) fn service_ok(ok: ServiceOk) -> Value {
-    match ok {
-        ServiceOk::Pong => json!({"Pong": {}}),
-        ServiceOk::Version(it) => {
-            json!({"Version": {"server": it.server, "wire": it.wire, "issuer": it.issuer}})
-        }
-        ServiceOk::WhoAmI(it) => json!({"WhoAmI": identity(&it)}),
-        ServiceOk::Health(it) => json!({"Health": health(it)}),
-        ServiceOk::Issued(it) => json!({"Issued": issued(it)}),
-        ServiceOk::IssuedBatch(items) => {
-            let items: Vec<_> = items.into_iter().map(|item| outcome(item, issued)).collect();
-            json!({"IssuedBatch": items})
-        }
-        ServiceOk::Verdict(it) => json!({"Verdict": verdict(&it)}),
-        ServiceOk::Verdicts(items) => json!({"Verdicts": items.iter().map(verdict).collect::<Vec<_>>()}),
-        ServiceOk::Introspection(it) => {
-            let claims = it.claims.map(|claims| text(&claims));
-            json!({"Introspection": {"active": it.active, "reason": it.reason.map(Code::name), "claims": claims}})
-        }
-        ServiceOk::Keys(KeySet { etag, max_age_s, jwks }) => {
-            json!({"Keys": {"etag": hex::encode(&etag), "max_age_s": max_age_s, "jwks": text(&jwks)}})
-        }
-        ServiceOk::KeysNotModified { max_age_s } => json!({"KeysNotModified": {"max_age_s": max_age_s}}),
-        ServiceOk::Sealed { blob } => json!({"Sealed": {"blob_b64": Base64UrlUnpadded::encode_string(&blob)}}),
-        ServiceOk::Unsealed { plain } => json!({"Unsealed": {"plain": text(&plain.0)}}),
-    }
-}
-
-/// An answer of the admin socket.
-pub(super) fn admin_ok(ok: AdminOk) -> Value {
-    match ok {
-        AdminOk::WhoAmI(it) => json!({"WhoAmI": identity(&it)}),
-        AdminOk::Status(document) => json!({"Status": document}),
-        AdminOk::Health(it) => json!({"Health": health(it)}),
-        AdminOk::Attest(document) => json!({"Attest": document}),
-        AdminOk::Staged { kid, public } => json!({"Staged": {"kid": kid, "public": hex::encode(&public)}}),
-        AdminOk::Activated { kid, retired } => json!({"Activated": {"kid": kid, "retired": retired}}),
-        AdminOk::Reloaded { old_policy, new_policy, changed, needs_restart } => json!({"Reloaded": {
-            "old_policy": hex::encode(&old_policy), "new_policy": hex::encode(&new_policy), "changed": changed,
-            "needs_restart": needs_restart,
-        }}),
-        AdminOk::ReloadReport {
-            old_config,
-            new_config,
-            changed,
-            needs_restart,
-            old_policy,
-            new_policy,
-            policy_changed,
-            policy_more,
-        } => json!({"ReloadReport": {
-            "old_config": hex::encode(&old_config), "new_config": hex::encode(&new_config), "changed": changed,
-            "needs_restart": needs_restart, "old_policy": hex::encode(&old_policy),
-            "new_policy": hex::encode(&new_policy), "policy_changed": policy_changed, "policy_more": policy_more,
-        }}),
-        AdminOk::Done => json!({"Done": {}}),
-    }
-}
-
-fn identity(it: &Identity) -> Value {
-    json!({
-        "uid": it.uid, "gid": it.gid, "pid": it.pid, "groups": it.groups, "listener": it.listener, "rules": it.rules,
-        "operations": it.operations, "templates": it.templates, "audiences": it.audiences,
-    })
-}
-
-fn health(it: Health) -> Value {
-    let conditions: Vec<_> =
-        it.conditions.into_iter().map(|one| json!({"name": one.name, "ok": one.ok, "detail": one.detail})).collect();
-    json!({"issue_ready": it.issue_ready, "verify_ready": it.verify_ready, "conditions": conditions})
-}
-
-fn verdict(verdict: &Verdict) -> Value {
-    match verdict {
-        Verdict::Accepted(accepted) => json!({"Accepted": {"exp": accepted.exp}}),
-        Verdict::Refused(code) => json!({"Refused": code.name()}),
-    }
-}
-
-/// The envelope, and beside it what cases look at: `msg` as text, and what it says.
-fn issued(issued: Issued) -> Value {
-    let Issued::Envelope { kid, msg, sig } = issued;
-    let (message, claims) = (text(&msg), serde_json::from_slice::<Map<_, _>>(&msg).ok());
-    let passport = OwnedEnvelope { alg: "Ed25519".to_owned(), kid, msg, sig: sig.to_vec() };
-    let mut shown = serde_json::to_value(passport).unwrap_or_default();
-    if let Some(members) = shown.as_object_mut() {
-        members.insert("msg".to_owned(), message);
-        members.insert("claims".to_owned(), claims.map_or(Value::Null, Value::Object));
-    }
-    shown
-}
-
-/// Bytes that are text; null if they are not.
-fn text(bytes: &[u8]) -> Value {
-    std::str::from_utf8(bytes).map_or(Value::Null, Value::from)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -368,16 +276,5 @@ mod tests {
         }
         let keys: ServiceAsk = parsed(&json!({"Keys": {"if_etag": "00"}})).unwrap();
         assert!(keys.on_wire().is_err());
-    }
-
-    #[test]
-    fn replies_say_what_they_hold() {
-        let passport = Issued::Envelope { kid: "k".into(), msg: b"{\"a\":1}".to_vec(), sig: [0; 64] };
-        let shown = service_ok(ServiceOk::IssuedBatch(vec![Ok(passport), Err(Problem::new(Code::Busy).after_ms(5))]));
-        assert_eq!(shown.pointer("/IssuedBatch/0/ok/claims/a"), Some(&json!(1)));
-        assert_eq!(shown.pointer("/IssuedBatch/0/ok/msg_b64"), Some(&json!("eyJhIjoxfQ")));
-        assert_eq!(shown.pointer("/IssuedBatch/1/problem/retry_after_ms"), Some(&json!(5)));
-        let staged = admin_ok(AdminOk::Staged { kid: "k".into(), public: [255; 32] });
-        assert_eq!(staged, json!({"Staged": {"kid": "k", "public": "ff".repeat(32)}}));
     }
 }

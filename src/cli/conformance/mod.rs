@@ -8,6 +8,7 @@ mod case;
 mod line;
 mod matching;
 mod messages;
+mod replies;
 mod run;
 mod suite;
 mod survey;

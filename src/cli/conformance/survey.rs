@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::messages::{admin_ok, greeting, service_ok};
+use super::replies::{admin_ok, greeting, service_ok};
 use super::values::Names;
 use crate::cli::args::Conformance;
 use crate::cli::context::Context;
