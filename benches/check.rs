@@ -9,7 +9,8 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use passportd::check::{Means, Terms, check};
 use passportd::clock::Moment;
-use passportd::passport::{Cap, Claims, Expect, Kid, scan};
+use passportd::passport::{Cap, Claims, Expect, Jwk, Kid, scan};
+use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier, Way};
 use passportd::wire::{Passport, Verdict};
 
@@ -34,7 +35,7 @@ impl Stock {
         let signer = SigningKey::from_bytes(&[7; 32]);
         let kid = Kid::new("t1", "auth", 1).unwrap();
         let public = signer.verifying_key().to_bytes();
-        let keyring = Keyring::new([(&kid, &public)].into_iter()).unwrap();
+        let keyring = Keyring::new(&[Jwk::new(kid.clone(), public)]).unwrap();
         let passports = (0..passports)
             .map(|number| {
                 let payload = claims(&kid, number).canonical(4096).unwrap();
@@ -86,7 +87,9 @@ fn terms() -> Terms<'static> {
 
 fn checking(criterion: &mut Criterion, stock: &Stock, verifier: &Verifier, name: &str) {
     let (terms, confirmations) = (terms(), Budget::default());
-    let means = Means { keyring: &stock.keyring, verifier, confirmations: &confirmations, remembered: None };
+    let state = Store::memory(Moment::from_unix(NOW)).unwrap();
+    let (keyring, confirmations) = (&stock.keyring, &confirmations);
+    let means = Means { keyring, verifier, confirmations, remembered: None, state: &state };
     let accepted = |verdicts: &[Verdict]| verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_)));
     let single = stock.passports(1);
     assert!(accepted(&check(&single, means, &terms).verdicts), "what is timed must be acceptances");
@@ -109,7 +112,7 @@ fn verifying(criterion: &mut Criterion) {
     let mut stock = Stock::new(4096);
     checking(criterion, &stock, &Verifier::reference(), "verify");
     let (kid, public) = (Kid::new("t1", "auth", 1).unwrap(), stock.signer.verifying_key().to_bytes());
-    stock.keyring = Keyring::with_tables([(&kid, &public)].into_iter(), |_| true, TABLE_BYTES, None).unwrap();
+    stock.keyring = Keyring::with_tables(&[Jwk::new(kid, public)], TABLE_BYTES, None).unwrap();
     checking(criterion, &stock, &Verifier::start(&[Way::Ifma, Way::Portable]).unwrap(), "auto");
     let key = stock.signer.verifying_key();
     let (message, signature) = stock.passports.first().unwrap();

@@ -20,6 +20,7 @@ mod custody;
 mod fair;
 mod fast;
 mod idle;
+mod meaning;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     let mut bars = groups("house", || on_one_house(&options, &hsm));
     bars.extend(group("idle", || vec![idle::ten_thousand()]));
     bars.extend(groups("custody", || custody::bars(&options, &hsm)));
+    bars.extend(groups("meaning", || meaning::bars(&options)));
     bars.extend(groups("fast", || fast::bars(options.clone())));
     report(&bars, Path::new(&target()));
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
