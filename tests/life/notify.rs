@@ -210,15 +210,8 @@ fn sighups_that_come_during_a_reload_are_one_more() {
     let mut ear = Ear::abstract_name();
     let house = House::start(front(&ear));
     ear.until(status("serving; keys 1"));
-    let slow = SlowPolicy::of(&house);
-    house.signal("front", Signal::SIGHUP);
-    ear.until(|line| line == "RELOADING=1");
-    for _ in 0..10 {
-        house.signal("front", Signal::SIGHUP);
-        // Those that come at one time are one to the kernel already.
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    slow.remove();
+    // A reload that was over before the last of them proves nothing, so it is tried again.
+    assert!((0..10).any(|_| all_during_one_reload(&house, &mut ear)), "no reload lasted long enough");
     for _ in 0..2 {
         ear.until(|line| line == "READY=1");
     }
@@ -227,6 +220,29 @@ fn sighups_that_come_during_a_reload_are_one_more() {
     house.admin_raw().admin(AdminOp::Reload).unwrap();
     let reloads = ear.so_far().iter().filter(|one| one.starts_with("RELOADING=1")).count();
     assert_eq!(reloads, 1, "the admin's own");
+}
+
+/// Eleven SIGHUPs, and whether the reload of the first was still under way when the front had got the last.
+fn all_during_one_reload(house: &House, ear: &mut Ear) -> bool {
+    let slow = SlowPolicy::of(house);
+    ear.so_far();
+    house.signal("front", Signal::SIGHUP);
+    ear.until(|line| line == "RELOADING=1");
+    for _ in 0..10 {
+        house.signal("front", Signal::SIGHUP);
+        // Those that come at one time are one to the kernel already; and the last needs its time to arrive.
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let during = !ear.so_far().iter().any(|one| one.contains("READY=1"));
+    slow.remove();
+    if !during {
+        // Nothing of these may be left when the next are sent.
+        house.admin_raw().admin(AdminOp::Reload).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        house.admin_raw().admin(AdminOp::Reload).unwrap();
+        ear.so_far();
+    }
+    during
 }
 
 #[test]
