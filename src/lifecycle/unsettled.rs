@@ -132,6 +132,8 @@ mod tests {
         daemon.unsettled.add(Change::bumped("t2", 1), &before.epochs, 2, records(Event::EpochBumped, 1));
         for _twice in 0..2 {
             daemon.settle_revocations().await.unwrap();
+            // What is durable is counted right after it was answered.
+            assert!(daemon.audit.turn().await);
             assert_eq!((count(Event::PassportRevoked), count(Event::EpochBumped)), (1, 1));
         }
     }
