@@ -28,7 +28,7 @@ pub(super) fn builder() -> Builder {
 }
 
 pub(super) fn new_meta(now: Moment) -> Meta {
-    Meta { created: now.unix(), audit_seq: 0, generation: 0, longest_s: 0 }
+    Meta { created: now.unix(), audit_seq: 0, generation: 0, longest_s: 0, mark: now.unix() }
 }
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {

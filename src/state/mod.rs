@@ -17,6 +17,7 @@ mod rows;
 mod spend;
 mod store;
 mod table;
+mod told;
 mod writer;
 
 use std::io;

@@ -46,6 +46,9 @@ pub(super) struct Meta {
     /// The longest that a passport may live, in seconds, by any configuration that there was.
     #[serde(default)]
     pub(super) longest_s: u64,
+    /// The newest time that the clock has shown while nothing spoke against it, in seconds since 1970.
+    #[serde(default)]
+    pub(super) mark: i64,
 }
 
 /// The epoch of a tenant.
@@ -192,6 +195,9 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     }
     let keys = KeyTable::load(named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?);
     let keys = keys.map_err(|e| RowError::Row(e.to_string()))?;
+    // Of a file that was never written by one who keeps it.
+    let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
+    meta.mark = if meta.mark == 0 { newest } else { meta.mark };
     let mut kept = Kept::default();
     keys.iter().filter(|key| key.state == KeyState::Compromised).for_each(|key| kept.compromise(&key.kid));
     if known(FORMAT) {

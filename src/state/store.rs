@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
@@ -82,14 +82,14 @@ impl Change {
 pub struct Snapshot {
     /// The key table.
     pub keys: Arc<KeyTable>,
-    /// Grows with every commit, over restarts.
+    /// Grows with every change, over restarts.
     pub generation: u64,
     /// The newest audit record on whose strength something was changed; 0 before the first.
     pub audit_seq: u64,
     /// When the store was made, in seconds since 1970.
     pub created: i64,
-    /// When the newest key was staged; without keys, when the store was made. A clock that stands before it went back.
-    pub newest: i64,
+    /// The newest time that is known to have been. A clock that stands before it went back.
+    pub mark: i64,
     /// The longest that a passport may live, in seconds, by any configuration that there was.
     pub longest_s: u64,
     /// The epochs that tenants are in, by what is durable: what is issued says one of these. A tenant without one is in 0.
@@ -98,13 +98,12 @@ pub struct Snapshot {
 
 impl Snapshot {
     pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<BTreeMap<String, u64>>) -> Self {
-        let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
         Self {
             keys,
             generation: meta.generation,
             audit_seq: meta.audit_seq,
             created: meta.created,
-            newest,
+            mark: meta.mark,
             longest_s: meta.longest_s,
             epochs,
         }
@@ -129,6 +128,8 @@ pub(super) struct Shared {
     pub(super) room: Mutex<Room>,
     /// Grows, under the lock of `kept`, with everything there that can turn an acceptance into a refusal.
     pub(super) revision: AtomicU64,
+    /// The newest time that was seen; the next commit has it.
+    pub(super) seen: AtomicI64,
     pub(super) trouble: Mutex<Option<String>>,
     /// The snapshot's generation, to be waited for.
     pub(super) generation: watch::Sender<u64>,
@@ -190,6 +191,7 @@ impl Store {
             kept: RwLock::new(kept),
             room: Mutex::new(Room::of(ENTRIES)),
             revision: AtomicU64::new(0),
+            seen: AtomicI64::new(i64::MIN),
             trouble: Mutex::new(None),
             busy_since: Mutex::new(None),
         });
@@ -294,6 +296,19 @@ impl Store {
     /// [`StateError::Busy`] or [`StateError::Closed`].
     pub fn evict(&self, now: i64) -> Result<(), StateError> {
         self.enqueue(Job::Evict { now })
+    }
+
+    /// The clock has shown `now` (seconds since 1970), and nothing speaks against it: the next commit says so.
+    pub fn observe(&self, now: i64) {
+        self.shared.seen.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Makes the newest time that was seen durable.
+    ///
+    /// # Errors
+    /// As [`Store::evict`].
+    pub fn mark(&self) -> Result<(), StateError> {
+        self.enqueue(Job::Mark)
     }
 
     async fn settled<T>(

@@ -21,6 +21,7 @@ use super::rows::{self, EpochRecord, Meta, RowError, Rows};
 use super::spend::{Spend, Spending, decide};
 use super::store::{Change, Committed, Shared, Snapshot};
 use super::table::KeyTable;
+use super::told::{Told, answer, refuse};
 use crate::log::PidLock;
 
 /// Requests that share one commit.
@@ -39,13 +40,9 @@ pub(super) enum Job {
     Commit { change: Change, audit_seq: u64, ack: Ack<Committed> },
     Spend { spend: Spend, ack: Ack<Spending> },
     Evict { now: i64 },
+    /// Makes the newest time that was seen durable.
+    Mark,
     Close,
-}
-
-/// Who is told when the commit is done, and what.
-enum Told {
-    Committed(Ack<Committed>, Committed),
-    Spent(Ack<Spending>, Spending),
 }
 
 /// A commit in the making.
@@ -59,6 +56,8 @@ struct Group {
     revised: bool,
     /// Something has an audit record of its own.
     recorded: bool,
+    /// The mark is to be durable.
+    marked: bool,
 }
 
 pub(super) struct Worker {
@@ -99,6 +98,9 @@ impl Worker {
                 if !stop && jobs.len() < MAX_GROUP {
                     next = self.inbox.try_recv().ok();
                 }
+            }
+            if stop && self.shared.seen.load(Ordering::Relaxed) > self.shared.snapshot.load().mark {
+                jobs.push(Job::Mark);
             }
             self.busy(true);
             self.group(jobs);
@@ -146,7 +148,7 @@ impl Worker {
             return jobs.into_iter().for_each(|job| refuse(job, &StateError::Unavailable(why.clone())));
         }
         let before = self.shared.snapshot.load_full();
-        let mut group = Group::after(&before);
+        let mut group = Group::after(&before, self.shared.seen.load(Ordering::Relaxed));
         let room = *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = self.expired(&jobs);
         {
@@ -156,12 +158,14 @@ impl Worker {
                 group.rows.gone.push(key);
             }
             jobs.into_iter().for_each(|job| group.job(job, &mut kept, &room));
+            // A mark alone is nothing that anybody waits for.
+            group.meta.generation += u64::from(group.is_change());
             if group.revised {
                 // Under the lock: who has seen the tables has the revision that belongs to them.
                 self.shared.revision.fetch_add(1, Ordering::Release);
             }
         }
-        if group.is_empty() {
+        if !group.is_change() && !group.marked {
             return group.told.into_iter().for_each(Told::done);
         }
         match self.write(&group) {
@@ -242,21 +246,22 @@ impl Worker {
 }
 
 impl Group {
-    fn after(before: &Snapshot) -> Self {
+    fn after(before: &Snapshot, seen: i64) -> Self {
         let meta = Meta {
             created: before.created,
             audit_seq: before.audit_seq,
-            generation: before.generation + 1,
+            generation: before.generation,
             longest_s: before.longest_s,
+            mark: before.mark.max(seen),
         };
         let (keys, epochs) = (Arc::clone(&before.keys), Arc::clone(&before.epochs));
-        Self { meta, keys, epochs, rows: Rows::default(), told: Vec::new(), revised: false, recorded: false }
+        Self { meta, keys, epochs, rows: Rows::default(), told: Vec::new(), revised: false, recorded: false, marked: false }
     }
 
-    /// Whether there is nothing to write. A change that says nothing is a commit all the same if it has an audit record.
-    fn is_empty(&self) -> bool {
+    /// Whether something changes. A change that says nothing is a commit all the same if it has an audit record.
+    fn is_change(&self) -> bool {
         let Rows { keys, epochs, put, gone } = &self.rows;
-        !self.recorded && keys.is_empty() && epochs.is_empty() && put.is_empty() && gone.is_empty()
+        self.recorded || !(keys.is_empty() && epochs.is_empty() && put.is_empty() && gone.is_empty())
     }
 
     fn job(&mut self, job: Job, kept: &mut Kept, room: &Room) {
@@ -269,6 +274,7 @@ impl Group {
                 Ok(spending) => self.told.push(Told::Spent(ack, spending)),
                 Err(error) => answer(ack, Err(error)),
             },
+            Job::Mark => self.marked = true,
             Job::Evict { .. } | Job::Close => {}
         }
     }
@@ -285,10 +291,11 @@ impl Group {
         keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
         let table = self.keys.apply(&keys)?;
         let (revoked, new) = new_revocations(revoked, kept, room)?;
-        let mut committed = Committed { generation: self.meta.generation, new, ..Committed::default() };
+        let mut committed = Committed { generation: self.meta.generation + 1, new, ..Committed::default() };
         let mut rows = Rows::default();
         for key in &keys {
             rows.key(key).map_err(unwritable)?;
+            self.meta.mark = self.meta.mark.max(key.staged_at);
         }
         for (tenant, since) in bumped {
             let epoch = kept.epoch(&tenant).saturating_add(1);
@@ -368,33 +375,4 @@ fn new_revocations(revoked: Vec<Entry>, kept: &Kept, room: &Room) -> Result<(Vec
 
 fn unwritable(error: RowError) -> StateError {
     error.at(std::path::Path::new("state"))
-}
-
-impl Told {
-    fn done(self) {
-        match self {
-            Self::Committed(ack, committed) => answer(ack, Ok(committed)),
-            Self::Spent(ack, spending) => answer(ack, Ok(spending)),
-        }
-    }
-
-    fn failed(self, error: &StateError) {
-        match self {
-            Self::Committed(ack, _) => answer(ack, Err(error.again())),
-            Self::Spent(ack, _) => answer(ack, Err(error.again())),
-        }
-    }
-}
-
-fn refuse(job: Job, error: &StateError) {
-    match job {
-        Job::Commit { ack, .. } => answer(ack, Err(error.again())),
-        Job::Spend { ack, .. } => answer(ack, Err(error.again())),
-        Job::Evict { .. } | Job::Close => {}
-    }
-}
-
-/// A caller that went away needs no answer.
-fn answer<T>(ack: Ack<T>, result: Result<T, StateError>) {
-    drop(ack.send(result));
 }

@@ -133,7 +133,7 @@ impl Code {
             Self::ClockSuspect => (
                 "clock_suspect",
                 Problem,
-                "the clock is behind the newest key; nothing is issued until it is set right",
+                "the clock can't be right; nothing is issued until it is set right",
             ),
             Self::ApprovalRequired => ("approval_required", Problem, "the operation needs an approved plan"),
             Self::Internal => ("internal", Problem, "a defect of the daemon; its log has the details"),

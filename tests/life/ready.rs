@@ -84,7 +84,7 @@ fn with_a_clock_that_went_back_it_only_verifies() {
     let mut house = House::start(Options::default().users(Users::Own));
     let passport = house.raw().issue(demo("x")).unwrap();
     house.restart_with_a_key_of_tomorrow();
-    let behind = (503, false, true, failing("clock", "the clock is behind"));
+    let behind = (503, false, true, failing("clock", "the clock can't be right"));
     eventually("all else is well", PATIENCE, || (readyz(&house) == behind).then_some(()));
     let mut raw = house.raw();
     let problem = raw.issue(demo("x")).unwrap_err();
