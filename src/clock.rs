@@ -169,7 +169,10 @@ mod tests {
             let after = course.after(wall, boot);
             let (wall, boot) = at(DAY + 5, 0);
             assert_eq!(after.doubt(wall, boot), None, "{off}: corrected");
-            assert_eq!(after.after(wall, boot).now(wall, boot).unix(), START + DAY + 5.max(off * i64::from(doubt.is_none())));
+            assert_eq!(
+                after.after(wall, boot).now(wall, boot).unix(),
+                START + DAY + 5.max(off * i64::from(doubt.is_none()))
+            );
         }
     }
 

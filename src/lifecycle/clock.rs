@@ -79,7 +79,7 @@ impl Daemon {
 /// What is wrong with the clock, and what to do.
 pub(super) fn says(doubt: Doubt) -> String {
     const RIGHT: &str = "set it right (timedatectl)";
-    const RESET: &str = "if it is right now, stop the daemon and run `passportctl state clock-reset`";
+    const RESET: &str = "if it is right now, stop the daemon and run `passportctl ceremony clock-reset`";
     match doubt {
         Doubt::Behind(by) => format!("the clock is {by} s behind a time that has been; {RIGHT}; {RESET}"),
         Doubt::Ahead(by) => {

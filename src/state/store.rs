@@ -1,6 +1,5 @@
 //! The store: one thread that writes, snapshots and tables for everybody else.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -15,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::StateError;
 use super::entry::Entry;
+use super::epochs::{Done, Epochs, Pending};
 use super::file::{Opened, Opener, beside, builder, create, new_meta, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyRecord;
@@ -58,6 +58,8 @@ pub struct Change {
     pub bumped: Vec<(String, i64)>,
     /// The longest that a passport may live from now on, in seconds.
     pub lifetime_s: Option<u64>,
+    /// What was done while no daemon ran is on record; every tenant is in this epoch at least, and in a new one.
+    pub settled: Option<u64>,
 }
 
 impl Change {
@@ -92,18 +94,21 @@ pub struct Snapshot {
     pub mark: i64,
     /// The longest that a passport may live, in seconds, by any configuration that there was.
     pub longest_s: u64,
-    /// The epochs that tenants are in, by what is durable: what is issued says one of these. A tenant without one is in 0.
-    pub epochs: Arc<BTreeMap<String, u64>>,
+    /// The epochs that tenants are in, by what is durable: what is issued says one of these.
+    pub epochs: Arc<Epochs>,
+    /// What was done while no daemon ran, and is not on record yet.
+    pub pending: Vec<Pending>,
 }
 
 impl Snapshot {
-    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<BTreeMap<String, u64>>) -> Self {
+    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<Epochs>) -> Self {
         Self {
             keys,
             generation: meta.generation,
             audit_seq: meta.audit_seq,
             created: meta.created,
             mark: meta.mark,
+            pending: meta.pending.clone(),
             longest_s: meta.longest_s,
             epochs,
         }
@@ -255,7 +260,13 @@ impl Store {
         if state_seq > head_seq {
             return Err(StateError::AheadOfLedger { state_seq, head_seq });
         }
-        if state_seq < ledger_seq { Err(StateError::BehindLedger { state_seq, ledger_seq }) } else { Ok(()) }
+        // One that was restored is older, and says so.
+        let restored = self.shared.snapshot.load().pending.iter().any(|one| matches!(one.what, Done::Restored { .. }));
+        if state_seq < ledger_seq && !restored {
+            Err(StateError::BehindLedger { state_seq, ledger_seq })
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Cancelling the future does not take the change back.
@@ -324,9 +335,8 @@ impl Store {
         answer.map_or_else(late, |answer| answer.unwrap_or(Err(StateError::Closed)))
     }
 
-    /// [`Store::commit`] for tests without a runtime.
-    #[cfg(test)]
-    pub(super) fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
+    /// [`Store::commit`] where there is no runtime.
+    pub fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
         self.submit(change, audit_seq)?.blocking_recv().unwrap_or(Err(StateError::Closed))
     }
 

@@ -1,7 +1,5 @@
 //! The one thread that writes: what has arrived is decided in the order of its arrival, and becomes durable with one commit.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
@@ -13,10 +11,12 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::StateError;
-use super::entry::{Entry, What};
+use super::entry::Entry;
+use super::epochs::Epochs;
 use super::file::{Opened, Opener, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyState;
+use super::newer::new_revocations;
 use super::rows::{self, EpochRecord, Meta, RowError, Rows};
 use super::spend::{Spend, Spending, decide};
 use super::store::{Change, Committed, Shared, Snapshot};
@@ -37,9 +37,18 @@ pub(super) type Ack<T> = oneshot::Sender<Result<T, StateError>>;
 
 /// What the thread is asked for.
 pub(super) enum Job {
-    Commit { change: Change, audit_seq: u64, ack: Ack<Committed> },
-    Spend { spend: Spend, ack: Ack<Spending> },
-    Evict { now: i64 },
+    Commit {
+        change: Change,
+        audit_seq: u64,
+        ack: Ack<Committed>,
+    },
+    Spend {
+        spend: Spend,
+        ack: Ack<Spending>,
+    },
+    Evict {
+        now: i64,
+    },
     /// Makes the newest time that was seen durable.
     Mark,
     Close,
@@ -49,7 +58,7 @@ pub(super) enum Job {
 struct Group {
     meta: Meta,
     keys: Arc<KeyTable>,
-    epochs: Arc<BTreeMap<String, u64>>,
+    epochs: Arc<Epochs>,
     rows: Rows,
     told: Vec<Told>,
     /// Something was revoked.
@@ -253,9 +262,20 @@ impl Group {
             generation: before.generation,
             longest_s: before.longest_s,
             mark: before.mark.max(seen),
+            floor: before.epochs.floor,
+            pending: before.pending.clone(),
         };
         let (keys, epochs) = (Arc::clone(&before.keys), Arc::clone(&before.epochs));
-        Self { meta, keys, epochs, rows: Rows::default(), told: Vec::new(), revised: false, recorded: false, marked: false }
+        Self {
+            meta,
+            keys,
+            epochs,
+            rows: Rows::default(),
+            told: Vec::new(),
+            revised: false,
+            recorded: false,
+            marked: false,
+        }
     }
 
     /// Whether something changes. A change that says nothing is a commit all the same if it has an audit record.
@@ -287,7 +307,7 @@ impl Group {
         kept: &mut Kept,
         room: &Room,
     ) -> Result<Committed, StateError> {
-        let Change { mut keys, revoked, bumped, lifetime_s } = change;
+        let Change { mut keys, revoked, bumped, lifetime_s, settled } = change;
         keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
         let table = self.keys.apply(&keys)?;
         let (revoked, new) = new_revocations(revoked, kept, room)?;
@@ -301,10 +321,17 @@ impl Group {
             let epoch = kept.epoch(&tenant).saturating_add(1);
             kept.set_epoch(&tenant, epoch);
             // What is issued says the old one until this is durable: one that comes to nothing must not be said.
-            Arc::make_mut(&mut self.epochs).insert(tenant.clone(), epoch);
+            Arc::make_mut(&mut self.epochs).own.insert(tenant.clone(), epoch);
             committed.epoch = epoch;
             self.revised = true;
             rows.epoch(&EpochRecord { tenant, epoch, since, audit_seq }).map_err(unwritable)?;
+        }
+        if let Some(floor) = settled {
+            let floor = kept.epochs().map(|(_, epoch)| epoch.saturating_add(1)).fold(floor, u64::max);
+            kept.raise_floor(floor);
+            Arc::make_mut(&mut self.epochs).floor = kept.floor();
+            (self.meta.floor, self.revised) = (kept.floor(), true);
+            self.meta.pending.clear();
         }
         for key in keys.iter().filter(|key| key.state == KeyState::Compromised) {
             kept.compromise(&key.kid);
@@ -334,43 +361,6 @@ impl Group {
         }
         Ok(spending)
     }
-}
-
-/// Those that say more than what is there, each id and subject once, up to the newest time and for the longest: the newest row of
-/// one says all that the others do. And how many revoke something that was not revoked: the others only last longer.
-fn new_revocations(revoked: Vec<Entry>, kept: &Kept, room: &Room) -> Result<(Vec<Entry>, usize), StateError> {
-    let mut wanted: BTreeMap<(u8, String, Vec<u8>), Entry> = BTreeMap::new();
-    for entry in revoked {
-        if !entry.fits() {
-            return Err(StateError::TooLong);
-        }
-        match wanted.entry((entry.what.kind(), entry.tenant.clone(), entry.what.id())) {
-            Vacant(place) => drop(place.insert(entry)),
-            Occupied(mut place) => place.get_mut().extend(entry.until, entry.what.before()),
-        }
-    }
-    let (mut new, mut count): (Vec<Entry>, usize) = (Vec::with_capacity(wanted.len()), 0);
-    for mut entry in wanted.into_values() {
-        let known = match &entry.what {
-            What::RevokedSubject { sub, .. } => kept.subject(&entry.tenant, sub),
-            What::RevokedId { jti } => kept.id_revoked(&entry.tenant, jti).map(|until| (i64::MIN, until)),
-            // Nothing else is a revocation.
-            _ => return Err(StateError::TooLong),
-        };
-        if let Some((before, until)) = known {
-            if before >= entry.what.before() && until >= entry.until {
-                continue;
-            }
-            count += usize::from(before < entry.what.before());
-            entry.extend(until, before);
-        } else {
-            count += 1;
-        }
-        // Of several tenants each is looked at with all that came before it.
-        kept.admits(room, entry.owner, &entry.tenant, new.len().saturating_add(1)).map_err(StateError::Full)?;
-        new.push(entry);
-    }
-    Ok((new, count))
 }
 
 fn unwritable(error: RowError) -> StateError {

@@ -13,6 +13,7 @@ mod faults;
 mod kernel;
 
 pub use calls::C_GetFunctionList;
+pub use clock::clock_gettime;
 pub use control::{Action, Control, Kill, Rule};
 pub use kernel::without_landlock;
 
