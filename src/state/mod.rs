@@ -48,7 +48,7 @@ pub enum StateError {
     /// Operator: no file where one must be.
     #[error(
         "{path}: there is no state file, but there has been one (the ledger has records). Without it keys that still \
-         verify and key versions that were used would be forgotten: restore it from a backup"
+         verify and key versions that were used would be forgotten: put a backup in its place with `passportctl state restore`"
     )]
     Missing {
         /// Where it should be.
@@ -105,7 +105,7 @@ pub enum StateError {
     #[error(
         "the ledger says that the state was changed on the strength of audit record {ledger_seq}, but this state knows of \
          no change after record {state_seq}: it is an older copy, in which later keys are forgotten and retired ones sign \
-         again. Restore the state that belongs to this ledger"
+         again. Put the state that belongs to this ledger back, or have this one declared a backup: `passportctl state restore`"
     )]
     BehindLedger {
         /// The newest audit record that the state knows.

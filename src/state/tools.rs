@@ -80,7 +80,7 @@ pub fn restore(path: &Path, backup: &Path, by: &By, only_look: bool) -> Result<R
     // Where it can still be read, what must not go back does not.
     let there = path.symlink_metadata().is_ok();
     let known = read_locked(path).ok().map(|(meta, _)| meta);
-    let aside = there.then(|| beside(path, &format!(".replaced-{}", by.now.unix())));
+    let aside = there.then(|| beside(path, &format!(".replaced-{}", by.now.micros())));
     if only_look {
         return Ok(Restored { backup: found, aside });
     }
