@@ -145,9 +145,9 @@ fn what_was_believed_wrongly_is_reset_with_an_end_of_every_epoch() {
     house.stop();
     clock.step(10 * DAY);
     house.boot();
-    house.wait_ready();
+    // The signer has a clock of its own here, and issues nothing by the front's.
+    assert_eq!(trouble(&house), None);
     assert!(!is_good(&house, &good), "it has been off for ten days, as it seems");
-    let later = house.raw().issue(demo("later")).unwrap();
     let (code, text) = tool(&house, &clock, &["ceremony", "clock-reset", "--yes"]);
     assert!(code == Some(1) && text.contains("is in use by pid"), "{text}");
     house.stop();
@@ -164,7 +164,7 @@ fn what_was_believed_wrongly_is_reset_with_an_end_of_every_epoch() {
     assert!(code == Some(0) && text.contains("the next start revokes every passport"), "{text}");
     start(&mut house);
     recovers(&house);
-    for old in [&good, &over, &later] {
+    for old in [&good, &over] {
         assert!(!is_good(&house, old), "no passport of before is good again");
     }
     assert_eq!(verdict(&house, &good), Verdict::Refused(Code::Revoked));
