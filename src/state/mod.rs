@@ -159,3 +159,5 @@ mod kept_tests;
 mod table_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tools_tests;
