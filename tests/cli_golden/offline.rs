@@ -201,7 +201,7 @@ fn state_check() -> Page {
     let (config, _) = states(&fake);
     let mut page = Page::new("state check");
     page.both(&fake, &["--config", &config], "");
-    page.case(&fake, &[&write(&fake, "bad.redb", "no state")], "");
+    page.both(&fake, &[&write(&fake, "bad.redb", "no state")], "");
     page.misused(&fake)
 }
 
@@ -210,9 +210,11 @@ fn state_export() -> Page {
     let (config, backup) = states(&fake);
     let out = fake.path("out.jsonl").to_str().unwrap().to_owned();
     let mut page = Page::new("state export");
-    page.case(&fake, &["--config", &config, "--out", "-"], "");
+    let json = out.replace("out", "other");
+    page.both(&fake, &["--config", &config, "--out", "-"], "");
     page.case(&fake, &["--from", &backup, "--out", &out], "");
-    page.case(&fake, &["--from", &backup, "--out", &out], "");
+    page.case(&fake, &["--from", &backup, "--out", &json, "--output", "json"], "");
+    page.both(&fake, &["--from", &backup, "--out", &out], "");
     page.misused(&fake)
 }
 
@@ -225,8 +227,9 @@ fn state_import() -> Page {
     let new = fake.path("backup/new.redb").to_str().unwrap().to_owned();
     let mut page = Page::new("state import");
     page.case(&fake, &["--in", &good, "--to", &new], "");
-    page.case(&fake, &["--in", &good, "--to", &new], "");
-    page.case(&fake, &["--in", "-", "--to", &backup.replace("state.redb", "other.redb")], "not a line of a state\n");
+    page.case(&fake, &["--in", &good, "--to", &new.replace("new", "json"), "--output", "json"], "");
+    page.both(&fake, &["--in", &good, "--to", &new], "");
+    page.both(&fake, &["--in", "-", "--to", &new.replace("new", "other")], "not a line of a state\n");
     page.misused(&fake)
 }
 
@@ -237,8 +240,8 @@ fn state_restore() -> Page {
         .scrubbed(|text| between(&between(&text, ".replaced-", "; ", "TIME"), ".replaced-", "\"", "TIME"));
     let base = ["--config", &config, "--from", &backup];
     page.both(&fake, &[&base[..], &["--dry-run"]].concat(), "");
-    page.case(&fake, &base, "");
-    page.case(&fake, &[&base[..], &["--yes"]].concat(), "");
+    page.both(&fake, &base, "");
+    page.both(&fake, &[&base[..], &["--yes"]].concat(), "");
     page.misused(&fake)
 }
 
@@ -250,6 +253,6 @@ fn clock_reset() -> Page {
     };
     let mut page = Page::new("ceremony clock-reset").scrubbed(scrubbed);
     page.both(&fake, &["--config", &config, "--dry-run"], "");
-    page.case(&fake, &["--config", &config, "--yes"], "");
+    page.both(&fake, &["--config", &config, "--yes"], "");
     page.misused(&fake)
 }
