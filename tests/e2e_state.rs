@@ -96,7 +96,7 @@ fn a_damaged_state_stops_the_start_or_says_what_it_said() {
                 house.end("front", Signal::SIGTERM);
             }
             Some(code) => {
-                let log = house.log()[before..].to_owned();
+                let log = house.log().split_off(before);
                 assert_eq!(code, 78, "{what}: {log}");
                 for says in ["passportctl state check", "passportctl state restore"] {
                     assert!(log.contains(says), "{what}: {says}: {log}");
@@ -146,7 +146,7 @@ fn a_backup_is_restored_by_word_alone_and_nothing_of_before_is_good_then() {
     fs::copy(&backup, file(&house)).unwrap();
     let before = house.log().len();
     assert_eq!(start_or_end(&mut house), Some(78), "without a word it is refused");
-    assert!(house.log()[before..].contains("passportctl state restore"), "{}", house.log());
+    assert!(house.log().split_off(before).contains("passportctl state restore"), "{}", house.log());
     fs::write(file(&house), &old).unwrap();
 
     let (code, said) = tool(&house, &restore);
@@ -221,7 +221,7 @@ fn what_is_exported_comes_back_as_it_was_and_nothing_else_does() {
         [&lines[..2], &lines[3..]].concat().join("\n") + "\n",
         exported.replace("\"gone\"", "\"gome\""),
         exported.clone() + lines[1] + "\n",
-        exported[..exported.len() - 3].to_owned(),
+        exported.trim_end().to_owned(),
     ];
     for bent in bent {
         fs::write(&again, bent).unwrap();
