@@ -101,7 +101,7 @@ fn without_a_signer() -> Seen {
 
 fn with_a_clock_that_went_back() -> Seen {
     let mut house = House::start(Options::default().users(Users::Own));
-    house.restart_with_a_key_of_tomorrow();
+    house.restart_with_a_key_of_later();
     Seen::from([house.raw().issue(demo("x")).unwrap_err().code.name()])
 }
 

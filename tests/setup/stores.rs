@@ -130,7 +130,7 @@ const STATE: &[Mistake] = &[
         },
         code: CONFIG,
         finds: "state rows",
-        says: &["/front/state.redb: is damaged", "restore the newest backup in its place"],
+        says: &["/front/state.redb: is damaged", "`passportctl state restore` puts the newest backup in its place"],
     },
     Mistake {
         what: "the state of a later version",
