@@ -11,8 +11,8 @@ all passports that were issued until then are revoked. It also puts the restore 
 compromised or retired since stay so. Revocations of what is issued afterwards, and versions of keys, are not affected.
 
 Examples:
-  runuser -u passportd -- passportctl state restore --from /backup/state.redb --dry-run
-  runuser -u passportd -- passportctl state restore --from /backup/state.redb --reason 'disk died' --yes";
+  passportctl state restore --from /backup/state.redb --dry-run
+  passportctl state restore --from /backup/state.redb --reason 'disk died' --yes";
 
 const RESET: &str = "\
 The state keeps the newest time that has been, and a clock that stands before it is not believed: nothing is issued. If the clock
@@ -20,8 +20,8 @@ is right now, and was wrong before, this says so. The daemon must be stopped, an
 on record and ends every tenant's epoch: passports that had expired by the old time must not be good again.
 
 Examples:
-  runuser -u passportd -- passportctl ceremony clock-reset --dry-run
-  runuser -u passportd -- passportctl ceremony clock-reset --reason 'battery of the clock' --yes";
+  passportctl ceremony clock-reset --dry-run
+  passportctl ceremony clock-reset --reason 'battery of the clock' --yes";
 
 /// `state …`.
 #[derive(Debug, Subcommand)]
