@@ -2,7 +2,6 @@
 //! [`sign`] has it signed and checks the signature, [`record`] makes the audit record durable. Only what has passed all
 //! three leaves the process (law L2).
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::{Map, Value};
@@ -13,6 +12,7 @@ use crate::clock::Moment;
 use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
+use crate::state::Epochs;
 use crate::verify::{Item, Keyring, Verifier};
 use crate::wire::link::LinkRefusal;
 use crate::wire::{IssueSpec, Issued};
@@ -89,7 +89,7 @@ pub struct Ground<'a> {
     /// The largest payload, in bytes.
     pub max_msg_bytes: usize,
     /// The epochs of the tenants.
-    pub epochs: &'a BTreeMap<String, u64>,
+    pub epochs: &'a Epochs,
 }
 
 /// A payload that is allowed and complete, and its record to be.
@@ -135,7 +135,7 @@ pub fn prepare(
     let kid = active(&terms.tenant, &terms.purpose)
         .ok_or_else(|| IssueError::NoKey { tenant: terms.tenant.clone(), purpose: terms.purpose.clone() })?;
     let ctx = spec.ctx.map(serde_json::from_str::<Map<String, Value>>).transpose().map_err(|_| IssueError::Context)?;
-    let epoch = ground.epochs.get(&terms.tenant).copied().unwrap_or(0);
+    let epoch = ground.epochs.of(&terms.tenant);
     let claims = claims(terms, kid, ctx, ground, epoch);
     let payload = claims.canonical(ground.max_msg_bytes)?;
     let entry = entry(&claims, origin, ground.now);

@@ -33,7 +33,8 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 14] = [
+const WITHOUT_DAEMON: [&str; 19] = [
+    "ceremony clock-reset",
     "ceremony plan adopt",
     "completions",
     "config check",
@@ -48,6 +49,10 @@ const WITHOUT_DAEMON: [&str; 14] = [
     "inspect",
     "policy check",
     "policy explain",
+    "state check",
+    "state export",
+    "state import",
+    "state restore",
 ];
 
 #[test]

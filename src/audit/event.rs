@@ -70,6 +70,10 @@ pub enum Event {
     EpochBumped,
     /// A key was declared compromised: it neither signs nor verifies any more.
     KeyCompromised,
+    /// A backup of the state took the state's place while no daemon ran: every tenant's epoch has ended.
+    StateRestored,
+    /// The clock was declared right while no daemon ran, whatever was known of the time: every tenant's epoch has ended.
+    ClockReset,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -140,6 +144,8 @@ impl Event {
         Self::SubjectRevoked,
         Self::EpochBumped,
         Self::KeyCompromised,
+        Self::StateRestored,
+        Self::ClockReset,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -178,6 +184,8 @@ impl Event {
             Self::SubjectRevoked => "subject_revoked",
             Self::EpochBumped => "epoch_bumped",
             Self::KeyCompromised => "key_compromised",
+            Self::StateRestored => "state_restored",
+            Self::ClockReset => "clock_reset",
         }
     }
 
@@ -217,6 +225,8 @@ impl Event {
             Self::SubjectRevoked => "8e272b38b5c8b79a72db42a7d12f1b0c",
             Self::EpochBumped => "7279862174d357173bcf6c075f89d15f",
             Self::KeyCompromised => "4b07dddb5a71dcdbdc088b465ad7f202",
+            Self::StateRestored => "0c6f2a8be41d4f79b3a5d80e67c1f294",
+            Self::ClockReset => "e95b17d03c8a4b62a0f4c62d9b83715e",
         }
     }
 
@@ -234,6 +244,8 @@ impl Event {
             | Self::IssuePaused
             | Self::Drained
             | Self::EpochBumped
+            | Self::StateRestored
+            | Self::ClockReset
             | Self::SubjectRevoked => Priority::Warning,
             Self::DaemonStarted
             | Self::DaemonStopping
@@ -272,7 +284,7 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::KeyCompromised), "append the new event to ALL, then move this pin");
+        assert_eq!(Event::ALL.last(), Some(&Event::ClockReset), "append the new event to ALL, then move this pin");
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

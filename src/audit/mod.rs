@@ -12,6 +12,7 @@ mod event;
 pub mod fuzzing;
 mod journald;
 mod record;
+mod since;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
+pub use since::keys_since;
 
 /// Where journald listens.
 pub use crate::log::journal::SOCKET as JOURNALD_SOCKET;

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
-use super::{BootError, ends, is_root, logging, runtimes, uid_after, uid_of_peer, user_of};
+use super::{BootError, ends, is_root, logging, restored, runtimes, uid_after, uid_of_peer, user_of};
 use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
@@ -164,6 +164,7 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
         let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
         BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
     })?;
+    restored::settle(&audit, &store, &config.audit.dir)?;
     audit.state_is_at(store.snapshot().audit_seq);
     Ok((audit, store))
 }

@@ -7,6 +7,7 @@ mod front;
 mod house;
 mod hsm;
 mod logging;
+mod restored;
 mod run;
 mod runtimes;
 mod sockets;

@@ -10,6 +10,7 @@
 //! | [`mod@revoke`] | revoking passports, subjects, keys and epochs, on either socket |
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
+//! | [`mod@state`] | checking, exporting, importing and restoring the state's file; the clock's reset |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
 //! | [`doctor`] | everything that can be set up wrong, with and without the daemon |
 //! | [`smoke`], [`conformance`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
@@ -42,6 +43,7 @@ mod scrape;
 mod seal;
 mod service;
 mod smoke;
+mod state;
 mod status;
 mod text;
 
@@ -50,6 +52,7 @@ use std::io;
 
 use clap::{CommandFactory as _, Parser as _};
 
+use crate::clock::Moment;
 use args::{Arguments, Command};
 use context::Context;
 pub use error::{CliError, Exit};
@@ -137,6 +140,10 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Undrain => admin::undrain(context).await,
         Command::Hsm(command) => hsm::run(context, command).await,
         Command::Ceremony(args::CeremonyCommand::Plan(plan)) => plan::run(context, plan).await,
+        Command::Ceremony(args::CeremonyCommand::ClockReset(reset)) => {
+            state::clock_reset(context, &reset, Moment::now())
+        }
+        Command::State(command) => state::run(context, command, Moment::now()),
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,

@@ -1,13 +1,10 @@
 //! Which conditions hold, by name: for `/readyz`, Health and Status, and as one line for the service manager.
 
 use super::Daemon;
+use super::clock::says;
 use crate::audit::JOURNALD_SOCKET;
-use crate::clock::Moment;
 use crate::config::Journald;
 use crate::metrics::{Condition, Dependency, ReadyReport};
-
-/// How far the clock may stand behind the newest thing that the state knows, in seconds.
-const CLOCK_SLACK_S: i64 = 300;
 
 /// What verification needs. Not `state`: keys are read from memory, and nothing that is verified or issued changes it yet.
 const VERIFYING: [&str; 2] = ["policy", "serving"];
@@ -31,8 +28,7 @@ impl Daemon {
 
     fn conditions(&self, journald: bool) -> Vec<Condition> {
         let hsm = self.hsm.load();
-        let behind = |seconds| format!("the clock is {seconds} s behind the newest key; set it right (timedatectl)");
-        let clock = self.clock_behind(Moment::now()).map(behind);
+        let clock = self.clock_doubt().map(says);
         let keys = (!hsm.any_key).then(|| "no key signs passports; run `passportctl hsm init`".to_owned());
         let audit = if self.audit.healthy() { None } else { self.audit.trouble() };
         let serving = if self.ending() {
@@ -45,7 +41,7 @@ impl Daemon {
             condition("policy", "", None),
             condition("audit", "the ledger can't be written", audit),
             condition("state", "the state can't be written", self.store.trouble()),
-            condition("clock", "the clock is behind", clock),
+            condition("clock", "the clock can't be right", clock),
             condition("keys", "no key signs passports", keys),
             condition("issuing", "paused by an admin", self.paused().map(|reason| format!("paused: {reason}"))),
             condition("serving", "no new work is taken", serving),
@@ -60,11 +56,6 @@ impl Daemon {
             conditions.push(condition("journald", "journald takes no records", trouble));
         }
         conditions
-    }
-
-    /// By how many seconds the clock is behind the newest key, if that is more than it may be: then nothing is issued.
-    pub fn clock_behind(&self, now: Moment) -> Option<i64> {
-        Some(self.store.snapshot().newest.saturating_sub(now.unix())).filter(|behind| *behind > CLOCK_SLACK_S)
     }
 
     /// How it stands, on one line: `serving; keys 2`, or with every condition that does not hold. Everybody on the host may

@@ -134,7 +134,7 @@ impl Daemon {
             self.publish(self.keyring_of(&table)?);
             return Ok(staged);
         }
-        let changed = table.stage(new_key(&key)?, Moment::now().unix())?;
+        let changed = table.stage(new_key(&key)?, self.reckoned().unix())?;
         self.commit(&table, changed, Event::KeyStaged, kid, None, author).await?;
         Ok(staged)
     }
@@ -151,7 +151,7 @@ impl Daemon {
             self.publish(self.keyring_of(&table)?);
             return Ok(Activated { kid: kid.to_owned(), retired: None });
         }
-        let changed = table.activate(kid, Moment::now().unix())?;
+        let changed = table.activate(kid, self.reckoned().unix())?;
         if let Some(KeyRecord { role: Role::Passport, public: Some(public), .. }) = table.get(kid)
             && !proves(&self.signer.probe(kid).await?, public)
         {
@@ -175,7 +175,7 @@ impl Daemon {
             self.publish(self.keyring_of(&table)?);
             return Ok(());
         }
-        let changed = table.compromise(kid, Moment::now().unix())?;
+        let changed = table.compromise(kid, self.reckoned().unix())?;
         let keyring = self.keyring_of(&table.apply(&changed)?)?;
         let record = author.entry(Event::KeyCompromised, Outcome::Ok).kid(kid).detail(reason);
         self.make(changed, keyring, vec![record]).await?;

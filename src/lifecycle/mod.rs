@@ -1,6 +1,7 @@
 //! The front's life: what it holds, and every change of it. Keys are staged and activated here, configuration and policy
 //! swapped, issuing paused, the daemon drained. Requests only read.
 
+mod clock;
 mod engine;
 mod health;
 mod keys;
@@ -91,6 +92,8 @@ pub struct Daemon {
     told: late::Told,
     /// Revocations that were reported as failed.
     unsettled: unsettled::Unsettled,
+    /// What the clock is held to.
+    clock: clock::Clock,
     /// Signatures that do not verify.
     rejected: rejected::Rejected,
     /// Changes of keys, configuration and policy happen one at a time.
@@ -164,6 +167,7 @@ impl Daemon {
         let keyring = keys::keyring(&store.keys(), table_bytes, None)?;
         let told = late::Told::default();
         told.add(store.keys().iter().map(|key| (key.kid.as_str(), key.audit_seq)));
+        let clock = clock::Clock::new(store.snapshot().mark);
         let daemon = Self {
             live: ArcSwap::from_pointee(live),
             keyring: ArcSwap::from_pointee(keyring),
@@ -186,6 +190,7 @@ impl Daemon {
             doubts: Doubts::default(),
             told,
             unsettled: unsettled::Unsettled::default(),
+            clock,
             rejected: rejected::Rejected::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::clock::Watched;
 use super::{Author, Daemon};
 use crate::audit::{self, AuditError, Event, Outcome};
-use crate::clock::{Moment, Steps};
+use crate::clock::Moment;
 use crate::metrics::Cache;
 use crate::state::{Change, Committed, Entry, Owner, StateError, What};
 
@@ -19,11 +20,10 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Has the state forget what can no longer matter, and know how long passports live, until the daemon stops.
 pub async fn watch_kept(daemon: Arc<Daemon>) {
-    let (mut stopping, mut steps) = (daemon.stopping(), Steps::default());
+    let (mut stopping, mut watched) = (daemon.stopping(), Watched::default());
     while !*stopping.borrow_and_update() {
-        let now = Moment::now();
         // By a clock that may be wrong nothing is forgotten: a passport that was revoked could be good again.
-        if daemon.clock_behind(now).is_none() && steps.are_small(now, since_boot()) {
+        if let Some(now) = daemon.look_at_clock(&mut watched) {
             // A full queue, or a disk in trouble, which the conditions show: it is asked again.
             drop(daemon.remember_lifetime(daemon.live.load().loaded.config.passport.max_ttl_s).await);
             drop(daemon.store.evict(now.unix()));
@@ -34,12 +34,6 @@ pub async fn watch_kept(daemon: Arc<Daemon>) {
             _ = stopping.changed() => {}
         }
     }
-}
-
-/// The time since the machine was started, with that in which it slept.
-fn since_boot() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Why nothing was revoked.
@@ -100,7 +94,7 @@ impl Daemon {
     /// # Errors
     /// [`RevokeError`]: nothing was revoked, or the disk has not said so in time.
     pub async fn revoke(&self, wish: Wish<'_>, what: &[Revoked]) -> Result<usize, RevokeError> {
-        let now = Moment::now();
+        let now = self.reckoned();
         let Wish { author, owner, tenant, reason } = wish;
         let mut change = Change::default();
         let mut records = Vec::with_capacity(what.len());
@@ -133,7 +127,7 @@ impl Daemon {
     pub async fn bump_epoch(&self, tenant: &str, reason: &str, author: &Author) -> Result<u64, RevokeError> {
         let record = author.entry(Event::EpochBumped, Outcome::Ok).detail(&format!("tenant {tenant}: {reason}"));
         let seq = self.audit.record(record.clone()).await?;
-        let change = Change::bumped(tenant, Moment::now().unix());
+        let change = Change::bumped(tenant, self.reckoned().unix());
         self.made_durable(change, seq, vec![record]).await.map(|committed| committed.epoch)
     }
 

@@ -2,7 +2,6 @@
 //! it could not. They only refuse more, so they are left in force; but the ledger's newest word was "failed", and must not stay
 //! so.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,7 +9,7 @@ use tokio::sync::Notify;
 use super::Daemon;
 use crate::audit::{self, AuditError};
 use crate::clock::Moment;
-use crate::state::{Change, Entry, StateError, What};
+use crate::state::{Change, Entry, Epochs, StateError, What};
 
 /// Records of changes of which nobody knows yet, some hundred bytes each. With more the oldest are given up: a disk has failed
 /// for long, and of each the ledger says that it did.
@@ -49,8 +48,8 @@ impl Unsettled {
     }
 
     /// A change that was announced by the records up to `seq` has failed, as it seems.
-    pub(super) fn add(&self, change: Change, before: &BTreeMap<String, u64>, seq: u64, records: Vec<audit::Entry>) {
-        let epoch = |tenant: String| (before.get(&tenant).copied().unwrap_or(0), tenant);
+    pub(super) fn add(&self, change: Change, before: &Epochs, seq: u64, records: Vec<audit::Entry>) {
+        let epoch = |tenant: String| (before.of(&tenant), tenant);
         let bumped = change.bumped.into_iter().map(|(tenant, _)| epoch(tenant)).collect();
         let one = Doubtful { revoked: change.revoked, bumped, seq, records };
         self.with(|all| {
@@ -81,8 +80,7 @@ impl Daemon {
                 }
                 _ => false,
             };
-            let bumped =
-                |(before, tenant): &(u64, String)| epochs.epochs.get(tenant).is_some_and(|epoch| epoch > before);
+            let bumped = |(before, tenant): &(u64, String)| epochs.epochs.of(tenant) > *before;
             let came = |one: &&Doubtful| one.revoked.iter().any(has) || one.bumped.iter().any(bumped);
             let late = all.iter().take(known).filter(came);
             late.flat_map(|one| one.records.iter().map(|record| after_all(record, one.seq))).collect()
@@ -140,7 +138,7 @@ mod tests {
 
     #[test]
     fn so_many_are_remembered_and_then_the_oldest_goes() {
-        let (unsettled, epochs) = (Unsettled::default(), BTreeMap::new());
+        let (unsettled, epochs) = (Unsettled::default(), Epochs::default());
         let add = |seq, count| unsettled.add(revoked("j"), &epochs, seq, records(Event::PassportRevoked, count));
         add(1, MAX_UNSETTLED - 1);
         add(2, 1);

@@ -66,7 +66,7 @@ impl Service {
 
     /// Everything that needs no signature: may anything be issued now, may this peer have these, is there room?
     fn begin(&self, turn: &Turn, specs: &[IssueSpec<'_>]) -> Result<Batch, Problem> {
-        self.may_issue(turn.now)?;
+        self.may_issue()?;
         let config = &turn.live.loaded.config;
         let inside =
             self.enter(turn, &self.gates.issue, &self.client.place.share().issue, config.limits.issue_concurrency)?;
@@ -143,7 +143,7 @@ impl Service {
         Ok((past, wait))
     }
 
-    fn may_issue(&self, now: Moment) -> Result<(), Problem> {
+    fn may_issue(&self) -> Result<(), Problem> {
         let blocked = |why, code| {
             self.daemon().metrics.issuance_blocked.at(why).inc();
             Err(Problem::new(code))
@@ -154,7 +154,7 @@ impl Service {
         if self.daemon().paused().is_some() {
             return blocked(Blocked::Paused, Code::Paused);
         }
-        if self.daemon().clock_behind(now).is_some() {
+        if self.daemon().clock_doubt().is_some() {
             return blocked(Blocked::ClockSuspect, Code::ClockSuspect);
         }
         Ok(())

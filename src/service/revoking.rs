@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::services::{Service, Turn, reply};
 use super::{Client, Done, Later, problems};
 use crate::check::{Claimed, authentic};
-use crate::clock::Moment;
 use crate::lifecycle::{Author, Daemon, Revoked, Wish};
 use crate::policy::Operation;
 use crate::state::{Owner, StateError};
@@ -67,10 +66,11 @@ impl Service {
             let author = Author { peer: Some(peer), corr_id: turn.corr_id };
             let owner = Owner::Peer(client.uid);
             let wish = Wish { author: &author, owner, tenant: &tenant, reason: "presented by a service" };
-            let until = daemon.matters_until(Some(exp), turn.now);
+            let now = daemon.reckoned();
+            let until = daemon.matters_until(Some(exp), now);
             let result = match is_revoked(&daemon, &tenant, &jti, until).await {
                 // It has expired, too, long ago.
-                _ if until <= turn.now.unix() => Ok(ServiceOk::Revoked { new: false }),
+                _ if until <= now.unix() => Ok(ServiceOk::Revoked { new: false }),
                 Ok(true) => Ok(ServiceOk::Revoked { new: false }),
                 Ok(false) => {
                     let revoked = daemon.revoke(wish, &[Revoked::Id { jti, exp: Some(exp) }]).await;
@@ -106,9 +106,9 @@ impl Client {
         if what.len() > MAX_REVOKED {
             return Err(Problem::too_large("the number of revocations", MAX_REVOKED));
         }
-        let now = Moment::now();
+        let now = self.daemon.now();
         let by_clock = |one: &Named| matches!(one, Named::Id(_, None) | Named::Subject(..));
-        if self.daemon.clock_behind(now).is_some() && what.iter().any(by_clock) {
+        if self.daemon.clock_doubt().is_some() && what.iter().any(by_clock) {
             // It would be kept for too short a time, or cover nothing that the right clock has issued.
             return Err(Problem::new(Code::ClockSuspect));
         }

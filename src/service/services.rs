@@ -56,8 +56,8 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Before a request is taken up.
-    fn new(rights: Arc<Rights>, live: Arc<Live>) -> Self {
-        let (started, now) = (Instant::now(), Moment::now());
+    fn new(rights: Arc<Rights>, live: Arc<Live>, now: Moment) -> Self {
+        let started = Instant::now();
         Self { live, rights, corr_id: [0; 16], id: 0, op: Op::Unreadable, started, now }
     }
 
@@ -287,7 +287,7 @@ impl Speaker for Service {
         let daemon = self.daemon();
         // One configuration, one set of keys and one time for all that is answered together.
         let (live, keyring) = (daemon.live.load_full(), daemon.keyring.load_full());
-        let mut turn = Turn::new(self.client.rights(&live), live);
+        let mut turn = Turn::new(self.client.rights(&live), live, daemon.now());
         let mut pile = Pile::new(self, &keyring, &turn);
         for body in bodies.by_ref() {
             let request: Request<'_> = match self.read(body) {

@@ -9,8 +9,9 @@ use nix::fcntl::OFlag;
 use redb::{Builder, Database, DatabaseError};
 
 use super::StateError;
+use super::epochs::Epochs;
 use super::kept::Kept;
-use super::rows::{self, Meta};
+use super::rows::{self, Meta, Rows};
 use super::store::Snapshot;
 use crate::clock::Moment;
 
@@ -28,7 +29,7 @@ pub(super) fn builder() -> Builder {
 }
 
 pub(super) fn new_meta(now: Moment) -> Meta {
-    Meta { created: now.unix(), audit_seq: 0, generation: 0, longest_s: 0 }
+    Meta { created: now.unix(), audit_seq: 0, generation: 0, longest_s: 0, mark: now.unix(), ..Meta::default() }
 }
 
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -40,6 +41,14 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// Makes the file under another name and renames it when it is whole, so that a crash leaves either none or a good one.
 pub(super) fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateError> {
     let io_error = |e: std::io::Error| StateError::of_host(path, &e);
+    let unfinished = draft(path, &Rows::default(), &new_meta(now))?;
+    fs::rename(&unfinished, path).map_err(io_error)?;
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
+}
+
+/// Makes a file of these rows, durably, beside `path`; its name.
+pub(super) fn draft(path: &Path, rows: &Rows, meta: &Meta) -> Result<PathBuf, StateError> {
+    let io_error = |e: std::io::Error| StateError::of_host(path, &e);
     let unfinished = beside(path, ".new");
     match fs::remove_file(&unfinished) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io_error(e)),
@@ -49,11 +58,10 @@ pub(super) fn create(dir: &Path, path: &Path, now: Moment) -> Result<(), StateEr
     options.write(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     drop(options.open(&unfinished).map_err(io_error)?);
     let db = builder().create(&unfinished).map_err(|e| rows::RowError::from(e).at(path))?;
-    rows::create(&db, &new_meta(now)).map_err(|e| e.at(path))?;
+    rows::commit(&db, rows, meta).map_err(|e| e.at(path))?;
     drop(db);
     File::open(&unfinished).and_then(|file| file.sync_all()).map_err(io_error)?;
-    fs::rename(&unfinished, path).map_err(io_error)?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(io_error)
+    Ok(unfinished)
 }
 
 /// What is in a file.
@@ -70,6 +78,7 @@ pub(super) fn open(path: &Path, opener: &Opener) -> Result<Opened, StateError> {
         Ok((db, meta, keys, kept))
     });
     let (db, meta, keys, kept) = opened.map_err(|e| e.at(path))?;
-    let epochs = kept.epochs().map(|(tenant, epoch)| (tenant.to_owned(), epoch)).collect();
+    let own = kept.epochs().map(|(tenant, epoch)| (tenant.to_owned(), epoch)).collect();
+    let epochs = Epochs { floor: meta.floor, own };
     Ok(Opened { db, snapshot: Snapshot::new(&meta, Arc::new(keys), Arc::new(epochs)), kept })
 }

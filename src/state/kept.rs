@@ -101,6 +101,8 @@ type ByTag<T> = HashMap<Tag, T, BuildHasherDefault<First>>;
 pub struct Kept {
     keys: [RandomState; 2],
     epochs: BTreeMap<Arc<str>, u64>,
+    /// The epoch that every tenant is in at least.
+    floor: u64,
     /// Keys that verify nothing any more.
     compromised: BTreeSet<Box<str>>,
     /// Until when.
@@ -131,9 +133,9 @@ impl Kept {
                 && self.subjects.get(&self.tag(2, tenant, sub.as_bytes())).is_some_and(|(before, _)| iat <= *before))
     }
 
-    /// The tenant's epoch; 0 until it is bumped.
+    /// The tenant's epoch; 0 until it is bumped, or all are.
     pub fn epoch(&self, tenant: &str) -> u64 {
-        if self.epochs.is_empty() { 0 } else { self.epochs.get(tenant).copied().unwrap_or(0) }
+        if self.epochs.is_empty() { self.floor } else { self.epochs.get(tenant).copied().unwrap_or(0).max(self.floor) }
     }
 
     /// Every tenant whose epoch was bumped.
@@ -290,6 +292,15 @@ impl Kept {
 
     pub(super) fn set_epoch(&mut self, tenant: &str, epoch: u64) {
         self.epochs.insert(tenant.into(), epoch);
+    }
+
+    /// The epoch that every tenant is in at least.
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    pub(super) fn raise_floor(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
     }
 
     pub(super) fn compromise(&mut self, kid: &str) {

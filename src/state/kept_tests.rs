@@ -162,7 +162,7 @@ fn the_longest_and_newest_of_a_revocation_holds_whatever_came_first() {
 fn no_epoch_is_said_that_is_not_durable() {
     let disk = Disk::default();
     let store = on(&disk);
-    let said = || store.snapshot().epochs.get("t").copied();
+    let said = || Some(store.snapshot().epochs.of("t"));
     assert_eq!(store.commit_blocking(Change::bumped("t", NOW), 3).unwrap().epoch, 1);
     assert_eq!(said(), Some(1));
     disk.set_full(true);

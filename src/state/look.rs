@@ -27,7 +27,17 @@ pub fn look(path: &Path) -> Result<Snapshot, StateError> {
 }
 
 fn look_up_to(path: &Path, most: u64) -> Result<Snapshot, StateError> {
+    open(path, Bytes::of(image(path, most)?))
+}
+
+/// The file's bytes, while no daemon has it open.
+pub(super) fn image(path: &Path, most: u64) -> Result<Vec<u8>, StateError> {
     PidLock::free(&beside(path, ".lock"), path)?;
+    bytes_of(path, most)
+}
+
+/// The same for whoever has the lock.
+pub(super) fn bytes_of(path: &Path, most: u64) -> Result<Vec<u8>, StateError> {
     let io_error = |error: io::Error| StateError::of_host(path, &error);
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(io_error)?;
@@ -36,7 +46,7 @@ fn look_up_to(path: &Path, most: u64) -> Result<Snapshot, StateError> {
     if u64::try_from(image.len()).unwrap_or(u64::MAX) > most {
         return Err(StateError::Io { path: path.to_owned(), what: format!("is longer than {most} bytes") });
     }
-    open(path, Bytes::of(image))
+    Ok(image)
 }
 
 /// Opens a file in memory.

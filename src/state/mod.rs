@@ -4,7 +4,9 @@
 //! the sequence number of its audit record (L2: the record is durable first), and a ledger that is behind its state
 //! refuses to start.
 
+mod dump;
 mod entry;
+mod epochs;
 mod file;
 /// For `cargo fuzz` and the replay of its corpora; no product is built with it.
 #[cfg(any(test, fuzzing))]
@@ -13,22 +15,27 @@ pub mod fuzzing;
 mod kept;
 mod keys;
 mod look;
+mod newer;
 mod rows;
 mod spend;
 mod store;
 mod table;
+mod told;
+mod tools;
 mod writer;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use entry::{Answer, Entry, Owner, What};
+pub use epochs::{Done, Epochs, Pending};
 pub use kept::{Full, Kept, Named, Room};
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
 pub use look::{MAX_LOOK, look};
 pub use spend::{REPEAT_S, Spend, Spending};
 pub use store::{Change, Committed, ENTRIES, Mode, Snapshot, Store};
 pub use table::KeyTable;
+pub use tools::{By, Restored, export, import, reset_clock, restore};
 
 use crate::log::{PlaceError, remedy};
 
@@ -41,7 +48,7 @@ pub enum StateError {
     /// Operator: no file where one must be.
     #[error(
         "{path}: there is no state file, but there has been one (the ledger has records). Without it keys that still \
-         verify and key versions that were used would be forgotten: restore it from a backup"
+         verify and key versions that were used would be forgotten: put a backup in its place with `passportctl state restore`"
     )]
     Missing {
         /// Where it should be.
@@ -58,8 +65,18 @@ pub enum StateError {
         known: u32,
     },
     /// Host: what is in the file is not what was written.
-    #[error("{path}: is damaged ({what}); keep it for inspection and restore the newest backup in its place")]
+    #[error(
+        "{path}: is damaged ({what}); `passportctl state check` looks at it, `passportctl state restore` puts the newest backup in its place"
+    )]
     Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        what: String,
+    },
+    /// Operator: not what was exported.
+    #[error("{path}: {what}")]
+    Text {
         /// The file.
         path: PathBuf,
         /// What does not fit.
@@ -88,7 +105,7 @@ pub enum StateError {
     #[error(
         "the ledger says that the state was changed on the strength of audit record {ledger_seq}, but this state knows of \
          no change after record {state_seq}: it is an older copy, in which later keys are forgotten and retired ones sign \
-         again. Restore the state that belongs to this ledger"
+         again. Put the state that belongs to this ledger back, or have this one declared a backup: `passportctl state restore`"
     )]
     BehindLedger {
         /// The newest audit record that the state knows.
@@ -142,3 +159,5 @@ mod kept_tests;
 mod table_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tools_tests;

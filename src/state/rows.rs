@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::StateError;
 use super::entry::Entry;
+use super::epochs::Pending;
 use super::kept::Kept;
 use super::keys::{KeyRecord, KeyState};
 use super::table::KeyTable;
@@ -23,10 +24,10 @@ const LONGEST_S: u64 = 366 * 86_400;
 /// Bytes of BLAKE3 in front of a row.
 pub(super) const SUM: usize = 16;
 
-const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
-const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
-const EPOCHS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("epochs");
-const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");
+pub(super) const EPOCHS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("epochs");
+pub(super) const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 
 /// The row that says what format the rest has: its number in ASCII, in every format.
 const FORMAT_ROW: &str = "format";
@@ -34,7 +35,7 @@ const FORMAT_ROW: &str = "format";
 const HEAD_ROW: &str = "head";
 
 /// What changes with each commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Meta {
     /// When the file was made, in seconds since 1970.
@@ -46,6 +47,15 @@ pub(super) struct Meta {
     /// The longest that a passport may live, in seconds, by any configuration that there was.
     #[serde(default)]
     pub(super) longest_s: u64,
+    /// The newest time that the clock has shown while nothing spoke against it, in seconds since 1970.
+    #[serde(default)]
+    pub(super) mark: i64,
+    /// The epoch that every tenant is in at least.
+    #[serde(default)]
+    pub(super) floor: u64,
+    /// What was done while no daemon ran, and is not on record yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) pending: Vec<Pending>,
 }
 
 /// The epoch of a tenant.
@@ -192,7 +202,11 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     }
     let keys = KeyTable::load(named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?);
     let keys = keys.map_err(|e| RowError::Row(e.to_string()))?;
+    // Of a file that was never written by one who keeps it.
+    let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
+    meta.mark = if meta.mark == 0 { newest } else { meta.mark };
     let mut kept = Kept::default();
+    kept.raise_floor(meta.floor);
     keys.iter().filter(|key| key.state == KeyState::Compromised).for_each(|key| kept.compromise(&key.kid));
     if known(FORMAT) {
         for record in named(&transaction, EPOCHS, |record: &EpochRecord| &record.tenant)? {

@@ -1,8 +1,7 @@
 //! The store: one thread that writes, snapshots and tables for everybody else.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
@@ -15,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::StateError;
 use super::entry::Entry;
+use super::epochs::{Done, Epochs, Pending};
 use super::file::{Opened, Opener, beside, builder, create, new_meta, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyRecord;
@@ -58,6 +58,8 @@ pub struct Change {
     pub bumped: Vec<(String, i64)>,
     /// The longest that a passport may live from now on, in seconds.
     pub lifetime_s: Option<u64>,
+    /// What was done while no daemon ran is on record; every tenant is in this epoch at least, and in a new one.
+    pub settled: Option<u64>,
 }
 
 impl Change {
@@ -82,29 +84,31 @@ impl Change {
 pub struct Snapshot {
     /// The key table.
     pub keys: Arc<KeyTable>,
-    /// Grows with every commit, over restarts.
+    /// Grows with every change, over restarts.
     pub generation: u64,
     /// The newest audit record on whose strength something was changed; 0 before the first.
     pub audit_seq: u64,
     /// When the store was made, in seconds since 1970.
     pub created: i64,
-    /// When the newest key was staged; without keys, when the store was made. A clock that stands before it went back.
-    pub newest: i64,
+    /// The newest time that is known to have been. A clock that stands before it went back.
+    pub mark: i64,
     /// The longest that a passport may live, in seconds, by any configuration that there was.
     pub longest_s: u64,
-    /// The epochs that tenants are in, by what is durable: what is issued says one of these. A tenant without one is in 0.
-    pub epochs: Arc<BTreeMap<String, u64>>,
+    /// The epochs that tenants are in, by what is durable: what is issued says one of these.
+    pub epochs: Arc<Epochs>,
+    /// What was done while no daemon ran, and is not on record yet.
+    pub pending: Vec<Pending>,
 }
 
 impl Snapshot {
-    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<BTreeMap<String, u64>>) -> Self {
-        let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
+    pub(super) fn new(meta: &Meta, keys: Arc<KeyTable>, epochs: Arc<Epochs>) -> Self {
         Self {
             keys,
             generation: meta.generation,
             audit_seq: meta.audit_seq,
             created: meta.created,
-            newest,
+            mark: meta.mark,
+            pending: meta.pending.clone(),
             longest_s: meta.longest_s,
             epochs,
         }
@@ -129,6 +133,8 @@ pub(super) struct Shared {
     pub(super) room: Mutex<Room>,
     /// Grows, under the lock of `kept`, with everything there that can turn an acceptance into a refusal.
     pub(super) revision: AtomicU64,
+    /// The newest time that was seen; the next commit has it.
+    pub(super) seen: AtomicI64,
     pub(super) trouble: Mutex<Option<String>>,
     /// The snapshot's generation, to be waited for.
     pub(super) generation: watch::Sender<u64>,
@@ -190,6 +196,7 @@ impl Store {
             kept: RwLock::new(kept),
             room: Mutex::new(Room::of(ENTRIES)),
             revision: AtomicU64::new(0),
+            seen: AtomicI64::new(i64::MIN),
             trouble: Mutex::new(None),
             busy_since: Mutex::new(None),
         });
@@ -253,7 +260,13 @@ impl Store {
         if state_seq > head_seq {
             return Err(StateError::AheadOfLedger { state_seq, head_seq });
         }
-        if state_seq < ledger_seq { Err(StateError::BehindLedger { state_seq, ledger_seq }) } else { Ok(()) }
+        // One that was restored is older, and says so.
+        let restored = self.shared.snapshot.load().pending.iter().any(|one| matches!(one.what, Done::Restored { .. }));
+        if state_seq < ledger_seq && !restored {
+            Err(StateError::BehindLedger { state_seq, ledger_seq })
+        } else {
+            Ok(())
+        }
     }
 
     /// Makes a change durable, then visible; `audit_seq` is its audit record, which must be durable already. Cancelling the future does not take the change back.
@@ -296,6 +309,19 @@ impl Store {
         self.enqueue(Job::Evict { now })
     }
 
+    /// The clock has shown `now` (seconds since 1970), and nothing speaks against it: the next commit says so.
+    pub fn observe(&self, now: i64) {
+        self.shared.seen.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Makes the newest time that was seen durable.
+    ///
+    /// # Errors
+    /// As [`Store::evict`].
+    pub fn mark(&self) -> Result<(), StateError> {
+        self.enqueue(Job::Mark)
+    }
+
     async fn settled<T>(
         &self,
         submit: impl FnOnce() -> Result<oneshot::Receiver<Result<T, StateError>>, StateError>,
@@ -309,9 +335,8 @@ impl Store {
         answer.map_or_else(late, |answer| answer.unwrap_or(Err(StateError::Closed)))
     }
 
-    /// [`Store::commit`] for tests without a runtime.
-    #[cfg(test)]
-    pub(super) fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
+    /// [`Store::commit`] where there is no runtime.
+    pub fn commit_blocking(&self, change: Change, audit_seq: u64) -> Result<Committed, StateError> {
         self.submit(change, audit_seq)?.blocking_recv().unwrap_or(Err(StateError::Closed))
     }
 

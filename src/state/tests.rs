@@ -209,7 +209,7 @@ impl StorageBackend for Disk {
 pub(super) fn on(disk: &Disk) -> Store {
     let backend = disk.clone();
     let db = redb::Builder::new().create_with_backend(backend.clone()).unwrap();
-    rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0, longest_s: 0 })
+    rows::create(&db, &rows::Meta { created: NOW, audit_seq: 0, generation: 0, mark: NOW, ..rows::Meta::default() })
         .map_err(|e| e.at(Path::new("disk")))
         .unwrap();
     drop(db);
@@ -320,7 +320,7 @@ fn no_altered_bit_brings_an_earlier_commit_back() {
     let table = table.apply(&staged).unwrap();
     let active = table.activate(&kid(1), NOW).unwrap();
     let commit = |generation: u64, keys: &[KeyRecord]| {
-        let head = rows::Meta { created: NOW, audit_seq: generation, generation, longest_s: 0 };
+        let head = rows::Meta { created: NOW, audit_seq: generation, generation, mark: NOW, ..rows::Meta::default() };
         let rows = keys.iter().map(|key| (key.kid.clone(), serde_json::to_vec(key).unwrap())).collect();
         (serde_json::to_vec(&head).unwrap(), rows)
     };

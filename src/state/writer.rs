@@ -1,7 +1,5 @@
 //! The one thread that writes: what has arrived is decided in the order of its arrival, and becomes durable with one commit.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
@@ -13,14 +11,17 @@ use redb::Database;
 use tokio::sync::oneshot;
 
 use super::StateError;
-use super::entry::{Entry, What};
+use super::entry::Entry;
+use super::epochs::Epochs;
 use super::file::{Opened, Opener, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyState;
+use super::newer::new_revocations;
 use super::rows::{self, EpochRecord, Meta, RowError, Rows};
 use super::spend::{Spend, Spending, decide};
 use super::store::{Change, Committed, Shared, Snapshot};
 use super::table::KeyTable;
+use super::told::{Told, answer, refuse};
 use crate::log::PidLock;
 
 /// Requests that share one commit.
@@ -36,29 +37,36 @@ pub(super) type Ack<T> = oneshot::Sender<Result<T, StateError>>;
 
 /// What the thread is asked for.
 pub(super) enum Job {
-    Commit { change: Change, audit_seq: u64, ack: Ack<Committed> },
-    Spend { spend: Spend, ack: Ack<Spending> },
-    Evict { now: i64 },
+    Commit {
+        change: Change,
+        audit_seq: u64,
+        ack: Ack<Committed>,
+    },
+    Spend {
+        spend: Spend,
+        ack: Ack<Spending>,
+    },
+    Evict {
+        now: i64,
+    },
+    /// Makes the newest time that was seen durable.
+    Mark,
     Close,
-}
-
-/// Who is told when the commit is done, and what.
-enum Told {
-    Committed(Ack<Committed>, Committed),
-    Spent(Ack<Spending>, Spending),
 }
 
 /// A commit in the making.
 struct Group {
     meta: Meta,
     keys: Arc<KeyTable>,
-    epochs: Arc<BTreeMap<String, u64>>,
+    epochs: Arc<Epochs>,
     rows: Rows,
     told: Vec<Told>,
     /// Something was revoked.
     revised: bool,
     /// Something has an audit record of its own.
     recorded: bool,
+    /// The mark is to be durable.
+    marked: bool,
 }
 
 pub(super) struct Worker {
@@ -99,6 +107,9 @@ impl Worker {
                 if !stop && jobs.len() < MAX_GROUP {
                     next = self.inbox.try_recv().ok();
                 }
+            }
+            if stop && self.shared.seen.load(Ordering::Relaxed) > self.shared.snapshot.load().mark {
+                jobs.push(Job::Mark);
             }
             self.busy(true);
             self.group(jobs);
@@ -146,7 +157,7 @@ impl Worker {
             return jobs.into_iter().for_each(|job| refuse(job, &StateError::Unavailable(why.clone())));
         }
         let before = self.shared.snapshot.load_full();
-        let mut group = Group::after(&before);
+        let mut group = Group::after(&before, self.shared.seen.load(Ordering::Relaxed));
         let room = *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = self.expired(&jobs);
         {
@@ -156,12 +167,14 @@ impl Worker {
                 group.rows.gone.push(key);
             }
             jobs.into_iter().for_each(|job| group.job(job, &mut kept, &room));
+            // A mark alone is nothing that anybody waits for.
+            group.meta.generation += u64::from(group.is_change());
             if group.revised {
                 // Under the lock: who has seen the tables has the revision that belongs to them.
                 self.shared.revision.fetch_add(1, Ordering::Release);
             }
         }
-        if group.is_empty() {
+        if !group.is_change() && !group.marked {
             return group.told.into_iter().for_each(Told::done);
         }
         match self.write(&group) {
@@ -242,21 +255,33 @@ impl Worker {
 }
 
 impl Group {
-    fn after(before: &Snapshot) -> Self {
+    fn after(before: &Snapshot, seen: i64) -> Self {
         let meta = Meta {
             created: before.created,
             audit_seq: before.audit_seq,
-            generation: before.generation + 1,
+            generation: before.generation,
             longest_s: before.longest_s,
+            mark: before.mark.max(seen),
+            floor: before.epochs.floor,
+            pending: before.pending.clone(),
         };
         let (keys, epochs) = (Arc::clone(&before.keys), Arc::clone(&before.epochs));
-        Self { meta, keys, epochs, rows: Rows::default(), told: Vec::new(), revised: false, recorded: false }
+        Self {
+            meta,
+            keys,
+            epochs,
+            rows: Rows::default(),
+            told: Vec::new(),
+            revised: false,
+            recorded: false,
+            marked: false,
+        }
     }
 
-    /// Whether there is nothing to write. A change that says nothing is a commit all the same if it has an audit record.
-    fn is_empty(&self) -> bool {
+    /// Whether something changes. A change that says nothing is a commit all the same if it has an audit record.
+    fn is_change(&self) -> bool {
         let Rows { keys, epochs, put, gone } = &self.rows;
-        !self.recorded && keys.is_empty() && epochs.is_empty() && put.is_empty() && gone.is_empty()
+        self.recorded || !(keys.is_empty() && epochs.is_empty() && put.is_empty() && gone.is_empty())
     }
 
     fn job(&mut self, job: Job, kept: &mut Kept, room: &Room) {
@@ -269,6 +294,7 @@ impl Group {
                 Ok(spending) => self.told.push(Told::Spent(ack, spending)),
                 Err(error) => answer(ack, Err(error)),
             },
+            Job::Mark => self.marked = true,
             Job::Evict { .. } | Job::Close => {}
         }
     }
@@ -281,23 +307,31 @@ impl Group {
         kept: &mut Kept,
         room: &Room,
     ) -> Result<Committed, StateError> {
-        let Change { mut keys, revoked, bumped, lifetime_s } = change;
+        let Change { mut keys, revoked, bumped, lifetime_s, settled } = change;
         keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
         let table = self.keys.apply(&keys)?;
         let (revoked, new) = new_revocations(revoked, kept, room)?;
-        let mut committed = Committed { generation: self.meta.generation, new, ..Committed::default() };
+        let mut committed = Committed { generation: self.meta.generation + 1, new, ..Committed::default() };
         let mut rows = Rows::default();
         for key in &keys {
             rows.key(key).map_err(unwritable)?;
+            self.meta.mark = self.meta.mark.max(key.staged_at);
         }
         for (tenant, since) in bumped {
             let epoch = kept.epoch(&tenant).saturating_add(1);
             kept.set_epoch(&tenant, epoch);
             // What is issued says the old one until this is durable: one that comes to nothing must not be said.
-            Arc::make_mut(&mut self.epochs).insert(tenant.clone(), epoch);
+            Arc::make_mut(&mut self.epochs).own.insert(tenant.clone(), epoch);
             committed.epoch = epoch;
             self.revised = true;
             rows.epoch(&EpochRecord { tenant, epoch, since, audit_seq }).map_err(unwritable)?;
+        }
+        if let Some(floor) = settled {
+            let floor = kept.epochs().map(|(_, epoch)| epoch.saturating_add(1)).fold(floor, u64::max);
+            kept.raise_floor(floor);
+            Arc::make_mut(&mut self.epochs).floor = kept.floor();
+            (self.meta.floor, self.revised) = (kept.floor(), true);
+            self.meta.pending.clear();
         }
         for key in keys.iter().filter(|key| key.state == KeyState::Compromised) {
             kept.compromise(&key.kid);
@@ -329,72 +363,6 @@ impl Group {
     }
 }
 
-/// Those that say more than what is there, each id and subject once, up to the newest time and for the longest: the newest row of
-/// one says all that the others do. And how many revoke something that was not revoked: the others only last longer.
-fn new_revocations(revoked: Vec<Entry>, kept: &Kept, room: &Room) -> Result<(Vec<Entry>, usize), StateError> {
-    let mut wanted: BTreeMap<(u8, String, Vec<u8>), Entry> = BTreeMap::new();
-    for entry in revoked {
-        if !entry.fits() {
-            return Err(StateError::TooLong);
-        }
-        match wanted.entry((entry.what.kind(), entry.tenant.clone(), entry.what.id())) {
-            Vacant(place) => drop(place.insert(entry)),
-            Occupied(mut place) => place.get_mut().extend(entry.until, entry.what.before()),
-        }
-    }
-    let (mut new, mut count): (Vec<Entry>, usize) = (Vec::with_capacity(wanted.len()), 0);
-    for mut entry in wanted.into_values() {
-        let known = match &entry.what {
-            What::RevokedSubject { sub, .. } => kept.subject(&entry.tenant, sub),
-            What::RevokedId { jti } => kept.id_revoked(&entry.tenant, jti).map(|until| (i64::MIN, until)),
-            // Nothing else is a revocation.
-            _ => return Err(StateError::TooLong),
-        };
-        if let Some((before, until)) = known {
-            if before >= entry.what.before() && until >= entry.until {
-                continue;
-            }
-            count += usize::from(before < entry.what.before());
-            entry.extend(until, before);
-        } else {
-            count += 1;
-        }
-        // Of several tenants each is looked at with all that came before it.
-        kept.admits(room, entry.owner, &entry.tenant, new.len().saturating_add(1)).map_err(StateError::Full)?;
-        new.push(entry);
-    }
-    Ok((new, count))
-}
-
 fn unwritable(error: RowError) -> StateError {
     error.at(std::path::Path::new("state"))
-}
-
-impl Told {
-    fn done(self) {
-        match self {
-            Self::Committed(ack, committed) => answer(ack, Ok(committed)),
-            Self::Spent(ack, spending) => answer(ack, Ok(spending)),
-        }
-    }
-
-    fn failed(self, error: &StateError) {
-        match self {
-            Self::Committed(ack, _) => answer(ack, Err(error.again())),
-            Self::Spent(ack, _) => answer(ack, Err(error.again())),
-        }
-    }
-}
-
-fn refuse(job: Job, error: &StateError) {
-    match job {
-        Job::Commit { ack, .. } => answer(ack, Err(error.again())),
-        Job::Spend { ack, .. } => answer(ack, Err(error.again())),
-        Job::Evict { .. } | Job::Close => {}
-    }
-}
-
-/// A caller that went away needs no answer.
-fn answer<T>(ack: Ack<T>, result: Result<T, StateError>) {
-    drop(ack.send(result));
 }

@@ -130,11 +130,9 @@ impl Code {
                 ("audit_unavailable", Problem, "the audit record can't be written, so nothing is done")
             }
             Self::StoreUnavailable => ("store_unavailable", Problem, "the state can't be written, so nothing is done"),
-            Self::ClockSuspect => (
-                "clock_suspect",
-                Problem,
-                "the clock is behind the newest key; nothing is issued until it is set right",
-            ),
+            Self::ClockSuspect => {
+                ("clock_suspect", Problem, "the clock can't be right; nothing is issued until it is set right")
+            }
             Self::ApprovalRequired => ("approval_required", Problem, "the operation needs an approved plan"),
             Self::Internal => ("internal", Problem, "a defect of the daemon; its log has the details"),
         }

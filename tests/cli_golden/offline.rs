@@ -6,7 +6,18 @@ use crate::fake::Fake;
 use crate::page::{Page, between};
 
 pub(crate) fn all() -> Vec<Page> {
-    vec![policy_check(), policy_explain(), config_check(), config_print(), doctor()]
+    vec![
+        policy_check(),
+        policy_explain(),
+        config_check(),
+        config_print(),
+        doctor(),
+        state_check(),
+        state_export(),
+        state_import(),
+        state_restore(),
+        clock_reset(),
+    ]
 }
 
 pub(crate) fn write(fake: &Fake, name: &str, text: &str) -> String {
@@ -168,5 +179,84 @@ fn config_print() -> Page {
     });
     page.both(&fake, &["--config", &good], "");
     page.case(&fake, &["--config", fake.path("none.toml").to_str().unwrap()], "");
+    page.misused(&fake)
+}
+
+/// A place for a state, and a state of another place.
+fn states(fake: &Fake) -> (String, String) {
+    use passportd::clock::Moment;
+    use passportd::state::{Mode, Store};
+    let config = whole(fake);
+    for name in ["state", "backup"] {
+        let dir = fake.path(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).unwrap();
+        Store::open(&dir.join("state.redb"), Mode::CreateIfMissing, Moment::from_unix(1_700_000_000)).unwrap().close();
+    }
+    (config, fake.path("backup/state.redb").to_str().unwrap().to_owned())
+}
+
+fn state_check() -> Page {
+    let fake = Fake::frozen();
+    let (config, _) = states(&fake);
+    let mut page = Page::new("state check");
+    page.both(&fake, &["--config", &config], "");
+    page.both(&fake, &[&write(&fake, "bad.redb", "no state")], "");
+    page.misused(&fake)
+}
+
+fn state_export() -> Page {
+    let fake = Fake::frozen();
+    let (config, backup) = states(&fake);
+    let out = fake.path("out.jsonl").to_str().unwrap().to_owned();
+    let mut page = Page::new("state export");
+    let json = out.replace("out", "other");
+    page.both(&fake, &["--config", &config, "--out", "-"], "");
+    page.case(&fake, &["--from", &backup, "--out", &out], "");
+    page.case(&fake, &["--from", &backup, "--out", &json, "--output", "json"], "");
+    page.both(&fake, &["--from", &backup, "--out", &out], "");
+    page.misused(&fake)
+}
+
+fn state_import() -> Page {
+    let fake = Fake::frozen();
+    let (_, backup) = states(&fake);
+    let mut text = Vec::new();
+    passportd::state::export(std::path::Path::new(&backup), &mut text).unwrap();
+    let good = write(&fake, "good.jsonl", std::str::from_utf8(&text).unwrap());
+    let new = fake.path("backup/new.redb").to_str().unwrap().to_owned();
+    let mut page = Page::new("state import");
+    page.case(&fake, &["--in", &good, "--to", &new], "");
+    page.case(&fake, &["--in", &good, "--to", &new.replace("new", "json"), "--output", "json"], "");
+    page.both(&fake, &["--in", &good, "--to", &new], "");
+    page.both(&fake, &["--in", "-", "--to", &new.replace("new", "other")], "not a line of a state\n");
+    page.misused(&fake)
+}
+
+fn state_restore() -> Page {
+    let fake = Fake::frozen();
+    let (config, backup) = states(&fake);
+    let mut page = Page::new("state restore")
+        .scrubbed(|text| between(&between(&text, ".replaced-", "; ", "TIME"), ".replaced-", "\"", "TIME"));
+    let base = ["--config", &config, "--from", &backup];
+    page.both(&fake, &[&base[..], &["--dry-run"]].concat(), "");
+    page.both(&fake, &base, "");
+    page.both(&fake, &[&base[..], &["--yes"]].concat(), "");
+    page.misused(&fake)
+}
+
+/// Every time and every distance of one.
+fn times(text: &str) -> String {
+    let long = |word: &&str| word.len() >= 8 && word.bytes().all(|byte| byte.is_ascii_digit());
+    let words: Vec<_> = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(long).collect();
+    words.iter().fold(text.to_owned(), |text, word| text.replacen(word, "TIME", 1))
+}
+
+fn clock_reset() -> Page {
+    let fake = Fake::frozen();
+    let (config, _) = states(&fake);
+    let mut page = Page::new("ceremony clock-reset").scrubbed(|text| times(&text));
+    page.both(&fake, &["--config", &config, "--dry-run"], "");
+    page.both(&fake, &["--config", &config, "--yes"], "");
     page.misused(&fake)
 }

@@ -181,7 +181,20 @@ const CEREMONIES: [(&str, &[&str]); 7] = [
 ];
 /// Those that ask nobody. What they read is files, and a policy of every file and list that there may be is read in
 /// less than a second; `policy check` may be given a pipe, see [`a_policy_that_comes_slowly_is_announced`].
-const ALONE: [&str; 6] = ["inspect", "policy check", "policy explain", "config check", "config print", "completions"];
+/// A state is as long as it is: what takes over a second is announced like a doctor's look.
+const ALONE: [&str; 11] = [
+    "inspect",
+    "policy check",
+    "policy explain",
+    "config check",
+    "config print",
+    "completions",
+    "state check",
+    "state export",
+    "state import",
+    "state restore",
+    "ceremony clock-reset",
+];
 
 #[test]
 fn what_each_command_announces_is_known() {

@@ -12,7 +12,7 @@ use crate::support::options::POLICY;
 use crate::support::passports::{demo, on_wire};
 use crate::support::raw::{Raw, frame};
 use crate::support::{House, Options, Roles, Users, eventually, root_or_skip};
-use crate::trouble::SmallDisk;
+use crate::trouble::{SmallDisk, use_up};
 
 type Seen = BTreeSet<&'static str>;
 
@@ -101,7 +101,7 @@ fn without_a_signer() -> Seen {
 
 fn with_a_clock_that_went_back() -> Seen {
     let mut house = House::start(Options::default().users(Users::Own));
-    house.restart_with_a_key_of_tomorrow();
+    house.restart_with_a_key_of_later();
     Seen::from([house.raw().issue(demo("x")).unwrap_err().code.name()])
 }
 
@@ -114,6 +114,7 @@ fn on_full_disks() -> Option<Seen> {
     house.boot();
     house.wait_ready();
     state.fill();
+    use_up(&house);
     let staged = house.admin_raw().admin(AdminOp::Stage { kid: "ed25519/t1/auth/v2" });
     let mut seen = Seen::from([staged.unwrap_err().code.name()]);
     state.relieve();

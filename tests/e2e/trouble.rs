@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{AdminOk, AdminOp, Code, ServiceOk, ServiceOp};
+use passportd::wire::{AdminOk, AdminOp, Code, Revocation, ServiceOk, ServiceOp};
 
 use crate::support::house::FIRST_KEY;
 use crate::support::passports::{demo, for_demo};
@@ -149,6 +149,20 @@ impl SmallDisk {
     }
 }
 
+/// Uses up what room there is in the file of the state itself, by revocations, until one is refused.
+pub(crate) fn use_up(house: &House) {
+    let mut admin = house.admin_raw();
+    for round in 0..200 {
+        let ids: Vec<_> = (0..256).map(|one| format!("no-passport-has-this-id-{round}-{one}")).collect();
+        let what = ids.iter().map(|jti| Revocation::Id { jti, exp: None }).collect();
+        if let Err(problem) = admin.admin(AdminOp::Revoke { tenant: "t1", what, reason: "" }) {
+            assert_eq!((problem.code, problem.retryable), (Code::StoreUnavailable, true), "{problem:?}");
+            return;
+        }
+    }
+    panic!("the disk is full, and the state takes all");
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         assert!(Command::new("umount").arg("--lazy").arg(&self.0).status().unwrap().success());
@@ -196,6 +210,7 @@ fn a_full_disk_under_the_state_changes_no_key() {
     house.boot();
     house.wait_ready();
     disk.fill();
+    use_up(&house);
     let next = "ed25519/t1/auth/v2";
     let mut admin = house.admin_raw();
     match admin.admin(AdminOp::Stage { kid: next }) {

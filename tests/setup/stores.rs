@@ -116,7 +116,7 @@ const STATE: &[Mistake] = &[
         spoil: |shop| fs::remove_file(shop.path("front/state.redb")).unwrap(),
         code: CONFIG,
         finds: "state file",
-        says: &["/front/state.redb: there is no state file, but there has been one", "restore it from a backup"],
+        says: &["/front/state.redb: there is no state file, but there has been one", "passportctl state restore"],
     },
     Mistake {
         what: "the state is damaged",
@@ -130,7 +130,7 @@ const STATE: &[Mistake] = &[
         },
         code: CONFIG,
         finds: "state rows",
-        says: &["/front/state.redb: is damaged", "restore the newest backup in its place"],
+        says: &["/front/state.redb: is damaged", "`passportctl state restore` puts the newest backup in its place"],
     },
     Mistake {
         what: "the state of a later version",
@@ -220,7 +220,7 @@ fn an_older_copy_of_the_state() {
         "/ledger, [state] path /",
         "/front/state.redb: the ledger says that the state was changed on the strength of audit record ",
         "it is an older copy, in which later keys are forgotten and retired ones sign again",
-        "Restore the state that belongs to this ledger",
+        "Put the state that belongs to this ledger back",
     ] {
         assert!(said.contains(says), "{says}: {said}");
     }

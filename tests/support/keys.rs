@@ -57,9 +57,9 @@ impl House {
         response
     }
 
-    /// Starts anew with a key of tomorrow, staged: what a clock that was put back makes of a key of today. The state must be
+    /// Starts anew with a key of a quarter of an hour later, staged: what a clock that was put back makes of a key of now. The state must be
     /// the tester's own.
-    pub(crate) fn restart_with_a_key_of_tomorrow(&mut self) {
+    pub(crate) fn restart_with_a_key_of_later(&mut self) {
         self.stop();
         let (now, path) = (Moment::now(), self.dir().join("front/state.redb"));
         let store = Store::open(&path, Mode::Existing, now).unwrap();
@@ -67,7 +67,7 @@ impl House {
         let (kid, tenant, purpose) = ("ed25519/t1/auth/v2".to_owned(), "t1".to_owned(), "auth".to_owned());
         let (role, public, created) = (Role::Passport, Some(public), now.unix());
         let key = NewKey { kid, tenant, purpose, version: 2, role, public, created };
-        let staged = store.keys().stage(key, now.unix() + 86_400).unwrap();
+        let staged = store.keys().stage(key, now.unix() + 1_000).unwrap();
         tokio::runtime::Runtime::new().unwrap().block_on(store.commit(Change::keys(staged), 1)).unwrap();
         store.close();
         self.boot();

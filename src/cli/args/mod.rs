@@ -5,6 +5,7 @@ mod operate;
 mod revoke;
 mod seal;
 mod service;
+mod state;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify};
+pub(super) use state::{Certain, ClockReset, StateCommand};
 
 const AFTER: &str = "\
 Exit codes:
@@ -193,6 +195,9 @@ pub(super) enum Command {
     /// Checks and prints the configuration
     #[command(subcommand, after_help = "Examples:\n  passportctl config check")]
     Config(ConfigCommand),
+    /// Checks, exports, imports and restores the state's file
+    #[command(subcommand, after_help = "Examples:\n  passportctl state check /backup/state.redb")]
+    State(StateCommand),
     /// Finds what is set up wrong: one line each, with its remedy; needs no running daemon
     #[command(after_help = DOCTOR)]
     Doctor,

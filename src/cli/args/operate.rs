@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::seconds;
+use super::{ClockReset, seconds};
 use crate::wire::sealed::MAX_PLAIN;
 
 /// `key …`.
@@ -81,6 +81,8 @@ pub(crate) enum CeremonyCommand {
         after_help = "Examples:\n  passportctl ceremony plan adopt --tenant t1 --purpose auth --cka-id 0a0b"
     )]
     Plan(PlanCommand),
+    /// Takes the clock for right that the state does not believe, and revokes every passport
+    ClockReset(ClockReset),
 }
 
 /// `ceremony plan …`.

@@ -7,11 +7,13 @@
 //! C_GetFunctionList is the only way in, so that a caller sees a module of PKCS#11 2.40 whatever is behind.
 
 mod calls;
+mod clock;
 mod control;
 mod faults;
 mod kernel;
 
 pub use calls::C_GetFunctionList;
+pub use clock::clock_gettime;
 pub use control::{Action, Control, Kill, Rule};
 pub use kernel::without_landlock;
 
@@ -24,3 +26,5 @@ pub const DEFAULT_WRAPS: &str = "/usr/lib/softhsm/libsofthsm2.so";
 /// How each line on standard error begins that `log` asks for; the function, the process id and the
 /// thread's name follow.
 pub const SAYS: &str = "fault-module:";
+/// The file with the seconds that a preloaded process's clock is off by, as an `i64` in the machine's order of bytes.
+pub const STEP: &str = "FAULT_CLOCK";

@@ -28,6 +28,18 @@ table! {
     lifetime_not_kept WARN "cb5ba5d8528b0139403e0f03936a076d" [error]
         "The state does not take for how long passports may live, so that revocations could be forgotten too soon; nothing is issued until it does."
         "Make room on the disk of the state, or mend it.";
+    clock_suspect ERROR "7d1c0e5a9b3f4c2e8a6d40f1b25973ce" [reason]
+        "The clock can't be right: it stands before a time that has been, absurdly far ahead, or was stepped; nothing is issued or forgotten until it is."
+        "Set it right (timedatectl, chronyc). If it is right and was wrong before: `passportctl ceremony clock-reset`.";
+    clock_right INFO - []
+        "The clock may be right again, or a wrong one was reset."
+        "Nothing.";
+    epochs_ended WARN "3a9e6c40d71b4f58921ed05cf8b7a462" [done record]
+        "While no daemon ran, the state was restored from a backup or its clock was reset; that is on record now, and every passport that was issued before is revoked."
+        "Nothing, if it was you; services ask for new passports.";
+    compromised_unknown WARN - [kid]
+        "A key was declared compromised after the backup was made that was restored, and the backup does not have it."
+        "Never stage it again; destroy it in the HSM.";
     start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
         "The ledger does not take the record of the start; nothing is issued until it does."
         "Make room on the disk of the ledger, or mend it.";
