@@ -70,6 +70,8 @@ pub enum Event {
     EpochBumped,
     /// A key was declared compromised: it neither signs nor verifies any more.
     KeyCompromised,
+    /// A passport was accepted that can be used up, or only with a proof; what it takes was taken.
+    PassportAccepted,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -140,6 +142,7 @@ impl Event {
         Self::SubjectRevoked,
         Self::EpochBumped,
         Self::KeyCompromised,
+        Self::PassportAccepted,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -178,6 +181,7 @@ impl Event {
             Self::SubjectRevoked => "subject_revoked",
             Self::EpochBumped => "epoch_bumped",
             Self::KeyCompromised => "key_compromised",
+            Self::PassportAccepted => "passport_accepted",
         }
     }
 
@@ -217,6 +221,7 @@ impl Event {
             Self::SubjectRevoked => "8e272b38b5c8b79a72db42a7d12f1b0c",
             Self::EpochBumped => "7279862174d357173bcf6c075f89d15f",
             Self::KeyCompromised => "4b07dddb5a71dcdbdc088b465ad7f202",
+            Self::PassportAccepted => "c79c32a658cef7dd827b65cffe882c9b",
         }
     }
 
@@ -247,7 +252,9 @@ impl Event {
             | Self::IssueResumed
             | Self::Undrained
             | Self::SignerRecovered => Priority::Notice,
-            Self::SelfTestPassed | Self::PassportIssued | Self::Sealed | Self::Unsealed => Priority::Info,
+            Self::SelfTestPassed | Self::PassportIssued | Self::PassportAccepted | Self::Sealed | Self::Unsealed => {
+                Priority::Info
+            }
         }
     }
 }
@@ -272,7 +279,11 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::KeyCompromised), "append the new event to ALL, then move this pin");
+        assert_eq!(
+            Event::ALL.last(),
+            Some(&Event::PassportAccepted),
+            "append the new event to ALL, then move this pin"
+        );
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -8,8 +8,8 @@ use super::connection::Shared;
 use super::{ClientError, Options};
 use crate::passport::OwnedEnvelope;
 use crate::wire::{
-    Code, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem,
-    Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
+    Code, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Possession,
+    Problem, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
 };
 
 /// Room in a frame for everything around the items of a batch.
@@ -35,6 +35,12 @@ pub struct IssueRequest {
     pub action: Option<String>,
     /// A JSON object of the caller's own.
     pub ctx: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How often it may be accepted; none: as often as the template allows.
+    pub limit: Option<u32>,
+    /// A value to be accepted once.
+    pub nonce: Option<String>,
+    /// The RFC 7638 thumbprint of the holder's Ed25519 key.
+    pub jkt: Option<String>,
 }
 
 /// What a passport must be good for.
@@ -217,6 +223,38 @@ impl Client {
         }
     }
 
+    /// The same, with a random key that makes the request repeatable, or a proof of possession.
+    ///
+    /// After an error that leaves open whether the passport was accepted, the same request with the same key is answered as
+    /// the first one was, for 120 s, and takes nothing more.
+    ///
+    /// # Errors
+    /// Any [`ClientError`]; a refused passport is no error but a [`Verdict`].
+    pub async fn verify_with(
+        &self,
+        passport: &OwnedEnvelope,
+        want: &Want,
+        retry: Option<[u8; 16]>,
+        proof: Option<Possession<'_>>,
+    ) -> Result<Verdict, ClientError> {
+        let op = ServiceOp::VerifyWith { want: want.on_wire(), passport: on_wire(passport), retry, proof };
+        match self.ask([0; 16], op).await? {
+            ServiceOk::Verdict(verdict) => Ok(verdict),
+            _ => Err(ClientError::WrongAnswer),
+        }
+    }
+
+    /// A value that a `passport-pop+jwt` must say to be accepted on this connection, and for how many seconds it is good.
+    ///
+    /// # Errors
+    /// Any [`ClientError`].
+    pub async fn challenge(&self) -> Result<(String, u32), ClientError> {
+        match self.ask([0; 16], ServiceOp::Challenge).await? {
+            ServiceOk::Challenge { nonce, expires_in_s } => Ok((nonce, expires_in_s)),
+            _ => Err(ClientError::WrongAnswer),
+        }
+    }
+
     /// Verdicts on several passports, by index. Split by the daemon's limit of items and by bytes.
     ///
     /// # Errors
@@ -293,6 +331,9 @@ impl IssueRequest {
             nbf: self.nbf,
             action: self.action.as_deref(),
             ctx,
+            limit: self.limit,
+            nonce: self.nonce.as_deref(),
+            jkt: self.jkt.as_deref(),
         }
     }
 }

@@ -105,6 +105,7 @@ pub struct Share {
     pub(super) verify_batch: Gate,
     pub(super) seal: Gate,
     pub(super) revoke: Gate,
+    pub(super) consume: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -129,6 +130,7 @@ impl Share {
             verify_batch: Gate::default(),
             seal: Gate::default(),
             revoke: Gate::default(),
+            consume: Gate::default(),
         }
     }
 
