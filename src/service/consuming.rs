@@ -1,6 +1,7 @@
 //! Acceptances that take something: a use, a nonce, a proof. What is taken is durable and on record before anybody is told that
 //! the passport was accepted. Only a passport that is authentic, and a proof that holds, come as far as the store.
 
+use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,7 +42,7 @@ impl Service {
         keyring: &'k Keyring,
         want: &Want<'_>,
         passport: &Passport<'b>,
-        with: With<'_>,
+        with: &With<'_>,
     ) -> Result<Given<'b, 'k>, Problem> {
         let audience = self.audience(turn, want, Operation::Verify)?;
         let (judged, revision) = {
@@ -59,14 +60,14 @@ impl Service {
         keyring: &'k Keyring,
         (want, audience): (&Want<'_>, Option<&str>),
         (passport, judged, revision): (&Passport<'b>, Judged<'b, 'k>, u64),
-        with: With<'_>,
+        with: &With<'_>,
     ) -> Result<Given<'b, 'k>, Problem> {
         let inside = self.enter(turn, &self.gates.consume, &self.client.place.share().consume, CONSUMING)?;
         let daemon = self.daemon();
         let now = |verdict: Verdict| {
             let verdicts = [verdict];
             self.count(&verdicts);
-            outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), &[passport.clone()], &verdicts);
+            outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), from_ref(passport), &verdicts);
             let [verdict] = verdicts;
             Ok(Given::Now(ServiceOk::Verdict(verdict)))
         };

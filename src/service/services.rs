@@ -137,7 +137,7 @@ impl Service {
             }
             ServiceOp::VerifyWith { want, passport, retry, proof } => {
                 self.allow(turn, Operation::Verify, 1)?;
-                self.verify_with(turn, keyring, &want, &passport, With { retry, proof })
+                self.verify_with(turn, keyring, &want, &passport, &With { retry, proof })
             }
             ServiceOp::Challenge => {
                 self.allow(turn, Operation::Verify, 1)?;

@@ -43,7 +43,7 @@ impl Service {
         let revision = self.daemon().store.revision();
         drop(kept);
         if judged.as_ref().is_ok_and(Candidate::takes) {
-            return self.consume(turn, keyring, (want, audience), (&passport, judged, revision), With::default());
+            return self.consume(turn, keyring, (want, audience), (&passport, judged, revision), &With::default());
         }
         Ok(Given::Awaiting(Awaiting { passport, judged, revision }))
     }

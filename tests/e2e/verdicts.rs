@@ -135,11 +135,9 @@ fn signed(house: &House) -> Vec<Case> {
             true,
             house.forge(|claims| claims["nbf"] = (claims["exp"].as_i64().unwrap() - 1).into()),
         ),
-        case("with a use limit", Code::NeedsDaemon, true, house.forge(|claims| claims["cap"]["limit"] = 1.into())),
-        case("with a nonce", Code::NeedsDaemon, true, house.forge(|claims| claims["nonce"] = "n".into())),
         case(
             "bound to a key",
-            Code::NeedsDaemon,
+            Code::PopRequired,
             true,
             house.forge(|claims| {
                 claims["cnf"] = json!({"jkt": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"});

@@ -76,7 +76,7 @@ Examples:
   passportctl verify --aud demo --scope read passport.json
   passportctl issue --template demo --sub alice | passportctl verify --aud demo
   passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo
-  passportctl verify --aud demo --retry-key \"$(openssl rand -hex 16)\" ticket.json";
+  passportctl verify --aud demo --retry-key 4f1c90b6a6d24c0d9f1e55d0c1a7e2b3 ticket.json";
 
 pub(super) const INTROSPECT: &str = "\
 Reads what `passportctl verify` reads. Exits 3 if any passport is not active.
