@@ -8,8 +8,8 @@ use super::connection::Shared;
 use super::{ClientError, Options};
 use crate::passport::OwnedEnvelope;
 use crate::wire::{
-    Code, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Possession,
-    Problem, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
+    Code, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Problem,
+    Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Welcome,
 };
 
 /// Room in a frame for everything around the items of a batch.
@@ -53,7 +53,7 @@ pub struct Want {
 }
 
 impl Want {
-    fn on_wire(&self) -> crate::wire::Want<'_> {
+    pub(super) fn on_wire(&self) -> crate::wire::Want<'_> {
         crate::wire::Want { aud: self.aud.as_deref(), scopes: self.scopes.iter().map(String::as_str).collect() }
     }
 }
@@ -223,38 +223,6 @@ impl Client {
         }
     }
 
-    /// The same, with a random key that makes the request repeatable, or a proof of possession.
-    ///
-    /// After an error that leaves open whether the passport was accepted, the same request with the same key is answered as
-    /// the first one was, for 120 s, and takes nothing more.
-    ///
-    /// # Errors
-    /// Any [`ClientError`]; a refused passport is no error but a [`Verdict`].
-    pub async fn verify_with(
-        &self,
-        passport: &OwnedEnvelope,
-        want: &Want,
-        retry: Option<[u8; 16]>,
-        proof: Option<Possession<'_>>,
-    ) -> Result<Verdict, ClientError> {
-        let op = ServiceOp::VerifyWith { want: want.on_wire(), passport: on_wire(passport), retry, proof };
-        match self.ask([0; 16], op).await? {
-            ServiceOk::Verdict(verdict) => Ok(verdict),
-            _ => Err(ClientError::WrongAnswer),
-        }
-    }
-
-    /// A value that a `passport-pop+jwt` must say to be accepted on this connection, and for how many seconds it is good.
-    ///
-    /// # Errors
-    /// Any [`ClientError`].
-    pub async fn challenge(&self) -> Result<(String, u32), ClientError> {
-        match self.ask([0; 16], ServiceOp::Challenge).await? {
-            ServiceOk::Challenge { nonce, expires_in_s } => Ok((nonce, expires_in_s)),
-            _ => Err(ClientError::WrongAnswer),
-        }
-    }
-
     /// Verdicts on several passports, by index. Split by the daemon's limit of items and by bytes.
     ///
     /// # Errors
@@ -365,7 +333,7 @@ fn fitting(passports: &[OwnedEnvelope], limits: Limits) -> usize {
     fits.count().max(1)
 }
 
-fn on_wire(passport: &OwnedEnvelope) -> Passport<'_> {
+pub(super) fn on_wire(passport: &OwnedEnvelope) -> Passport<'_> {
     Passport::Envelope { alg: &passport.alg, kid: &passport.kid, msg: &passport.msg, sig: &passport.sig }
 }
 

@@ -183,14 +183,11 @@ fn template(
     })
 }
 
-/// How often a passport may be accepted at most.
 fn limit(source: &Source<'_>, limit: Option<&Spanned<u32>>) -> Result<Option<u32>, PolicyError> {
-    match limit {
-        Some(zero) if *zero.get_ref() == 0 => {
-            Err(source.wrong(&zero.span(), "`limit` must be at least 1; without it passports have no limit"))
-        }
-        limit => Ok(limit.map(|limit| *limit.get_ref())),
+    if let Some(zero) = limit.filter(|limit| *limit.get_ref() == 0) {
+        return Err(source.wrong(&zero.span(), "`limit` must be at least 1; without it passports have no limit"));
     }
+    Ok(limit.map(|limit| *limit.get_ref()))
 }
 
 /// Whether passports have a nonce, or a key that must be proven.

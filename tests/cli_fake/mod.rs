@@ -208,7 +208,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
         ServiceOp::Health => ServiceOk::Health(documents::health(state, false)),
         ServiceOp::Issue(spec) => ServiceOk::Issued(issue(state, &spec)?),
         ServiceOp::IssueBatch(specs) => ServiceOk::IssuedBatch(specs.iter().map(|spec| issue(state, spec)).collect()),
-        ServiceOp::Verify { want, passport } => {
+        ServiceOp::Verify { want, passport } | ServiceOp::VerifyWith { want, passport, .. } => {
             ServiceOk::Verdict(verdicts(state, &want, &[passport])?.into_iter().next().unwrap())
         }
         ServiceOp::VerifyBatch { want, items } => ServiceOk::Verdicts(verdicts(state, &want, &items)?),
@@ -219,13 +219,10 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             ServiceOk::KeysNotModified { max_age_s: 60 }
         }
         ServiceOp::Keys { .. } => {
-            let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
-            ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
+            let etag = *state.keyring.etag();
+            ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks: state.keyring.jwks().to_vec() })
         }
         ServiceOp::Revoke { .. } => ServiceOk::Revoked { new: true },
-        ServiceOp::VerifyWith { want, passport, .. } => {
-            ServiceOk::Verdict(verdicts(state, &want, &[passport])?.into_iter().next().unwrap())
-        }
         ServiceOp::Challenge => ServiceOk::Challenge { nonce: "00".repeat(16), expires_in_s: 60 },
         ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
         ServiceOp::Unseal { name: "database" | "bench", blob, .. } => {

@@ -2,10 +2,9 @@
 
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
-    Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Consumed, Greeting, HEADER, Health, Hello,
-    Identity, Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Possession, Problem, Reply, Request,
-    Revocation, ServiceOk, ServiceOp, Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode,
-    encode_frame,
+    Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity,
+    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, Revocation, ServiceOk,
+    ServiceOp, Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
 };
 
 macro_rules! sample {
@@ -23,6 +22,7 @@ macro_rules! sample {
     }};
 }
 
+mod consuming;
 mod link;
 
 pub(crate) use link::REFUSALS;
@@ -179,14 +179,6 @@ fn passport() -> Passport<'static> {
     Passport::Envelope { alg: "Ed25519", kid: KID, msg: b"{\"iss\":\"x\"}", sig: &[0xaa; 64] }
 }
 
-fn with(retry: Option<[u8; 16]>, proof: Option<Possession<'static>>) -> ServiceOp<'static> {
-    ServiceOp::VerifyWith { want: want(), passport: passport(), retry, proof }
-}
-
-fn dpop(nonce: Option<&'static str>) -> Possession<'static> {
-    Possession::Dpop { proof: "e30.e30.AA", htm: "GET", htu: "https://api.example/orders", nonce }
-}
-
 fn want() -> Want<'static> {
     Want { aud: Some("api"), scopes: vec!["read", "write"] }
 }
@@ -217,13 +209,8 @@ fn requests(out: &mut Vec<Sample>) {
         ("seal-empty", ServiceOp::Seal { namespace: "t1/billing/eu", name: "x", plain: Plain(b"") }),
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
-        ("verify-with", with(Some([0xa5; 16]), None)),
-        ("verify-with-pop", with(None, Some(Possession::Pop { proof: "e30.e30.AA" }))),
-        ("verify-with-dpop", with(Some([0; 16]), Some(dpop(Some("n-1"))))),
-        ("verify-with-dpop-least", with(None, Some(dpop(None)))),
-        ("challenge", ServiceOp::Challenge),
     ];
-    for (name, op) in ops {
+    for (name, op) in ops.into_iter().chain(consuming::ops()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -266,10 +253,6 @@ fn health(detail: &str) -> Health {
     }
 }
 
-fn consumed(left: Option<u64>, repeated: bool) -> Consumed {
-    Consumed { exp: 1_700_003_600, left, repeated }
-}
-
 fn issued() -> Issued {
     Issued::Envelope { kid: KID.into(), msg: b"{\"iss\":\"x\"}".to_vec(), sig: signature() }
 }
@@ -305,19 +288,8 @@ fn replies(out: &mut Vec<Sample>) {
         ("sealed", ServiceOk::Sealed { blob: b"PSB1\x01".to_vec() }),
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
-        ("consumed", ServiceOk::Verdict(Verdict::Consumed(consumed(Some(2), false)))),
-        ("consumed-unlimited", ServiceOk::Verdict(Verdict::Consumed(consumed(None, true)))),
-        ("unproven", ServiceOk::Verdict(Verdict::Unproven { why: "the proof is too old".into() })),
-        (
-            "verdicts-consumed",
-            ServiceOk::Verdicts(vec![
-                Verdict::Consumed(consumed(Some((1 << 53) - 2), false)),
-                Verdict::Refused(Code::LimitExceeded),
-            ]),
-        ),
-        ("challenge", ServiceOk::Challenge { nonce: "4bf92f3577b34da6a3ce929d0e0e4736".into(), expires_in_s: 60 }),
     ];
-    for (name, ok) in oks {
+    for (name, ok) in oks.into_iter().chain(consuming::oks()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {
