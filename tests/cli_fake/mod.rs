@@ -17,12 +17,14 @@ use passportd::passport::{Cap, Claims, Expect, Jwk, Kid};
 use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
-use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
+use passportd::wire::sealed::{Sealed, TAG};
 use passportd::wire::{
     AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
     MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome,
     decode, encode_frame,
 };
+
+pub(crate) use documents::sealed;
 
 pub(crate) const ISSUER: &str = "fake.example";
 pub(crate) const KID: &str = "ed25519/t1/auth/v1";
@@ -236,11 +238,6 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
 /// The seal key that this daemon seals with, and the one before it.
 pub(crate) const NEWEST: &str = "hmac-sha256/t1/seal/v2";
 pub(crate) const OLDER: &str = "hmac-sha256/t1/seal/v1";
-
-/// Sealed in form alone; the bytes are text, so that pages can show them.
-pub(crate) fn sealed(kid: &str, plain: &[u8]) -> Vec<u8> {
-    [Sealed::header(SealKid::parse(kid).unwrap()), vec![b'n'; NONCE], plain.to_vec(), vec![b't'; TAG]].concat()
-}
 
 fn identity(state: &State) -> Identity {
     let names = |name: &str| if state.nameless.load(Ordering::SeqCst) { Vec::new() } else { vec![name.into()] };

@@ -243,7 +243,7 @@ fn with_a_full_disk_under_the_ledger_nothing_is_accepted_that_must_be_on_record(
     let repeated = eventually("it is answered", Duration::from_secs(10), || ask([1; 16]).ok());
     match repeated {
         ServiceOk::Verdict(Verdict::Consumed(consumed)) => {
-            assert_eq!((consumed.left, consumed.repeated), (Some(2), true))
+            assert_eq!((consumed.left, consumed.repeated), (Some(2), true));
         }
         other => panic!("{other:?}"),
     }

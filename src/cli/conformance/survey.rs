@@ -88,7 +88,8 @@ impl Survey {
         for template in templates.iter().take(MAX_TEMPLATES) {
             match issue(client, template, &options.sub, &audiences).await? {
                 Ok(sample) if sample.pointer("/claims/cap/limit").is_some() => {
-                    if audiences.iter().any(|aud| of(&sample, "aud").contains(aud)) {
+                    let ours = audiences.iter().any(|aud| of(&sample, "aud").contains(aud));
+                    if ours {
                         self.bind("limited", template.as_str());
                     }
                 }
