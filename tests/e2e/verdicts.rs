@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::{House, Options};
 
-/// Reasons that belong to what later releases bring: revocation, uses and nonces, proofs.
+/// Reasons that take more than a passport, `tests/revoke` and `tests/spend`; and the one that only other verifiers have.
 const NOT_YET: [Code; 5] = [Code::Revoked, Code::Replayed, Code::LimitExceeded, Code::PopInvalid, Code::NeedsDaemon];
 
 struct Case {
