@@ -21,11 +21,13 @@ use crate::state::{Spend, Spending};
 use crate::verify::Keyring;
 use crate::wire::{Code, Consumed, Passport, Possession, Problem, ServiceOk, Verdict, Want};
 
-/// Acceptances that wait for the disk, of which half are one uid's at most: the queue of the state has room for more, so that
-/// revocations find a place.
+/// Acceptances of single requests that wait for the disk, of which half are one uid's at most.
 const CONSUMING: usize = 256;
-/// Acceptances of one batch that wait for the disk at one time.
-const AT_ONCE: usize = 64;
+/// Batches that take something, of which half are one uid's at most.
+const BATCHES: usize = 16;
+/// Acceptances of each that wait for the disk at one time: with those above, and the revocations of services, fewer than the
+/// queue of the state holds, so that an admin's revocation finds a place.
+const AT_ONCE: usize = 32;
 
 /// What a request says beside its passport.
 #[derive(Clone, Debug, Default)]
@@ -121,7 +123,9 @@ impl Service {
         items: &[Passport<'_>],
         mut verdicts: Vec<Verdict>,
         inside: (Inside, Inside),
-    ) -> Later {
+    ) -> Result<Later, Problem> {
+        let own = &self.client.place.share().consume_many;
+        let taking_inside = self.enter(turn, &self.gates.consume_many, own, BATCHES)?;
         let uid = self.client.peer.uid;
         // Those that are accepted already are looked at once more when all is done.
         let (mut taking, mut accepted) = (Vec::new(), Vec::new());
@@ -136,8 +140,8 @@ impl Service {
         let way = self.daemon().verifier.way();
         let (daemon, client) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer));
         let (record, turn) = (self.client.accepting(turn.corr_id), turn.owned());
-        Box::pin(async move {
-            let _inside = inside;
+        Ok(Box::pin(async move {
+            let _inside = (inside, taking_inside);
             let result = take_all(&daemon, (uid, turn.now), &taking, &record, &mut verdicts).await.map(|()| {
                 let kept = daemon.store.kept();
                 for (at, one) in accepted.iter().chain(&taking) {
@@ -154,7 +158,7 @@ impl Service {
                 ServiceOk::Verdicts(verdicts)
             });
             done(&daemon, &client, &turn, result)
-        })
+        }))
     }
 
     /// A nonce for a proof.

@@ -34,6 +34,7 @@ pub struct Gates {
     pub(super) seal: Gate,
     pub(super) revoke: Gate,
     pub(super) consume: Gate,
+    pub(super) consume_many: Gate,
 }
 
 /// Speaks with one service.

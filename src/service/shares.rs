@@ -106,6 +106,7 @@ pub struct Share {
     pub(super) seal: Gate,
     pub(super) revoke: Gate,
     pub(super) consume: Gate,
+    pub(super) consume_many: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -131,6 +132,7 @@ impl Share {
             seal: Gate::default(),
             revoke: Gate::default(),
             consume: Gate::default(),
+            consume_many: Gate::default(),
         }
     }
 

@@ -82,7 +82,7 @@ impl Service {
         }
         revise(items.iter(), &mut verdicts, &self.daemon().store, revision);
         if verdicts.contains(&Verdict::Refused(Code::NeedsDaemon)) {
-            return Ok(Given::Later(self.consume_many(turn, items, verdicts, inside)));
+            return self.consume_many(turn, items, verdicts, inside).map(Given::Later);
         }
         self.count(&verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
