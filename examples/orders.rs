@@ -65,8 +65,9 @@ async fn order(line: &[u8], client: &Client) -> String {
     };
     let want = Want { aud: Some("orders".to_owned()), scopes: vec!["orders:write".to_owned()] };
     match client.verify(&passport, &want).await {
-        Ok(Verdict::Accepted(_)) => "ok".to_owned(),
+        Ok(Verdict::Accepted(_) | Verdict::Consumed(_)) => "ok".to_owned(),
         Ok(Verdict::Refused(reason)) => format!("refused: {reason}"),
+        Ok(Verdict::Unproven { why }) => format!("refused: {why}"),
         Err(ClientError::Problem(problem)) if problem.retryable => format!("try again: {}", problem.code),
         // Policy does not let us ask this: the operator's to mend, and no use in trying again.
         Err(ClientError::Problem(problem)) => format!("can't judge: {}", problem.code),

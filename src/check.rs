@@ -10,6 +10,9 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::time::Instant;
 
+mod taking;
+pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
+
 use crate::passport::{Envelope, Expect, KidRef, Text, View};
 use crate::state::{Kept, Named, Store};
 use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
@@ -68,6 +71,22 @@ pub struct Candidate<'a, 'k> {
     message: &'a [u8],
     signature: &'a [u8; 64],
     accepted: Accepted,
+    /// To accept it takes a use, a nonce or a proof.
+    takes: bool,
+    /// It is for whoever has a key.
+    bound: bool,
+}
+
+impl Candidate<'_, '_> {
+    /// Whether accepting it takes a use, a nonce or a proof.
+    pub const fn takes(&self) -> bool {
+        self.takes
+    }
+
+    /// Whether it is for whoever has a key, which must be proven.
+    pub const fn is_bound(&self) -> bool {
+        self.bound
+    }
 }
 
 /// What a passport may be revoked by.
@@ -89,15 +108,19 @@ impl<'a> Names<'a> {
 
     /// Of one that was read before.
     fn read(passport: &Passport<'a>) -> Option<Self> {
-        let Passport::Envelope { alg, kid, msg, sig } = *passport;
-        let opened = Envelope { alg, kid, msg, sig }.open().ok()?;
-        Some(Self::of(&opened.view, opened.kid))
+        reread(passport).map(|(view, kid)| Self::of(&view, kid))
     }
 
     fn are_revoked(&self, kept: &Kept) -> bool {
         let Self { kid, tenant, jti, sub, iat, epoch } = self;
         kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
     }
+}
+
+/// Reads one that was read before.
+fn reread<'a>(passport: &Passport<'a>) -> Option<(View<'a>, KidRef<'a>)> {
+    let Passport::Envelope { alg, kid, msg, sig } = *passport;
+    Envelope { alg, kid, msg, sig }.open().ok().map(|opened| (opened.view, opened.kid))
 }
 
 /// All that can be said of a passport without its signature.
@@ -119,10 +142,6 @@ pub fn recycled<T, U>(used: Vec<T>) -> Vec<U> {
 impl Opened<'_, '_> {
     fn judge(&self, terms: &Terms<'_>) -> Result<Accepted, Code> {
         self.view.judge(&terms.expect)?;
-        if self.view.needs_daemon() {
-            // Limits, nonces and proofs must be consumed to be accepted, and this release keeps no such state.
-            return Err(Code::NeedsDaemon);
-        }
         Ok(Accepted { exp: self.view.exp })
     }
 }
@@ -137,20 +156,32 @@ fn open<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, max_msg_bytes: us
     Ok(Opened { view: opened.view, kid: opened.kid, key, message: msg, signature: opened.sig })
 }
 
-/// The cheap part: size, form, key, claims and revocation.
+/// The cheap part of a verdict on a passport that comes without a proof: size, form, key, claims and revocation.
 pub fn judge<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, terms: &Terms<'_>, kept: &Kept) -> Judged<'a, 'k> {
+    let candidate = judge_unproven(passport, keyring, terms, kept)?;
+    if candidate.bound { Err(Code::PopRequired) } else { Ok(candidate) }
+}
+
+/// The same, where a proof is looked at later.
+pub fn judge_unproven<'a, 'k>(
+    passport: &Passport<'a>,
+    keyring: &'k Keyring,
+    terms: &Terms<'_>,
+    kept: &Kept,
+) -> Judged<'a, 'k> {
     let opened = open(passport, keyring, terms.max_msg_bytes)?;
     let accepted = opened.judge(terms)?;
     let Opened { view, kid, key, message, signature } = opened;
     if Names::of(&view, kid).are_revoked(kept) {
         return Err(Code::Revoked);
     }
-    Ok(Candidate { key, message, signature, accepted })
+    let (takes, bound) = (view.needs_daemon(), view.cnf_jkt.is_some());
+    Ok(Candidate { key, message, signature, accepted, takes, bound })
 }
 
 /// The dear part: the signatures of all that were not refused, together. `verdicts` gets one entry more per passport, in
 /// order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`]. Returns how many signatures were
-/// remembered.
+/// remembered. An authentic one that takes something is [`Code::NeedsDaemon`] until that is taken.
 pub fn settle<'j, 'a: 'j, 'k: 'j>(
     judged: impl Iterator<Item = &'j Judged<'a, 'k>> + Clone,
     verifier: &Verifier,
@@ -172,9 +203,13 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
     let mut answers = authentic.iter();
     verdicts.extend(judged.map(|one| match one {
         Err(code) => Verdict::Refused(*code),
-        // One answer per item that was asked about; a missing one would be no acceptance either.
-        Ok(candidate) if answers.next() == Some(&true) => Verdict::Accepted(candidate.accepted.clone()),
-        Ok(_) => Verdict::Refused(Code::VerifyFailed),
+        // One answer per item that was asked about; a missing one would be no acceptance either. What takes something is
+        // accepted only once that is taken: by whoever asked.
+        Ok(candidate) => match answers.next() {
+            Some(true) if candidate.takes => Verdict::Refused(Code::NeedsDaemon),
+            Some(true) => Verdict::Accepted(candidate.accepted.clone()),
+            _ => Verdict::Refused(Code::VerifyFailed),
+        },
     }));
     ITEMS.set(recycled(items));
     AUTHENTIC.set(authentic);
@@ -196,7 +231,7 @@ pub fn revise<'p, 'a: 'p>(
     let kept = state.kept();
     for (passport, verdict) in passports.zip(verdicts) {
         let revoked = || Names::read(passport).is_none_or(|names| names.are_revoked(&kept));
-        if matches!(verdict, Verdict::Accepted(_)) && revoked() {
+        if verdict.is_accepted() && revoked() {
             *verdict = Verdict::Refused(Code::Revoked);
         }
     }
@@ -267,6 +302,18 @@ pub fn authentic(
     Ok(Claimed { tenant, jti: text(jti), sub: text(sub), template: text(template), exp })
 }
 
+/// Why a passport would not be accepted without a proof, by what was accepted before.
+fn spent(view: &View<'_>, tenant: &str, kept: &Kept) -> Option<Code> {
+    let replayed = |nonce: Text<'_>| kept.nonce_is_spent(tenant, &nonce.decode());
+    let used_up = |limit: u64| kept.used(tenant, &view.jti.decode()) >= limit;
+    match view {
+        View { nonce: Some(nonce), .. } if replayed(*nonce) => Some(Code::Replayed),
+        View { limit: Some(limit), .. } if used_up(*limit) => Some(Code::LimitExceeded),
+        View { cnf_jkt: Some(_), .. } => Some(Code::PopRequired),
+        _ => None,
+    }
+}
+
 /// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.
 pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>, state: &Store) -> Introspection {
     let refused = |reason, claims| Introspection { active: false, reason: Some(reason), claims };
@@ -278,9 +325,10 @@ pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>,
         return refused(Code::VerifyFailed, None);
     }
     let claims = Some(opened.message.to_vec());
-    let revoked = |_: &Accepted| Names::of(&opened.view, opened.kid).are_revoked(&state.kept());
+    let kept = state.kept();
     match opened.judge(terms) {
-        Ok(accepted) if revoked(&accepted) => refused(Code::Revoked, claims),
+        Ok(_) if Names::of(&opened.view, opened.kid).are_revoked(&kept) => refused(Code::Revoked, claims),
+        Ok(_) if let Some(code) = spent(&opened.view, opened.kid.tenant(), &kept) => refused(code, claims),
         Ok(_) => Introspection { active: true, reason: None, claims },
         Err(code) => refused(code, claims),
     }

@@ -130,6 +130,9 @@ pub fn prepare(
         action: spec.action,
         ttl_s: spec.ttl_s.map(u64::from),
         nbf_offset_s: offset,
+        limit: spec.limit,
+        nonce: spec.nonce,
+        jkt: spec.jkt,
     };
     let terms = ground.rights.decide_issue(&wish, &ground.bounds).into_result().map_err(IssueError::Denied)?;
     let kid = active(&terms.tenant, &terms.purpose)
@@ -154,12 +157,12 @@ fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Grou
         nbf: terms.nbf_offset_s.map(after),
         jti: jti(ground.now),
         scopes: terms.scopes,
-        nonce: None,
+        nonce: terms.nonce,
         ctx,
         kid,
         epoch,
-        cap: Cap { template: terms.template, action: terms.action, limit: None },
-        cnf_jkt: None,
+        cap: Cap { template: terms.template, action: terms.action, limit: terms.limit },
+        cnf_jkt: terms.jkt,
         par: None,
     }
 }

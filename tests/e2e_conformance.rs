@@ -31,7 +31,7 @@ uid = @UID@
 listener = "main"
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke"]
-templates = ["demo", "keyless"]
+templates = ["demo", "keyless", "few"]
 verify_as = ["demo", "second"]
 
 [[peer]]
@@ -64,6 +64,15 @@ audiences = ["demo"]
 scopes = ["read", "write"]
 default_scopes = ["read"]
 max_ttl_s = 3600
+
+[[template]]
+name = "few"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+max_ttl_s = 3600
+limit = 2
 
 [[template]]
 name = "keyless"
@@ -188,8 +197,9 @@ fn python() -> Option<Command> {
 
 /// What a run that disturbs nobody leaves in the ledger: no change of anything, but that passports of its own are revoked. That
 /// keys have shown that they sign may be written only now.
-const RECORDED: [&str; 8] = [
+const RECORDED: [&str; 9] = [
     "passport_issued",
+    "passport_accepted",
     "issue_refused",
     "request_refused",
     "peer_refused",

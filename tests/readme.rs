@@ -132,9 +132,15 @@ fn to_run() -> Vec<(String, String)> {
 fn work(house: &House) -> PathBuf {
     let work = house.dir().join("readme");
     fs::create_dir_all(work.join("target")).unwrap();
+    fs::create_dir_all(work.join("clients/python")).unwrap();
     let bin = Path::new(env!("CARGO_BIN_EXE_passportctl")).parent().unwrap();
     let client = repository().join("clients/python/passportd.py");
-    for (to, at) in [(house.dir(), "target/dev"), (bin, "target/ci"), (&client, "passportd.py")] {
+    for (to, at) in [
+        (house.dir(), "target/dev"),
+        (bin, "target/ci"),
+        (&client, "passportd.py"),
+        (&client, "clients/python/passportd.py"),
+    ] {
         std::os::unix::fs::symlink(to, work.join(at)).unwrap();
     }
     let pin = work.join("pin");
@@ -145,7 +151,7 @@ fn work(house: &House) -> PathBuf {
 
 #[test]
 fn every_example_works_as_it_stands() {
-    let house = House::start(Options::default());
+    let house = House::start(Options::default().policy(&text("softhsm/policy.toml.in")));
     let work = work(&house);
     let scripts = to_run();
     let (exports, blocks): (Vec<_>, Vec<_>) = scripts.into_iter().partition(|(_, block)| block.starts_with("export "));

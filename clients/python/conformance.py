@@ -232,6 +232,14 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
         return kind(fields["tenant"], what, fields["reason"])
     if name in ("Verify", "Introspect"):
         return kind(p.Want(**fields.get("want", {})), passport(fields["passport"]))
+    if name == "VerifyWith":
+        retry, proof = fields.get("retry"), fields.get("proof")
+        return kind(
+            p.Want(**fields.get("want", {})),
+            passport(fields["passport"]),
+            None if retry is None else bytes.fromhex(retry),
+            None if proof is None else to_proof(proof),
+        )
     if name == "VerifyBatch":
         return kind(p.Want(**fields.get("want", {})), [passport(one) for one in fields["items"]])
     if name == "Keys":
@@ -243,6 +251,12 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
         text = fields["blob_b64"]
         return kind(fields["namespace"], fields["name"], base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return kind(**fields)
+
+
+def to_proof(one: Dict[str, Any]) -> Any:
+    """A proof of possession."""
+    ((name, fields),) = one.items()
+    return getattr(p, name)(**fields)
 
 
 def to_revocation(one: Dict[str, Any]) -> Any:
@@ -263,6 +277,10 @@ def shown(value: Any) -> Any:
         return {**value.passport().to_dict(), "msg": value.msg.decode(), "claims": json.loads(value.msg)}
     if isinstance(value, p.Accepted):
         return {"Accepted": {"exp": value.exp}}
+    if isinstance(value, p.Consumed):
+        return {"Consumed": {"exp": value.exp, "left": value.left, "repeated": value.repeated}}
+    if isinstance(value, p.Unproven):
+        return {"Unproven": {"why": value.why}}
     if isinstance(value, p.Refused):
         return {"Refused": value.reason.value}
     if isinstance(value, p.Introspection):
@@ -554,6 +572,9 @@ class Runner:
                 why = f"template {template!r}: {result}"
                 if result.code is p.Code.NOT_READY:
                     self.names["keyless"] = template
+            elif "limit" in shown(result.value)["claims"]["cap"]:
+                if set(audiences) & set(shown(result.value)["claims"]["aud"]):
+                    self.names["limited"] = template
             elif "template" not in self.names:
                 sample = shown(result.value)
                 ours = [aud for aud in audiences if aud in sample["claims"]["aud"]]
@@ -565,6 +586,8 @@ class Runner:
             self._lacking.update(passport=why, other_aud=why)
         elif "other_aud" not in self.names:
             self._lacking["other_aud"] = "this user may verify as no audience that the passports are not for"
+        if "limited" not in self.names:
+            self._lacking["limited"] = "no template of this user has a limit"
         if "keyless" not in self.names:
             self._lacking["keyless"] = "every template of this user has a key"
 

@@ -469,6 +469,9 @@ class IssueSpec:
     nbf: Optional[int] = None
     action: Optional[str] = None
     ctx: Optional[str] = None
+    limit: Optional[int] = None
+    nonce: Optional[str] = None
+    jkt: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -583,6 +586,53 @@ class Refused(Verdict):
     """Not good."""
 
     reason: Code
+
+
+@dataclass(frozen=True)
+class Consumed(Verdict):
+    """Good, and what that takes is taken. `left` uses are left, if it has a limit; `repeated`: the answer as it was given before."""
+
+    exp: int
+    left: Optional[int]
+    repeated: bool
+    accepted = True
+
+
+@dataclass(frozen=True)
+class Unproven(Verdict):
+    """Not good: `pop_invalid`, and what is wrong with the proof of possession."""
+
+    why: str
+
+    @property
+    def reason(self) -> Code:
+        """As `Refused` has it."""
+        return Code.POP_INVALID
+
+
+@dataclass(frozen=True)
+class Pop:
+    """A `passport-pop+jwt` with a nonce of `Client.challenge`."""
+
+    proof: str
+
+
+@dataclass(frozen=True)
+class Dpop:
+    """A `dpop+jwt` (RFC 9449) out of an HTTP request: its method, its target, and the nonce that the client was given, if any."""
+
+    proof: str
+    htm: str
+    htu: str
+    nonce: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What a `passport-pop+jwt` must say to be accepted on this connection, and for how many seconds."""
+
+    nonce: str
+    expires_in_s: int
 
 
 @dataclass(frozen=True)
@@ -715,6 +765,10 @@ class ServiceOp:
     Seal = _variant("ServiceOp.Seal", namespace=str, name=str, plain=bytes)
     Unseal = _variant("ServiceOp.Unseal", namespace=str, name=str, blob=bytes)
     Revoke = _variant("ServiceOp.Revoke", passport=Passport)
+    VerifyWith = _variant(
+        "ServiceOp.VerifyWith", want=Want, passport=Passport, retry=Optional[bytes], proof=Optional[Union[Pop, Dpop]]
+    )
+    Challenge = _variant("ServiceOp.Challenge")
 
 
 class ServiceOk:
@@ -734,6 +788,7 @@ class ServiceOk:
     Sealed = _variant("ServiceOk.Sealed", value=bytes)
     Unsealed = _variant("ServiceOk.Unsealed", value=bytes)
     Revoked = _variant("ServiceOk.Revoked", value=bool)
+    Challenge = _variant("ServiceOk.Challenge", value=Challenge)
 
 
 class AdminOp:
@@ -812,9 +867,13 @@ _SPEC = Struct(
     nbf=OptionOf(I64),
     action=OptionOf(STR),
     ctx=OptionOf(STR),
+    limit=OptionOf(U32),
+    nonce=OptionOf(STR),
+    jkt=OptionOf(STR),
 )
 _WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS)
 _PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES))
+_PROOF = EnumOf(Struct(Pop, proof=STR), Struct(Dpop, proof=STR, htm=STR, htu=STR, nonce=OptionOf(STR)))
 REQUEST = Struct(
     Request,
     id=U64,
@@ -833,6 +892,10 @@ REQUEST = Struct(
         Struct(ServiceOp.Seal, namespace=STR, name=STR, plain=BYTES),
         Struct(ServiceOp.Unseal, namespace=STR, name=STR, blob=BYTES),
         Struct(ServiceOp.Revoke, passport=_PASSPORT),
+        Struct(
+            ServiceOp.VerifyWith, want=_WANT, passport=_PASSPORT, retry=OptionOf(Array(16)), proof=OptionOf(_PROOF)
+        ),
+        Struct(ServiceOp.Challenge),
     ),
 )
 
@@ -852,7 +915,12 @@ _HEALTH = Struct(
     Health, issue_ready=BOOL, verify_ready=BOOL, conditions=ListOf(Struct(Condition, name=STR, ok=BOOL, detail=STR))
 )
 _ISSUED = EnumOf(Struct(Issued, kid=STR, msg=BYTES, sig=Array(64)))
-_VERDICT = EnumOf(Struct(Accepted, exp=I64), Struct(Refused, reason=CODE))
+_VERDICT = EnumOf(
+    Struct(Accepted, exp=I64),
+    Struct(Refused, reason=CODE),
+    Struct(Consumed, exp=I64, left=OptionOf(U64), repeated=BOOL),
+    Struct(Unproven, why=STR),
+)
 _INTROSPECTION = Struct(Introspection, active=BOOL, reason=OptionOf(CODE), claims=OptionOf(BYTES))
 REPLY = Struct(
     Reply,
@@ -873,6 +941,7 @@ REPLY = Struct(
             Struct(ServiceOk.Sealed, value=BYTES),
             Struct(ServiceOk.Unsealed, value=BYTES),
             Struct(ServiceOk.Revoked, value=BOOL),
+            Struct(ServiceOk.Challenge, value=Struct(Challenge, nonce=STR, expires_in_s=U32)),
         )
     ),
 )
@@ -1203,6 +1272,25 @@ class Client(_Caller):
     def verify(self, passport: Passport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Verdict:
         """`Accepted` or `Refused`; raises `Problem` when there is no verdict."""
         return self._expect(ServiceOp.Verify(Want(aud, scopes), passport), ServiceOk.Verdict)
+
+    def verify_with(
+        self,
+        passport: Passport,
+        aud: Optional[str] = None,
+        scopes: Sequence[str] = (),
+        retry: Optional[bytes] = None,
+        proof: Optional[Union[Pop, Dpop]] = None,
+    ) -> Verdict:
+        """As `verify`, with a proof of possession, or with 16 random bytes that make the request repeatable.
+
+        After an error that leaves open whether the passport was accepted, the same request with the same bytes is answered
+        as the first one was, for 120 s, and takes nothing more.
+        """
+        return self._expect(ServiceOp.VerifyWith(Want(aud, scopes), passport, retry, proof), ServiceOk.Verdict)
+
+    def challenge(self) -> Challenge:
+        """A value for a proof of possession, good on this connection."""
+        return self._expect(ServiceOp.Challenge(), ServiceOk.Challenge)
 
     def verify_batch(
         self, passports: Sequence[Passport], aud: Optional[str] = None, scopes: Sequence[str] = ()

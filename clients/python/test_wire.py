@@ -141,6 +141,8 @@ class Vectors(unittest.TestCase):
         self.assertEqual(value("Request issue-negative-nbf").op.spec.nbf, -1)
         self.assertEqual(value("Reply whoami-nobody").result.value.pid, -1)
         self.assertEqual(value("Reply verdicts").result.value[0], p.Accepted(2**53 - 1))
+        self.assertEqual(value("Reply consumed").result.value, p.Consumed(1_700_003_600, 2, False))
+        self.assertEqual(value("Request verify-with-dpop-least").op.proof.nonce, None)
         self.assertEqual(value("Reply introspected-refused").result.value.reason, p.Code.BAD_KID)
         problem = value("Reply problem-retry").result
         self.assertEqual((problem.code, problem.may_retry, problem.retry_after_ms), (p.Code.BUSY, True, 1000))
@@ -335,6 +337,12 @@ def answer(op: Any) -> Any:
         return p.ServiceOk.Unsealed(op.blob[4:])
     if isinstance(op, p.ServiceOp.Revoke):
         return p.ServiceOk.Revoked(op.passport.sig != bytes(64))
+    if isinstance(op, p.ServiceOp.VerifyWith):
+        if op.proof is not None:
+            return p.ServiceOk.Verdict(p.Unproven(op.proof.proof))
+        return p.ServiceOk.Verdict(p.Consumed(99, 2, op.retry is not None))
+    if isinstance(op, p.ServiceOp.Challenge):
+        return p.ServiceOk.Challenge(p.Challenge("n", 60))
     if isinstance(op, p.ServiceOp.Introspect):
         return p.ServiceOk.Introspection(p.Introspection(True, None, op.passport.msg))
     if isinstance(op, p.ServiceOp.Version):
@@ -369,6 +377,11 @@ class Calls(unittest.TestCase):
             self.assertEqual(client.issue("demo", "alice", ctx={"a": 1}).msg, b"alice")
             self.assertEqual(client.verify(PASSPORT, "api", ["read"]), p.Accepted(99))
             self.assertEqual(client.verify(bad), p.Refused(p.Code.VERIFY_FAILED))
+            self.assertEqual(client.verify_with(PASSPORT), p.Consumed(99, 2, False))
+            self.assertEqual(client.verify_with(PASSPORT, retry=bytes(16)), p.Consumed(99, 2, True))
+            unproven = client.verify_with(PASSPORT, proof=p.Dpop("x", "GET", "https://api.example/"))
+            self.assertEqual((unproven, unproven.accepted, unproven.reason), (p.Unproven("x"), False, p.Code.POP_INVALID))
+            self.assertEqual(client.challenge(), p.Challenge("n", 60))
             self.assertEqual([one.accepted for one in client.verify_batch([PASSPORT, bad])], [True, False])
             self.assertEqual(client.verify_batch([]), [])
             self.assertTrue(client.introspect(PASSPORT).active)

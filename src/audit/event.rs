@@ -74,6 +74,8 @@ pub enum Event {
     StateRestored,
     /// The clock was declared right while no daemon ran, whatever was known of the time: every tenant's epoch has ended.
     ClockReset,
+    /// A passport was accepted that can be used up, or only with a proof; what it takes was taken.
+    PassportAccepted,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -146,6 +148,7 @@ impl Event {
         Self::KeyCompromised,
         Self::StateRestored,
         Self::ClockReset,
+        Self::PassportAccepted,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -186,6 +189,7 @@ impl Event {
             Self::KeyCompromised => "key_compromised",
             Self::StateRestored => "state_restored",
             Self::ClockReset => "clock_reset",
+            Self::PassportAccepted => "passport_accepted",
         }
     }
 
@@ -227,6 +231,7 @@ impl Event {
             Self::KeyCompromised => "4b07dddb5a71dcdbdc088b465ad7f202",
             Self::StateRestored => "0c6f2a8be41d4f79b3a5d80e67c1f294",
             Self::ClockReset => "e95b17d03c8a4b62a0f4c62d9b83715e",
+            Self::PassportAccepted => "c79c32a658cef7dd827b65cffe882c9b",
         }
     }
 
@@ -259,7 +264,9 @@ impl Event {
             | Self::IssueResumed
             | Self::Undrained
             | Self::SignerRecovered => Priority::Notice,
-            Self::SelfTestPassed | Self::PassportIssued | Self::Sealed | Self::Unsealed => Priority::Info,
+            Self::SelfTestPassed | Self::PassportIssued | Self::PassportAccepted | Self::Sealed | Self::Unsealed => {
+                Priority::Info
+            }
         }
     }
 }
@@ -284,7 +291,11 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::ClockReset), "append the new event to ALL, then move this pin");
+        assert_eq!(
+            Event::ALL.last(),
+            Some(&Event::PassportAccepted),
+            "append the new event to ALL, then move this pin"
+        );
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Issue, Verify};
+use super::args::{Issue, Verify, VerifyWith};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::input::{self, Given, Slot};
@@ -10,7 +10,7 @@ use super::progress::Extent;
 use super::text::{self, plain};
 use crate::client::{Client, IssueRequest, Want};
 use crate::passport::OwnedEnvelope;
-use crate::wire::{Accepted, Introspection, Problem, Verdict};
+use crate::wire::{Accepted, Code, Consumed, Introspection, Problem, Verdict};
 
 /// Passports that are asked about between two steps of what is shown as progress.
 const STRIDE: usize = 1024;
@@ -69,9 +69,9 @@ async fn verify_all(
 fn request(issue: Issue) -> Result<IssueRequest, CliError> {
     let ctx = issue.ctx.as_deref().map(serde_json::from_str).transpose();
     let ctx = ctx.map_err(|error| CliError::Usage(format!("--ctx is not a JSON object: {error}")))?;
-    let Issue { template, sub, aud, scopes, ttl, nbf, action, .. } = issue;
+    let Issue { template, sub, aud, scopes, ttl, nbf, action, limit, nonce, jkt, .. } = issue;
     let (template, sub) = (template.unwrap_or_default(), sub.unwrap_or_default());
-    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx })
+    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx, limit, nonce, jkt })
 }
 
 /// Shows a batch; refused if any item is.
@@ -96,12 +96,20 @@ fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError
     Ok(exit)
 }
 
-pub(super) async fn verify(context: &mut Context<'_>, verify: Verify) -> Result<Exit, CliError> {
+pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith) -> Result<Exit, CliError> {
+    let VerifyWith { verify, retry_key } = with;
     let (given, want) = (given(context, &verify)?, want(verify));
     let slots = match given {
         Given::One(Slot::Passport(passport)) => {
-            let verdict = context.client().await?.verify(&passport, &want).await?;
+            let client = context.client().await?;
+            let verdict = match retry_key {
+                Some(key) => client.verify_with(&passport, &want, Some(key), None).await?,
+                None => client.verify(&passport, &want).await?,
+            };
             return one_verdict(context, &passport, &verdict);
+        }
+        Given::Batch(_) if retry_key.is_some() => {
+            return Err(CliError::Usage("--retry-key goes with one passport; a batch has none".to_owned()));
         }
         Given::One(problem) => vec![problem],
         Given::Batch(slots) => slots,
@@ -139,7 +147,7 @@ fn passport(slot: &Slot) -> Option<&OwnedEnvelope> {
 }
 
 fn one_verdict(context: &mut Context<'_>, passport: &OwnedEnvelope, verdict: &Verdict) -> Result<Exit, CliError> {
-    let exit = if matches!(verdict, Verdict::Accepted(_)) { Exit::Ok } else { Exit::NotValid };
+    let exit = if verdict.is_accepted() { Exit::Ok } else { Exit::NotValid };
     if context.out.is_json() {
         return context.out.json(&verdict_json(passport, verdict)).map(|()| exit);
     }
@@ -148,15 +156,26 @@ fn one_verdict(context: &mut Context<'_>, passport: &OwnedEnvelope, verdict: &Ve
             context.out.line("accepted")?;
             context.out.pairs(readable(&claims(&passport.msg)))?;
         }
+        Verdict::Consumed(consumed) => {
+            context.out.line(&format!("accepted{}", taken(consumed)))?;
+            context.out.pairs(readable(&claims(&passport.msg)))?;
+        }
+        Verdict::Unproven { why } => context.out.line(&format!("refused: {}: {}", Code::PopInvalid, plain(why)))?,
         Verdict::Refused(code) => context.out.line(&format!("refused: {code}: {}", code.meaning()))?,
     }
     Ok(exit)
 }
 
+/// What an acceptance took, for people.
+fn taken(consumed: &Consumed) -> String {
+    let left = consumed.left.map(|left| format!(", uses left: {left}")).unwrap_or_default();
+    left + if consumed.repeated { ", the same answer once more" } else { "" }
+}
+
 type Judged<'a> = Result<(&'a OwnedEnvelope, Verdict), &'a Value>;
 
 fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Exit, CliError> {
-    let all = judged.iter().all(|one| matches!(one, Ok((_, Verdict::Accepted(_)))));
+    let all = judged.iter().all(|one| matches!(one, Ok((_, verdict)) if verdict.is_accepted()));
     let exit = if all { Exit::Ok } else { Exit::NotValid };
     if context.out.is_json() {
         let item = |one: &Judged<'_>| match one {
@@ -167,9 +186,12 @@ fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Ex
         return context.out.json(&json!({"items": items})).map(|()| exit);
     }
     let rows = judged.iter().enumerate().map(|(index, one)| match one {
-        Ok((passport, Verdict::Accepted(Accepted { exp }))) => {
+        Ok((passport, Verdict::Accepted(Accepted { exp }) | Verdict::Consumed(Consumed { exp, .. }))) => {
             let claims = claims(&passport.msg);
             vec![index.to_string(), "accepted".into(), member(&claims, "sub"), text::time(*exp)]
+        }
+        Ok((_, Verdict::Unproven { .. })) => {
+            vec![index.to_string(), "refused".into(), Code::PopInvalid.to_string()]
         }
         Ok((_, Verdict::Refused(code))) => vec![index.to_string(), "refused".into(), code.to_string()],
         Err(problem) => {
@@ -185,6 +207,13 @@ fn verdict_json(passport: &OwnedEnvelope, verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Accepted(Accepted { exp }) => {
             json!({"verdict": "accepted", "exp": exp, "kid": passport.kid, "claims": claims(&passport.msg)})
+        }
+        Verdict::Consumed(Consumed { exp, left, repeated }) => json!({
+            "verdict": "accepted", "exp": exp, "kid": passport.kid, "claims": claims(&passport.msg), "uses_left": left,
+            "repeated": repeated,
+        }),
+        Verdict::Unproven { why } => {
+            json!({"verdict": "refused", "reason": Code::PopInvalid.name(), "meaning": why})
         }
         Verdict::Refused(code) => json!({"verdict": "refused", "reason": code.name(), "meaning": code.meaning()}),
     }

@@ -133,7 +133,9 @@ fn audience(passport: &OwnedEnvelope) -> Option<String> {
 fn accepted(verdict: Result<Verdict, ClientError>) -> Seen {
     match verdict.map_err(said)? {
         Verdict::Accepted(accepted) => Ok(format!("expires {}", super::text::time(accepted.exp))),
+        Verdict::Consumed(consumed) => Ok(format!("expires {}", super::text::time(consumed.exp))),
         Verdict::Refused(code) => Err(format!("refused: {code}: {}", code.meaning())),
+        Verdict::Unproven { why } => Err(format!("refused: {}: {why}", Code::PopInvalid)),
     }
 }
 
@@ -146,7 +148,7 @@ async fn batch(client: &Client, request: &IssueRequest, want: &Want) -> Seen {
     let passports: Vec<_> =
         issued.into_iter().collect::<Result<_, _>>().map_err(|problem| said(ClientError::Problem(problem)))?;
     let verdicts = client.verify_batch(&passports, want).await.map_err(said)?;
-    let good = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accepted(_))).count();
+    let good = verdicts.iter().filter(|verdict| verdict.is_accepted()).count();
     let summary = format!("{good} of {BATCH} accepted");
     if good == BATCH { Ok(summary) } else { Err(summary) }
 }
@@ -173,7 +175,8 @@ async fn tampered(client: &Client, passport: &OwnedEnvelope, want: &Want) -> See
     match client.verify(&wrong, want).await.map_err(said)? {
         Verdict::Refused(Code::VerifyFailed) => Ok("verify_failed".to_owned()),
         Verdict::Refused(other) => Err(format!("refused as {other}, expected verify_failed")),
-        Verdict::Accepted(_) => Err("a tampered passport was ACCEPTED".to_owned()),
+        Verdict::Unproven { why } => Err(format!("refused since {why}, expected verify_failed")),
+        Verdict::Accepted(_) | Verdict::Consumed(_) => Err("a tampered passport was ACCEPTED".to_owned()),
     }
 }
 
@@ -184,7 +187,8 @@ async fn long_message(client: &Client, passport: &OwnedEnvelope, want: &Want) ->
     match client.verify(&long, want).await {
         Ok(Verdict::Refused(Code::TooLarge)) => Ok(format!("too_large over {limit} bytes")),
         Ok(Verdict::Refused(code)) => Err(format!("refused as {code}, expected too_large")),
-        Ok(Verdict::Accepted(_)) => Err("it was ACCEPTED".to_owned()),
+        Ok(Verdict::Unproven { why }) => Err(format!("refused since {why}, expected too_large")),
+        Ok(Verdict::Accepted(_) | Verdict::Consumed(_)) => Err("it was ACCEPTED".to_owned()),
         Err(error) if error.code() == Some(Code::TooLarge) => Ok(said(error)),
         Err(error) => Err(said(error)),
     }

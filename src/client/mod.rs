@@ -21,6 +21,7 @@ mod connection;
 mod dial;
 #[cfg(test)]
 mod losses;
+mod proving;
 mod secrets;
 mod service;
 

@@ -35,6 +35,12 @@ pub struct IssueRequest {
     pub action: Option<String>,
     /// A JSON object of the caller's own.
     pub ctx: Option<serde_json::Map<String, serde_json::Value>>,
+    /// How often it may be accepted; none: as often as the template allows.
+    pub limit: Option<u32>,
+    /// A value to be accepted once.
+    pub nonce: Option<String>,
+    /// The RFC 7638 thumbprint of the holder's Ed25519 key.
+    pub jkt: Option<String>,
 }
 
 /// What a passport must be good for.
@@ -47,7 +53,7 @@ pub struct Want {
 }
 
 impl Want {
-    fn on_wire(&self) -> crate::wire::Want<'_> {
+    pub(super) fn on_wire(&self) -> crate::wire::Want<'_> {
         crate::wire::Want { aud: self.aud.as_deref(), scopes: self.scopes.iter().map(String::as_str).collect() }
     }
 }
@@ -293,6 +299,9 @@ impl IssueRequest {
             nbf: self.nbf,
             action: self.action.as_deref(),
             ctx,
+            limit: self.limit,
+            nonce: self.nonce.as_deref(),
+            jkt: self.jkt.as_deref(),
         }
     }
 }
@@ -324,7 +333,7 @@ fn fitting(passports: &[OwnedEnvelope], limits: Limits) -> usize {
     fits.count().max(1)
 }
 
-fn on_wire(passport: &OwnedEnvelope) -> Passport<'_> {
+pub(super) fn on_wire(passport: &OwnedEnvelope) -> Passport<'_> {
     Passport::Envelope { alg: &passport.alg, kid: &passport.kid, msg: &passport.msg, sig: &passport.sig }
 }
 

@@ -89,6 +89,11 @@ impl Daemon {
         exp.map_or(latest, |exp| exp.min(latest)).saturating_add(PAST_EXP_S)
     }
 
+    /// Until when what an acceptance took must be kept: always the same for one passport, whatever the clock says.
+    pub const fn spent_until(exp: i64) -> i64 {
+        exp.saturating_add(PAST_EXP_S)
+    }
+
     /// Revokes all of them, or none. Returns how many were not revoked before.
     ///
     /// # Errors

@@ -62,6 +62,10 @@ labels! {
         Verify = "verify",
         /// VerifyBatch.
         VerifyBatch = "verify_batch",
+        /// VerifyWith.
+        VerifyWith = "verify_with",
+        /// Challenge.
+        Challenge = "challenge",
         /// Introspect.
         Introspect = "introspect",
         /// Keys.
@@ -270,6 +274,8 @@ impl Op {
             ServiceOp::Seal { .. } => Self::Seal,
             ServiceOp::Unseal { .. } => Self::Unseal,
             ServiceOp::Revoke { .. } => Self::Revoke,
+            ServiceOp::VerifyWith { .. } => Self::VerifyWith,
+            ServiceOp::Challenge => Self::Challenge,
         }
     }
 

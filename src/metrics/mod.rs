@@ -71,6 +71,10 @@ pub struct Metrics {
     pub ekey_issue_latency: Histogram,
     /// `ekey_verify_success_total`: passports accepted.
     pub ekey_verified: IntCounter,
+    /// `ekey_verify_replay_blocked_total`: refused since a nonce or proof was accepted before, or all uses were.
+    pub ekey_replayed: IntCounter,
+    /// `ekey_verify_invalid_proof_total`: refused since a proof of possession did not hold.
+    pub ekey_unproven: IntCounter,
     /// `passport_batch_len`: items of a batch request.
     pub batch_len: Histogram,
     /// `passport_body_size_bytes`: bodies of request frames.
@@ -163,6 +167,14 @@ impl Metrics {
                 &LATENCY_BUCKETS,
             )?,
             ekey_verified: make.counter("ekey_verify_success_total", "Passports accepted.")?,
+            ekey_replayed: make.counter(
+                "ekey_verify_replay_blocked_total",
+                "Passports refused since their nonce, proof or all of their uses were accepted before.",
+            )?,
+            ekey_unproven: make.counter(
+                "ekey_verify_invalid_proof_total",
+                "Passports refused since the proof of possession did not hold.",
+            )?,
             batch_len: make.histogram("passport_batch_len", "Items of a batch request.", &BATCH_BUCKETS)?,
             body_size: make.histogram("passport_body_size_bytes", "Bodies of request frames.", &SIZE_BUCKETS)?,
             cache_items: make.gauges(("passport_cache_items", "Entries kept in memory.", ["kind"]))?,

@@ -13,7 +13,7 @@ use super::{
     operation::Operation,
     peer::{Condition, Rule},
     suggest,
-    template::{Pattern, Template},
+    template::{Need, Pattern, Template},
 };
 use crate::passport::{
     bounds::{self, is_identifier},
@@ -177,18 +177,30 @@ fn template(
         actions: source.strings(&table.actions, bounds::MAX_ACTION)?,
         max_ttl_s,
         default_ttl_s,
+        limit: limit(source, table.limit.as_ref())?,
+        nonce: need(source, table.nonce.as_ref())?,
+        proof: need(source, table.proof.as_ref())?,
+    })
+}
+
+fn limit(source: &Source<'_>, limit: Option<&Spanned<u32>>) -> Result<Option<u32>, PolicyError> {
+    if let Some(zero) = limit.filter(|limit| *limit.get_ref() == 0) {
+        return Err(source.wrong(&zero.span(), "`limit` must be at least 1; without it passports have no limit"));
+    }
+    Ok(limit.map(|limit| *limit.get_ref()))
+}
+
+/// Whether passports have a nonce, or a key that must be proven.
+fn need(source: &Source<'_>, need: Option<&Spanned<String>>) -> Result<Need, PolicyError> {
+    need.map_or(Ok(Need::None), |text| {
+        let wrong = || source.wrong(&text.span(), "this must be \"none\", \"optional\" or \"required\"");
+        Need::by_name(text.get_ref()).ok_or_else(wrong)
     })
 }
 
 /// Refuses what this release can't enforce: ignoring a restriction would widen the template.
 fn only_what_there_is(source: &Source<'_>, table: &TemplateTable) -> Result<(), PolicyError> {
-    for (key, value) in [
-        ("limit", &table.limit),
-        ("nonce", &table.nonce),
-        ("proof", &table.proof),
-        ("binding", &table.binding),
-        ("offline_risk", &table.offline_risk),
-    ] {
+    for (key, value) in [("binding", &table.binding), ("offline_risk", &table.offline_risk)] {
         if let Some(value) = value {
             return Err(source.wrong(&value.span(), format!("`{key}` is not yet available in this release; remove it")));
         }

@@ -70,6 +70,8 @@ pub enum DenyCode {
     BadAud,
     /// The wish contradicts itself.
     Malformed,
+    /// The wish lacks what the template demands.
+    Lacking,
 }
 
 impl DenyCode {
@@ -78,7 +80,7 @@ impl DenyCode {
         match self {
             Self::NoPeerPolicy => "no_peer_policy",
             Self::OpDenied => "op_denied",
-            Self::ScopeDenied => "scope_denied",
+            Self::ScopeDenied | Self::Lacking => "scope_denied",
             Self::BadAud => "bad_aud",
             Self::Malformed => "malformed",
         }
@@ -89,8 +91,9 @@ impl DenyCode {
         match self {
             Self::NoPeerPolicy => "no policy names this peer; ask the operator",
             Self::OpDenied => "the policy does not grant this operation, template or namespace to this peer",
-            Self::ScopeDenied => "the template does not allow this subject, scope or action",
+            Self::ScopeDenied => "the template does not allow this subject, scope, action, limit, nonce or key",
             Self::BadAud => "this audience is not allowed, or an audience must be named",
+            Self::Lacking => "the template demands a nonce, or the thumbprint of a key, that the request does not name",
             Self::Malformed => "the lifetime must be at least 1 s and end after the start of validity",
         }
     }

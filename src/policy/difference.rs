@@ -60,8 +60,12 @@ fn same_template(old: &Template, new: &Template) -> bool {
         actions,
         max_ttl_s,
         default_ttl_s,
+        limit,
+        nonce,
+        proof,
     } = old;
     (tenant, purpose, subjects, audiences) == (&new.tenant, &new.purpose, &new.subjects, &new.audiences)
         && (scopes, default_scopes, actions) == (&new.scopes, &new.default_scopes, &new.actions)
         && (max_ttl_s, default_ttl_s) == (&new.max_ttl_s, &new.default_ttl_s)
+        && (limit, nonce, proof) == (&new.limit, &new.nonce, &new.proof)
 }

@@ -60,10 +60,10 @@ pub(super) struct TemplateTable {
     pub(super) max_ttl_s: Spanned<u64>,
     pub(super) default_ttl_s: Option<Spanned<u64>>,
     pub(super) form: Option<Spanned<String>>,
+    pub(super) limit: Option<Spanned<u32>>,
+    pub(super) nonce: Option<Spanned<String>>,
+    pub(super) proof: Option<Spanned<String>>,
     // Restrictions that this release can't enforce. They are known so that the refusal says just that.
-    pub(super) limit: Option<Spanned<IgnoredAny>>,
-    pub(super) nonce: Option<Spanned<IgnoredAny>>,
-    pub(super) proof: Option<Spanned<IgnoredAny>>,
     pub(super) binding: Option<Spanned<IgnoredAny>>,
     pub(super) offline_risk: Option<Spanned<IgnoredAny>>,
 }

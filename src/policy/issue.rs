@@ -3,7 +3,7 @@
 use super::{
     decide::{Decision, Denial, DenyCode, Rights, quoted},
     operation::Operation,
-    template::Template,
+    template::{Need, Template},
 };
 
 /// What a client asks for.
@@ -23,6 +23,12 @@ pub struct IssueWish<'a> {
     pub ttl_s: Option<u64>,
     /// How many seconds after its issue the passport becomes valid.
     pub nbf_offset_s: Option<u64>,
+    /// How often it may be accepted; none to have as often as the template allows.
+    pub limit: Option<u32>,
+    /// A value to be accepted once.
+    pub nonce: Option<&'a str>,
+    /// The thumbprint of the holder's key.
+    pub jkt: Option<&'a str>,
 }
 
 /// The bounds that the configuration sets on every template.
@@ -59,6 +65,12 @@ pub struct Terms {
     pub ttl_s: u64,
     /// `nbf` = `iat` + this.
     pub nbf_offset_s: Option<u64>,
+    /// How often it may be accepted.
+    pub limit: Option<u64>,
+    /// A value to be accepted once.
+    pub nonce: Option<String>,
+    /// The thumbprint of the holder's key.
+    pub jkt: Option<String>,
 }
 
 impl Rights {
@@ -83,6 +95,9 @@ impl Rights {
             action: action(template, wish)?,
             ttl_s,
             nbf_offset_s: wish.nbf_offset_s,
+            limit: limit(template, wish)?,
+            nonce: needed(template, "nonce", template.nonce, wish.nonce)?,
+            jkt: needed(template, "proof", template.proof, wish.jkt)?,
         })
     }
 
@@ -145,6 +160,35 @@ fn action(template: &Template, wish: &IssueWish<'_>) -> Result<Option<String>, D
             Err(outside(template, DenyCode::ScopeDenied, "actions", wrong))
         }
         action => Ok(action.map(str::to_owned)),
+    }
+}
+
+/// The limit: the one wished for, which is no more than the template's; else the template's.
+fn limit(template: &Template, wish: &IssueWish<'_>) -> Result<Option<u64>, Denial> {
+    match (wish.limit, template.limit) {
+        (Some(wished), allowed) if wished == 0 || allowed.is_none_or(|allowed| wished > allowed) => {
+            let (name, file) = (&template.name, &template.file);
+            let allows = allowed.map_or_else(|| "there is no `limit`".to_owned(), |most| format!("`limit` is {most}"));
+            let rule = format!("{allows} in template {name:?} ({file}), and {wished} was asked for");
+            Err(Denial { code: DenyCode::ScopeDenied, rule })
+        }
+        (wished, allowed) => Ok(wished.or(allowed).map(u64::from)),
+    }
+}
+
+/// What the template forbids, leaves open or demands.
+fn needed(template: &Template, key: &str, need: Need, wish: Option<&str>) -> Result<Option<String>, Denial> {
+    let (name, file) = (&template.name, &template.file);
+    match (need, wish) {
+        (Need::None, Some(_)) => {
+            let rule = format!("`{key}` of template {name:?} ({file}) is \"none\", and one was asked for");
+            Err(Denial { code: DenyCode::ScopeDenied, rule })
+        }
+        (Need::Required, None) => {
+            let rule = format!("`{key}` of template {name:?} ({file}) is \"required\", and none was asked for");
+            Err(Denial { code: DenyCode::Lacking, rule })
+        }
+        (_, wish) => Ok(wish.map(str::to_owned)),
     }
 }
 

@@ -30,6 +30,8 @@
 //! actions = ["open"]
 //! max_ttl_s = 3600
 //! default_ttl_s = 600
+//! limit = 10                    # how often a passport may be accepted; nonce = "optional": it may name a value that is
+//! proof = "required"            # accepted once; proof: whoever presents it must prove to have the key of its thumbprint
 //! ```
 //!
 //! A number that several matching rules name counts as the largest of them; where none names it, the configuration's

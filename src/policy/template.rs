@@ -19,6 +19,34 @@ pub struct Template {
     pub(super) actions: Vec<String>,
     pub(super) max_ttl_s: u64,
     pub(super) default_ttl_s: Option<u64>,
+    /// How often a passport may be accepted at most; none: it has no limit.
+    pub(super) limit: Option<u32>,
+    pub(super) nonce: Need,
+    pub(super) proof: Need,
+}
+
+/// Whether passports of a template have something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Need {
+    /// None of them has.
+    #[default]
+    None,
+    /// Whoever asks for one decides.
+    Optional,
+    /// All of them have.
+    Required,
+}
+
+impl Need {
+    /// That of this name.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "optional" => Some(Self::Optional),
+            "required" => Some(Self::Required),
+            _ => None,
+        }
+    }
 }
 
 impl Template {

@@ -1,6 +1,8 @@
 //! What each message does: one exhaustive `match` per socket, in `services` and `admins`, readable top to bottom.
 
 mod admins;
+mod challenges;
+mod consuming;
 pub mod gate;
 mod issuing;
 mod outcome;

@@ -56,10 +56,21 @@ pub(super) fn verified(
     passports: &[Passport<'_>],
     given: &[Verdict],
 ) {
+    consumed(peer, asked, way, || kid(keyring, passports), given);
+}
+
+/// The same, of passports that are gone.
+pub(super) fn consumed<'a>(
+    peer: &Peer,
+    asked: Asked<'_>,
+    way: Way,
+    kid: impl FnOnce() -> Option<&'a str>,
+    given: &[Verdict],
+) {
     let Peer { uid: peer_uid, pid: peer_pid, listener, .. } = peer;
     debug!(
         name: "verified", op = asked.op.name(), result = result(accepted(given), given.len()), reason = reason(given),
-        corr_id = hex::encode(asked.corr_id), kid = kid(keyring, passports), batch_len = given.len(),
+        corr_id = hex::encode(asked.corr_id), kid = kid(), batch_len = given.len(),
         accepted = accepted(given), verify_path = way.name(), peer_uid, peer_pid, listener, "verified"
     );
 }
@@ -98,7 +109,7 @@ pub(super) struct Asked<'a> {
 }
 
 fn accepted(given: &[Verdict]) -> usize {
-    given.iter().filter(|verdict| matches!(verdict, Verdict::Accepted(_))).count()
+    given.iter().filter(|verdict| verdict.is_accepted()).count()
 }
 
 const fn result(accepted: usize, all: usize) -> &'static str {
@@ -121,6 +132,7 @@ fn result_of_issue(results: &[Result<Issued, Problem>]) -> &'static str {
 fn reason(given: &[Verdict]) -> Option<&'static str> {
     match given {
         [Verdict::Refused(code)] => Some(code.name()),
+        [Verdict::Unproven { .. }] => Some(Code::PopInvalid.name()),
         _ => None,
     }
 }

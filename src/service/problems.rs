@@ -33,7 +33,7 @@ pub(super) const fn code_of_denial(code: DenyCode) -> Code {
     match code {
         DenyCode::NoPeerPolicy => Code::NoPeerPolicy,
         DenyCode::OpDenied => Code::OpDenied,
-        DenyCode::ScopeDenied => Code::ScopeDenied,
+        DenyCode::ScopeDenied | DenyCode::Lacking => Code::ScopeDenied,
         DenyCode::BadAud => Code::BadAud,
         DenyCode::Malformed => Code::Malformed,
     }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tracing::error;
 
+use super::challenges::Challenges;
+use super::consuming::With;
 use super::gate::{Gate, Inside, enter_both};
 use super::outcome::{self, Asked};
 use super::sealing::Secret;
@@ -31,6 +33,8 @@ pub struct Gates {
     pub(super) verify_batch: Gate,
     pub(super) seal: Gate,
     pub(super) revoke: Gate,
+    pub(super) consume: Gate,
+    pub(super) consume_many: Gate,
 }
 
 /// Speaks with one service.
@@ -38,6 +42,7 @@ pub struct Gates {
 pub struct Service {
     pub(super) client: Client,
     pub(super) gates: Gates,
+    pub(super) challenges: Challenges,
     /// How many single verifications fit a stint, by the last time that there were so many.
     pub(super) together: AtomicUsize,
 }
@@ -80,7 +85,12 @@ impl Service {
     /// For a peer that has its place.
     pub fn new(daemon: Arc<Daemon>, peer: Peer, place: Arc<Place>, gates: Gates) -> Self {
         daemon.metrics.connections.at(Socket::Service).inc();
-        Self { client: Client::new(daemon, peer, place), gates, together: AtomicUsize::new(FIRST_SLICE) }
+        Self {
+            client: Client::new(daemon, peer, place),
+            gates,
+            challenges: Challenges::default(),
+            together: AtomicUsize::new(FIRST_SLICE),
+        }
     }
 
     pub(super) fn daemon(&self) -> &Arc<Daemon> {
@@ -119,12 +129,20 @@ impl Service {
             ServiceOp::Verify { want, passport } => {
                 self.allow(turn, Operation::Verify, 1)?;
                 pile.enter(turn)?;
-                self.verify(turn, keyring, &want, passport).map(Given::Awaiting)
+                self.verify(turn, keyring, &want, passport)
             }
             ServiceOp::VerifyBatch { want, items } => {
                 self.fits(turn, items.len())?;
                 self.allow(turn, Operation::Verify, items.len())?;
-                self.verify_batch(turn, keyring, &want, &items).await.map(Given::Now)
+                self.verify_batch(turn, keyring, &want, &items).await
+            }
+            ServiceOp::VerifyWith { want, passport, retry, proof } => {
+                self.allow(turn, Operation::Verify, 1)?;
+                self.verify_with(turn, keyring, &want, &passport, &With { retry, proof })
+            }
+            ServiceOp::Challenge => {
+                self.allow(turn, Operation::Verify, 1)?;
+                self.challenge().map(Given::Now)
             }
             ServiceOp::Introspect { want, passport } => {
                 self.allow(turn, Operation::Introspect, 1)?;
@@ -273,7 +291,7 @@ fn endpoint(op: Op) -> Endpoint {
         Op::Issue | Op::IssueBatch => Endpoint::Issue,
         Op::Seal | Op::Unseal => Endpoint::Seal,
         Op::VerifyBatch => Endpoint::VerifyBatch,
-        Op::Verify | Op::Introspect => Endpoint::Verify,
+        Op::Verify | Op::VerifyWith | Op::Challenge | Op::Introspect => Endpoint::Verify,
         _ => Endpoint::Admin,
     }
 }
@@ -304,9 +322,14 @@ impl Speaker for Service {
             turn.take_up(&request);
             match self.answer(&turn, &keyring, &mut pile, request.op).await {
                 Ok(Given::Awaiting(one)) => pile.push(&turn, one),
-                Ok(Given::Later(later)) => return Turned::Later(later),
+                Ok(Given::Later(later)) => {
+                    // A Verify that takes something comes later; those before it wait for nothing.
+                    pile.settle(&mut turn, out);
+                    return Turned::Later(later);
+                }
                 Ok(Given::Now(ok)) => {
                     reply(daemon, &self.client.peer, &turn, Ok(ok), out);
+                    pile.settle(&mut turn, out);
                     return Turned::Done;
                 }
                 Err(problem) => {

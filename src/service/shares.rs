@@ -105,6 +105,8 @@ pub struct Share {
     pub(super) verify_batch: Gate,
     pub(super) seal: Gate,
     pub(super) revoke: Gate,
+    pub(super) consume: Gate,
+    pub(super) consume_many: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -129,6 +131,8 @@ impl Share {
             verify_batch: Gate::default(),
             seal: Gate::default(),
             revoke: Gate::default(),
+            consume: Gate::default(),
+            consume_many: Gate::default(),
         }
     }
 

@@ -3,12 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::services::{Service, Turn};
+use super::consuming::With;
+use super::services::{Given, Service, Turn};
 use super::stints::STINT;
 use super::together::{Awaiting, spare_verdicts};
 use super::{outcome, problems};
-use crate::check::{Means, Remembered, Terms, check_more, introspect, judge, revise};
-use crate::metrics::{Act, Alg, Outcome};
+use crate::check::{Candidate, Means, Remembered, Terms, check_more, introspect, judge_unproven, revise};
+use crate::metrics::{Act, Alg, Metrics, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
 use crate::verify::Keyring;
@@ -28,18 +29,23 @@ pub(super) fn next_slice(slice: usize, hits: usize, most: usize, took: Duration)
 }
 
 impl Service {
-    /// All but the signature, which is verified together with those that came with it.
+    /// All but the signature, which is verified together with those that came with it, unless something is to be taken.
     pub(super) fn verify<'b, 'k>(
         &self,
         turn: &Turn,
         keyring: &'k Keyring,
         want: &Want<'_>,
         passport: Passport<'b>,
-    ) -> Result<Awaiting<'b, 'k>, Problem> {
+    ) -> Result<Given<'b, 'k>, Problem> {
         let audience = self.audience(turn, want, Operation::Verify)?;
         let kept = self.daemon().store.kept();
-        let judged = judge(&passport, keyring, &terms(turn, want, audience.as_slice()), &kept);
-        Ok(Awaiting { passport, judged, revision: self.daemon().store.revision() })
+        let judged = judge_unproven(&passport, keyring, &terms(turn, want, audience.as_slice()), &kept);
+        let revision = self.daemon().store.revision();
+        drop(kept);
+        if judged.as_ref().is_ok_and(Candidate::takes) {
+            return self.consume(turn, keyring, (want, audience), (&passport, judged, revision), &With::default());
+        }
+        Ok(Given::Awaiting(Awaiting { passport, judged, revision }))
     }
 
     pub(super) async fn verify_batch(
@@ -48,10 +54,10 @@ impl Service {
         keyring: &Keyring,
         want: &Want<'_>,
         items: &[Passport<'_>],
-    ) -> Result<ServiceOk, Problem> {
+    ) -> Result<Given<'static, 'static>, Problem> {
         let config = &turn.live.loaded.config;
         let bound = config.limits.verify_batch_concurrency;
-        let _inside = self.enter(turn, &self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
+        let inside = self.enter(turn, &self.gates.verify_batch, &self.client.place.share().verify_batch, bound)?;
         let audience = self.audience(turn, want, Operation::Verify)?;
         let terms = terms(turn, want, audience.as_slice());
         let means = Means {
@@ -75,9 +81,12 @@ impl Service {
             (slice, rest) = (next_slice(slice, hits, most, begun.elapsed()), others);
         }
         revise(items.iter(), &mut verdicts, &self.daemon().store, revision);
+        if verdicts.contains(&Verdict::Refused(Code::NeedsDaemon)) {
+            return self.consume_many(turn, items, verdicts, inside).map(Given::Later);
+        }
         self.count(&verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
-        Ok(ServiceOk::Verdicts(verdicts))
+        Ok(Given::Now(ServiceOk::Verdicts(verdicts)))
     }
 
     pub(super) fn introspect(
@@ -98,7 +107,12 @@ impl Service {
     }
 
     /// As whom the peer verifies.
-    fn audience<'t>(&self, turn: &'t Turn, want: &Want<'_>, operation: Operation) -> Result<Option<&'t str>, Problem> {
+    pub(super) fn audience<'t>(
+        &self,
+        turn: &'t Turn,
+        want: &Want<'_>,
+        operation: Operation,
+    ) -> Result<Option<&'t str>, Problem> {
         let require_aud = turn.live.loaded.config.security.require_aud;
         let decision = match operation {
             Operation::Introspect => turn.rights.decide_introspect(want.aud, require_aud),
@@ -121,31 +135,43 @@ impl Service {
     }
 
     pub(super) fn count(&self, verdicts: &[Verdict]) {
-        let metrics = &self.daemon().metrics;
-        let (mut accepted, mut known) = (0, 0);
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Accepted(_) => accepted += 1,
-                Verdict::Refused(code) => {
-                    metrics.failures.at(*code).inc();
-                    let alg = if *code == Code::BadAlg { Alg::Other } else { Alg::Ed25519 };
-                    metrics.ops.at((Act::Verify, Outcome::Refused, alg)).inc();
-                    match *code {
-                        Code::UnknownKid => metrics.vk_misses.inc(),
-                        // Nobody has come to look for a key.
-                        Code::TooLarge | Code::Malformed | Code::BadAlg | Code::BadKid => {}
-                        _ => known += 1,
-                    }
-                }
-            }
-        }
-        metrics.vk_hits.inc_by(accepted + known);
-        metrics.ekey_verified.inc_by(accepted);
-        metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
+        count(&self.daemon().metrics, verdicts);
     }
 }
 
-fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str]) -> Terms<'a> {
+/// Counts verdicts.
+pub(super) fn count(metrics: &Metrics, verdicts: &[Verdict]) {
+    let (mut accepted, mut known) = (0, 0);
+    for verdict in verdicts {
+        let code = match verdict {
+            Verdict::Accepted(_) | Verdict::Consumed(_) => {
+                accepted += 1;
+                continue;
+            }
+            Verdict::Unproven { .. } => Code::PopInvalid,
+            Verdict::Refused(code) => *code,
+        };
+        metrics.failures.at(code).inc();
+        let alg = if code == Code::BadAlg { Alg::Other } else { Alg::Ed25519 };
+        metrics.ops.at((Act::Verify, Outcome::Refused, alg)).inc();
+        match code {
+            Code::UnknownKid => metrics.vk_misses.inc(),
+            // Nobody has come to look for a key.
+            Code::TooLarge | Code::Malformed | Code::BadAlg | Code::BadKid => {}
+            _ => known += 1,
+        }
+        match code {
+            Code::Replayed | Code::LimitExceeded => metrics.ekey_replayed.inc(),
+            Code::PopInvalid => metrics.ekey_unproven.inc(),
+            _ => {}
+        }
+    }
+    metrics.vk_hits.inc_by(accepted + known);
+    metrics.ekey_verified.inc_by(accepted);
+    metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
+}
+
+pub(super) fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str]) -> Terms<'a> {
     let config = &turn.live.loaded.config;
     Terms {
         expect: Expect {

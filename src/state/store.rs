@@ -296,6 +296,24 @@ impl Store {
         .await
     }
 
+    /// The same for several, in their order.
+    ///
+    /// # Errors
+    /// As [`Store::spend`], of all; some may have been taken.
+    pub async fn spend_many(&self, spends: Vec<Spend>) -> Result<Vec<Spending>, StateError> {
+        let mut waiting = Vec::with_capacity(spends.len());
+        for spend in spends {
+            let (ack, receiver) = oneshot::channel();
+            self.enqueue(Job::Spend { spend, ack })?;
+            waiting.push(receiver);
+        }
+        let mut spent = Vec::with_capacity(waiting.len());
+        for receiver in waiting {
+            spent.push(self.settled(|| Ok(receiver)).await?);
+        }
+        Ok(spent)
+    }
+
     /// How much may be kept from now on, and whose.
     pub fn set_room(&self, room: Room) {
         *self.shared.room.lock().unwrap_or_else(PoisonError::into_inner) = room;

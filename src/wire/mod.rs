@@ -20,8 +20,8 @@ pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
-    Accepted, Condition, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet, Passport, Reply,
-    Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet,
+    Passport, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
 };
 
 /// The first byte of every body. It names the layout of all that follows.

@@ -79,6 +79,41 @@ pub enum ServiceOp<'a> {
         /// The passport.
         passport: Passport<'a>,
     },
+    /// As `Verify`, with what makes an acceptance repeatable or proven.
+    VerifyWith {
+        /// What it must be good for.
+        want: Want<'a>,
+        /// The passport.
+        passport: Passport<'a>,
+        /// Random and new for each request: the same request under the same key, by the same uid, is answered once more for
+        /// 120 s, and takes nothing more.
+        retry: Option<[u8; 16]>,
+        /// That whoever presented the passport has its key.
+        proof: Option<Possession<'a>>,
+    },
+    /// A value for a proof of possession, good for one proof, on this connection, for a short time.
+    Challenge,
+}
+
+/// A proof of possession, and what it must have been made for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Possession<'a> {
+    /// A `passport-pop+jwt` with a nonce of `Challenge`.
+    Pop {
+        /// The compact JWS.
+        proof: &'a str,
+    },
+    /// A `dpop+jwt` (RFC 9449), out of an HTTP request that the peer had.
+    Dpop {
+        /// The compact JWS.
+        proof: &'a str,
+        /// The request's method.
+        htm: &'a str,
+        /// The request's target, as its client meant it.
+        htu: &'a str,
+        /// The nonce that the peer gave its client, if it gives any.
+        nonce: Option<&'a str>,
+    },
 }
 
 /// What a passport is to say, within its template.
@@ -100,6 +135,12 @@ pub struct IssueSpec<'a> {
     pub action: Option<&'a str>,
     /// A JSON object of the caller's own, signed along with the rest.
     pub ctx: Option<&'a str>,
+    /// How often it may be accepted; none: as often as the template allows.
+    pub limit: Option<u32>,
+    /// A value of the caller's own: of all passports of the tenant that say it, one is accepted, once.
+    pub nonce: Option<&'a str>,
+    /// The RFC 7638 thumbprint of the holder's Ed25519 key, who must then prove to have it.
+    pub jkt: Option<&'a str>,
 }
 
 /// What a passport must be good for.
@@ -178,6 +219,13 @@ pub enum ServiceOk {
     Revoked {
         /// Whether it was accepted until now; false if it was revoked before, or has expired.
         new: bool,
+    },
+    /// To `Challenge`.
+    Challenge {
+        /// What the proof must say.
+        nonce: String,
+        /// For how long it is good.
+        expires_in_s: u32,
     },
 }
 
@@ -262,6 +310,31 @@ pub enum Verdict {
     Accepted(Accepted),
     /// Not good; the code is one that may be a verdict's reason.
     Refused(Code),
+    /// Good, and accepted: what it takes is taken, durably.
+    Consumed(Consumed),
+    /// Not good: `pop_invalid`, and what is wrong with the proof.
+    Unproven {
+        /// In words.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// Whether the passport may be acted on.
+    pub const fn is_accepted(&self) -> bool {
+        matches!(self, Self::Accepted(_) | Self::Consumed(_))
+    }
+}
+
+/// What an acceptance that took something says.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Consumed {
+    /// When the passport expires (seconds since 1970, exclusive).
+    pub exp: i64,
+    /// How many uses are left; none if it has no limit.
+    pub left: Option<u64>,
+    /// The same request was answered before, and nothing was taken now.
+    pub repeated: bool,
 }
 
 /// What an acceptance says beside the passport's own claims.

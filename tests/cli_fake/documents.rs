@@ -4,10 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use passportd::clock::Moment;
 use passportd::verify::Keyring;
+use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
 use passportd::wire::{Condition, Health};
 use serde_json::{Value, json};
 
 use super::{ISSUER, KID, State};
+
+/// Sealed in form alone; the bytes are text, so that pages can show them.
+pub(crate) fn sealed(kid: &str, plain: &[u8]) -> Vec<u8> {
+    [Sealed::header(SealKid::parse(kid).unwrap()), vec![b'n'; NONCE], plain.to_vec(), vec![b't'; TAG]].concat()
+}
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

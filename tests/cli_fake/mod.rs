@@ -17,12 +17,14 @@ use passportd::passport::{Cap, Claims, Expect, Jwk, Kid};
 use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
-use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
+use passportd::wire::sealed::{Sealed, TAG};
 use passportd::wire::{
     AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
     MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome,
     decode, encode_frame,
 };
+
+pub(crate) use documents::sealed;
 
 pub(crate) const ISSUER: &str = "fake.example";
 pub(crate) const KID: &str = "ed25519/t1/auth/v1";
@@ -208,7 +210,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
         ServiceOp::Health => ServiceOk::Health(documents::health(state, false)),
         ServiceOp::Issue(spec) => ServiceOk::Issued(issue(state, &spec)?),
         ServiceOp::IssueBatch(specs) => ServiceOk::IssuedBatch(specs.iter().map(|spec| issue(state, spec)).collect()),
-        ServiceOp::Verify { want, passport } => {
+        ServiceOp::Verify { want, passport } | ServiceOp::VerifyWith { want, passport, .. } => {
             ServiceOk::Verdict(verdicts(state, &want, &[passport])?.into_iter().next().unwrap())
         }
         ServiceOp::VerifyBatch { want, items } => ServiceOk::Verdicts(verdicts(state, &want, &items)?),
@@ -219,10 +221,11 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             ServiceOk::KeysNotModified { max_age_s: 60 }
         }
         ServiceOp::Keys { .. } => {
-            let (etag, jwks) = (*state.keyring.etag(), state.keyring.jwks().to_vec());
-            ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks })
+            let etag = *state.keyring.etag();
+            ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks: state.keyring.jwks().to_vec() })
         }
         ServiceOp::Revoke { .. } => ServiceOk::Revoked { new: true },
+        ServiceOp::Challenge => ServiceOk::Challenge { nonce: "00".repeat(16), expires_in_s: 60 },
         ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
         ServiceOp::Unseal { name: "database" | "bench", blob, .. } => {
             let plain = Sealed::parse(blob).unwrap().body.strip_suffix(&[b't'; TAG]).unwrap().to_vec();
@@ -235,11 +238,6 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
 /// The seal key that this daemon seals with, and the one before it.
 pub(crate) const NEWEST: &str = "hmac-sha256/t1/seal/v2";
 pub(crate) const OLDER: &str = "hmac-sha256/t1/seal/v1";
-
-/// Sealed in form alone; the bytes are text, so that pages can show them.
-pub(crate) fn sealed(kid: &str, plain: &[u8]) -> Vec<u8> {
-    [Sealed::header(SealKid::parse(kid).unwrap()), vec![b'n'; NONCE], plain.to_vec(), vec![b't'; TAG]].concat()
-}
 
 fn identity(state: &State) -> Identity {
     let names = |name: &str| if state.nameless.load(Ordering::SeqCst) { Vec::new() } else { vec![name.into()] };

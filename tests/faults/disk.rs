@@ -163,3 +163,93 @@ fn with_a_full_disk_under_the_state_a_key_change_fails_and_can_be_repeated() {
     );
     ledger::assert_chain(&house.ledger());
 }
+
+/// Accepted so often.
+const LIMITED: &str = "[[template]]\nname = \"few\"\ntenant = \"t1\"\npurpose = \"auth\"\nsubjects = [\"*\"]\n\
+    audiences = [\"demo\"]\nmax_ttl_s = 3600\nlimit = 3\n";
+
+fn limited() -> Options {
+    let policy = crate::support::options::POLICY.replace("[\"demo\"]\nverify_as", "[\"demo\", \"few\"]\nverify_as");
+    Options::default().policy(&(policy + LIMITED))
+}
+
+/// Uses that are left after an acceptance; else what was said.
+fn taken(house: &House, passport: &passportd::passport::OwnedEnvelope) -> Result<u64, Code> {
+    match house.raw().verify(for_demo(), passport) {
+        Ok(Verdict::Consumed(consumed)) => Ok(consumed.left.unwrap()),
+        Ok(other) => panic!("{other:?}"),
+        Err(problem) => {
+            assert!(problem.retryable, "{problem:?}");
+            Err(problem.code)
+        }
+    }
+}
+
+#[test]
+fn with_a_full_disk_under_the_state_nothing_is_accepted_that_takes_something() {
+    let Some(disk) = Disk::new(16 << 10, "a full disk") else { return };
+    let dir = disk.private("state");
+    let mut house = House::start(limited().set("state.path", text(&dir.join("state.redb"))));
+    let few = passportd::wire::IssueSpec { template: "few", ..demo("alice") };
+    let (passport, free) = (house.raw().issue(few).unwrap(), house.raw().issue(demo("alice")).unwrap());
+    assert_eq!(taken(&house, &passport), Ok(2));
+    disk.fill();
+    // The file has some room of its own left.
+    eventually("the disk is full", Duration::from_secs(20), || {
+        let few = passportd::wire::IssueSpec { template: "few", ..demo("bob") };
+        let other = house.raw().issue(few).unwrap();
+        (taken(&house, &other) == Err(Code::StoreUnavailable)).then_some(())
+    });
+    assert_eq!(taken(&house, &passport), Err(Code::StoreUnavailable));
+    let batch = house.raw().verify_batch(for_demo(), &[free.clone(), passport.clone()]).unwrap_err();
+    assert_eq!(batch.code, Code::StoreUnavailable);
+    assert!(matches!(house.raw().verify(for_demo(), &free), Ok(Verdict::Accepted(_))), "verification goes on");
+    disk.make_room();
+    // Nobody was told of a use between, so one that is left is taken once: by the first or by the failed one that came late.
+    let left = eventually("uses are taken again", Duration::from_secs(10), || taken(&house, &passport).ok());
+    assert!(left <= 1, "{left}");
+    house.kill("front");
+    house.wait_ready();
+    let more = std::iter::from_fn(|| match house.raw().verify(for_demo(), &passport) {
+        Ok(Verdict::Consumed(consumed)) => Some(consumed.left.unwrap()),
+        Ok(Verdict::Refused(Code::LimitExceeded)) => None,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(more.collect::<Vec<_>>(), (0..left).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn with_a_full_disk_under_the_ledger_nothing_is_accepted_that_must_be_on_record() {
+    let Some(disk) = Disk::new(2_048, "a full disk") else { return };
+    let dir = disk.private("ledger");
+    let house = House::start(limited().set("audit.dir", text(&dir)));
+    let few = || passportd::wire::IssueSpec { template: "few", ..demo("alice") };
+    let (passport, other) = (house.raw().issue(few()).unwrap(), house.raw().issue(few()).unwrap());
+    assert_eq!(taken(&house, &passport), Ok(2));
+    disk.fill();
+    eventually("issuing stops", Duration::from_secs(20), || house.raw().issue(demo("bob")).is_err().then_some(()));
+    let ask = |retry| {
+        let op = ServiceOp::VerifyWith {
+            want: for_demo(),
+            passport: crate::support::passports::on_wire(&other),
+            retry: Some(retry),
+            proof: None,
+        };
+        house.ask(op)
+    };
+    assert_eq!(ask([1; 16]).unwrap_err().code, Code::AuditUnavailable);
+    assert_eq!(ask([1; 16]).unwrap_err().code, Code::AuditUnavailable, "nor is what nobody was told repeated");
+    disk.make_room();
+    let repeated = eventually("it is answered", Duration::from_secs(10), || ask([1; 16]).ok());
+    match repeated {
+        ServiceOk::Verdict(Verdict::Consumed(consumed)) => {
+            assert_eq!((consumed.left, consumed.repeated), (Some(2), true));
+        }
+        other => panic!("{other:?}"),
+    }
+    let jti = crate::support::passports::claims(&other)["jti"].clone();
+    let on_record =
+        ledger::records(&dir).into_iter().filter(|one| one["event"] == "passport_accepted" && one["jti"] == jti);
+    assert_eq!(on_record.count(), 1, "the one acceptance is on record");
+    ledger::assert_chain(&dir);
+}

@@ -29,6 +29,7 @@ fn assert_verdict(house: &House, passport: &OwnedEnvelope, refused: Option<Code>
     let said = |verdict: &Verdict| match verdict {
         Verdict::Accepted(_) => None,
         Verdict::Refused(code) => Some(*code),
+        other => panic!("it takes nothing: {other:?}"),
     };
     assert_eq!(said(&raw.verify(for_demo(), passport).unwrap()), refused);
     let batch = raw.verify_batch(for_demo(), &[passport.clone(), passport.clone()]).unwrap();

@@ -49,6 +49,12 @@ mirror! {
         Seal { namespace: String, name: String, plain: Plain },
         Unseal { namespace: String, name: String, blob: Vec<u8> },
         Revoke { passport: Passport },
+        VerifyWith { want: Want, passport: Passport, retry: Option<[u8; 16]>, proof: Option<Possession> },
+        Challenge,
+    }
+    pub(crate) enum Possession {
+        Pop { proof: String },
+        Dpop { proof: String, htm: String, htu: String, nonce: Option<String> },
     }
     pub(crate) struct IssueSpec {
         template: String,
@@ -59,6 +65,9 @@ mirror! {
         nbf: Option<i64>,
         action: Option<String>,
         ctx: Option<String>,
+        limit: Option<u32>,
+        nonce: Option<String>,
+        jkt: Option<String>,
     }
     pub(crate) struct Want { aud: Option<String>, scopes: Vec<String> }
     pub(crate) enum Passport { Envelope { alg: String, kid: String, msg: Vec<u8>, sig: Vec<u8> } }
@@ -79,6 +88,7 @@ mirror! {
         Sealed { blob: Vec<u8> },
         Unsealed { plain: Plain },
         Revoked { new: bool },
+        Challenge { nonce: String, expires_in_s: u32 },
     }
     pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
     pub(crate) struct Identity {
@@ -95,7 +105,8 @@ mirror! {
     pub(crate) struct Health { issue_ready: bool, verify_ready: bool, conditions: Vec<Condition> }
     pub(crate) struct Condition { name: String, ok: bool, detail: String }
     pub(crate) enum Issued { Envelope { kid: String, msg: Vec<u8>, sig: [u8; 64] } }
-    pub(crate) enum Verdict { Accepted(Accepted), Refused(Code) }
+    pub(crate) enum Verdict { Accepted(Accepted), Refused(Code), Consumed(Consumed), Unproven { why: String } }
+    pub(crate) struct Consumed { exp: i64, left: Option<u64>, repeated: bool }
     pub(crate) struct Accepted { exp: i64 }
     pub(crate) struct Introspection { active: bool, reason: Option<Code>, claims: Option<Vec<u8>> }
     pub(crate) struct KeySet { etag: [u8; 32], max_age_s: u32, jwks: Vec<u8> }

@@ -21,8 +21,11 @@ const PINNED: &[(&str, &[&str])] = &[
             "Seal",
             "Unseal",
             "Revoke",
+            "VerifyWith",
+            "Challenge",
         ],
     ),
+    ("Possession", &["Pop", "Dpop"]),
     ("Passport", &["Envelope"]),
     (
         "ServiceOk",
@@ -41,10 +44,11 @@ const PINNED: &[(&str, &[&str])] = &[
             "Sealed",
             "Unsealed",
             "Revoked",
+            "Challenge",
         ],
     ),
     ("Issued", &["Envelope"]),
-    ("Verdict", &["Accepted", "Refused"]),
+    ("Verdict", &["Accepted", "Refused", "Consumed", "Unproven"]),
     (
         "AdminOp",
         &[

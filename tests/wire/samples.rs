@@ -22,6 +22,7 @@ macro_rules! sample {
     }};
 }
 
+mod consuming;
 mod link;
 
 pub(crate) use link::REFUSALS;
@@ -163,6 +164,9 @@ fn issue() -> IssueSpec<'static> {
         nbf: Some(1_700_000_000),
         action: Some("open"),
         ctx: Some("{\"city\":\"Århus\"}"),
+        limit: Some(3),
+        nonce: Some("order-7"),
+        jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
     }
 }
 
@@ -206,7 +210,7 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in ops {
+    for (name, op) in ops.into_iter().chain(consuming::ops()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -285,7 +289,7 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in oks {
+    for (name, ok) in oks.into_iter().chain(consuming::oks()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {

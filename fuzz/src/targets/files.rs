@@ -163,7 +163,9 @@ fn issued(policy: &Policy, peer: &Peer, name: &str) {
         ("alice", &own[..], Some(1), Some(1)),
         ("", &own[..], Some(600), Some(599)),
     ] {
-        let wish = IssueWish { template: name, sub, aud, scopes: &[], action: None, ttl_s, nbf_offset_s };
+        let (limit, nonce, jkt) = (None, None, None);
+        let wish =
+            IssueWish { template: name, sub, aud, scopes: &[], action: None, ttl_s, nbf_offset_s, limit, nonce, jkt };
         match policy.decide_issue(peer, &wish, &bounds) {
             Decision::Allow(terms) => {
                 assert!(explained.allowed, "{explained}");

@@ -20,7 +20,7 @@ pub(super) use operate::{
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
-pub(super) use service::{Inspect, Issue, Keys, Verify};
+pub(super) use service::{Inspect, Issue, Keys, Verify, VerifyWith};
 pub(super) use state::{Certain, ClockReset, StateCommand};
 
 const AFTER: &str = "\
@@ -134,7 +134,7 @@ pub(super) enum Command {
     Issue(Issue),
     /// A verdict on one passport or a batch
     #[command(after_help = VERIFY)]
-    Verify(Verify),
+    Verify(VerifyWith),
     /// The claims of a passport and whether it would be accepted, without accepting it
     #[command(after_help = INTROSPECT)]
     Introspect(Verify),

@@ -8,13 +8,15 @@ use clap::Args;
 const MAX_COUNT: u64 = 100_000;
 
 const ISSUE: &str = "\
-A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx}, as in
+A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx, limit,
+nonce, jkt}, as in
 [{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}].
 Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.
 
 Examples:
   passportctl issue --template demo --sub alice
   passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
+  passportctl issue --template ticket --sub alice --limit 1 --nonce \"$(uuidgen)\"
   passportctl issue --batch wanted.json > issued.json";
 
 /// `issue`.
@@ -45,6 +47,15 @@ pub(crate) struct Issue {
     /// A JSON object of your own, signed along with the rest
     #[arg(long, value_name = "JSON")]
     pub(crate) ctx: Option<String>,
+    /// How often it may be accepted [default: as often as the template allows]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+    /// A value of your own: of all passports that say it, one is accepted, once
+    #[arg(long)]
+    pub(crate) nonce: Option<String>,
+    /// The RFC 7638 thumbprint of its holder's Ed25519 key, which must then be proven to be there
+    #[arg(long, value_name = "THUMBPRINT")]
+    pub(crate) jkt: Option<String>,
     /// How many passports of this kind; more than one give a batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub(crate) count: u64,
@@ -52,19 +63,20 @@ pub(crate) struct Issue {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "count"]
+        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "limit", "nonce", "jkt", "count"]
     )]
     pub(crate) batch: Option<PathBuf>,
 }
 
 pub(super) const VERIFY: &str = "\
 Reads one envelope {alg, kid, msg_b64, sig_b64}, or a batch: {\"items\":[...]} or a bare array of envelopes or of
-{\"passport\":{...}}. Exits 3 if any passport is refused.
+{\"passport\":{...}}. Exits 3 if any passport is refused. To accept a passport that has a limit or a nonce takes a use of it, durably.
 
 Examples:
   passportctl verify --aud demo --scope read passport.json
   passportctl issue --template demo --sub alice | passportctl verify --aud demo
-  passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo";
+  passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo
+  passportctl verify --aud demo --retry-key 4f1c90b6a6d24c0d9f1e55d0c1a7e2b3 ticket.json";
 
 pub(super) const INTROSPECT: &str = "\
 Reads what `passportctl verify` reads. Exits 3 if any passport is not active.
@@ -73,7 +85,21 @@ Examples:
   passportctl introspect --aud demo passport.json
   passportctl issue --template demo --sub alice | passportctl introspect --output json";
 
-/// `verify` and `introspect`.
+/// `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyWith {
+    #[command(flatten)]
+    pub(crate) verify: Verify,
+    /// 32 random hexadecimal digits: the same question with the same ones is answered once more for 120 s, and takes nothing
+    #[arg(long, value_name = "HEX", value_parser = retry_key)]
+    pub(crate) retry_key: Option<[u8; 16]>,
+}
+
+fn retry_key(text: &str) -> Result<[u8; 16], String> {
+    crate::passport::hex::decode_exactly(text).ok_or_else(|| "a retry key is 32 hexadecimal digits".to_owned())
+}
+
+/// What `verify` and `introspect` share.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// The audience to verify as [default: the only one that policy grants]

@@ -135,7 +135,7 @@ fn answered(body: &[u8], batch: usize) -> Result<Answer, CliError> {
     match result {
         Ok(
             ServiceOk::Issued(_)
-            | ServiceOk::Verdict(Verdict::Accepted(_))
+            | ServiceOk::Verdict(Verdict::Accepted(_) | Verdict::Consumed(_))
             | ServiceOk::Sealed { .. }
             | ServiceOk::Unsealed { .. },
         ) => answer.good = 1,
@@ -158,7 +158,8 @@ fn answered(body: &[u8], batch: usize) -> Result<Answer, CliError> {
 impl Answer {
     fn verdict(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Accepted(_) => self.good += 1,
+            Verdict::Accepted(_) | Verdict::Consumed(_) => self.good += 1,
+            Verdict::Unproven { why } => self.refused(1, format!("refused: {why}")),
             Verdict::Refused(code) => self.refused(1, format!("refused: {code}")),
         }
     }

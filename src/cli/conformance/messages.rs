@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::values::envelope;
 use crate::passport::{OwnedEnvelope, hex};
-use crate::wire::{AdminOp, IssueSpec, Passport, Plain, Revocation, ServiceOp, Want};
+use crate::wire::{AdminOp, IssueSpec, Passport, Plain, Possession, Revocation, ServiceOp, Want};
 
 /// An operation of the service socket. Braces, so that every operation is written as `{"Name": {…}}`.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,42 @@ pub(super) enum ServiceAsk {
     Revoke {
         passport: Given,
     },
+    VerifyWith {
+        #[serde(default)]
+        want: Wanted,
+        passport: Given,
+        /// 32 hexadecimal digits.
+        #[serde(default)]
+        retry: Option<String>,
+        #[serde(default)]
+        proof: Option<Proven>,
+    },
+    Challenge {},
+}
+
+/// `Possession`, owned.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) enum Proven {
+    Pop {
+        proof: String,
+    },
+    Dpop {
+        proof: String,
+        htm: String,
+        htu: String,
+        #[serde(default)]
+        nonce: Option<String>,
+    },
+}
+
+impl Proven {
+    fn on_wire(&self) -> Possession<'_> {
+        match self {
+            Self::Pop { proof } => Possession::Pop { proof },
+            Self::Dpop { proof, htm, htu, nonce } => Possession::Dpop { proof, htm, htu, nonce: nonce.as_deref() },
+        }
+    }
 }
 
 /// An operation of the admin socket.
@@ -116,6 +152,12 @@ pub(super) struct Spec {
     action: Option<String>,
     #[serde(default)]
     ctx: Option<String>,
+    #[serde(default)]
+    limit: Option<u32>,
+    #[serde(default)]
+    nonce: Option<String>,
+    #[serde(default)]
+    jkt: Option<String>,
 }
 
 /// `Want`, owned.
@@ -167,6 +209,9 @@ impl Spec {
             nbf: self.nbf,
             action: self.action.as_deref(),
             ctx: self.ctx.as_deref(),
+            limit: self.limit,
+            nonce: self.nonce.as_deref(),
+            jkt: self.jkt.as_deref(),
         }
     }
 }
@@ -211,6 +256,18 @@ impl ServiceAsk {
             }
             Self::Unseal { namespace, name, blob_b64: Blob(blob) } => ServiceOp::Unseal { namespace, name, blob },
             Self::Revoke { passport } => ServiceOp::Revoke { passport: passport.on_wire() },
+            Self::VerifyWith { want, passport, retry, proof } => {
+                let key = |text: &String| {
+                    hex::decode_exactly(text).ok_or_else(|| format!("{text:?} is no retry key: 32 hexadecimal digits"))
+                };
+                ServiceOp::VerifyWith {
+                    want: want.on_wire(),
+                    passport: passport.on_wire(),
+                    retry: retry.as_ref().map(key).transpose()?,
+                    proof: proof.as_ref().map(Proven::on_wire),
+                }
+            }
+            Self::Challenge {} => ServiceOp::Challenge,
         })
     }
 }

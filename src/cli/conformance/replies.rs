@@ -4,7 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value, json};
 
 use crate::passport::{OwnedEnvelope, hex};
-use crate::wire::{AdminOk, Code, Greeting, Health, Identity, Issued, KeySet, Problem, ServiceOk, Verdict};
+use crate::wire::{AdminOk, Code, Consumed, Greeting, Health, Identity, Issued, KeySet, Problem, ServiceOk, Verdict};
 
 /// A greeting.
 pub(super) fn greeting(greeting: Greeting) -> Value {
@@ -61,6 +61,9 @@ pub(super) fn service_ok(ok: ServiceOk) -> Value {
         }
         ServiceOk::KeysNotModified { max_age_s } => json!({"KeysNotModified": {"max_age_s": max_age_s}}),
         ServiceOk::Sealed { blob } => json!({"Sealed": {"blob_b64": Base64UrlUnpadded::encode_string(&blob)}}),
+        ServiceOk::Challenge { nonce, expires_in_s } => {
+            json!({"Challenge": {"nonce": nonce, "expires_in_s": expires_in_s}})
+        }
         ServiceOk::Revoked { new } => json!({"Revoked": {"new": new}}),
         ServiceOk::Unsealed { plain } => json!({"Unsealed": {"plain": text(&plain.0)}}),
     }
@@ -116,6 +119,10 @@ fn verdict(verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Accepted(accepted) => json!({"Accepted": {"exp": accepted.exp}}),
         Verdict::Refused(code) => json!({"Refused": code.name()}),
+        Verdict::Consumed(Consumed { exp, left, repeated }) => {
+            json!({"Consumed": {"exp": exp, "left": left, "repeated": repeated}})
+        }
+        Verdict::Unproven { why } => json!({"Unproven": {"why": why}}),
     }
 }
 

@@ -58,7 +58,7 @@ impl Survey {
 
     /// Why a need is not met, if it is not. An error is a mistake in the data.
     pub(super) fn lacks(&self, need: &str) -> Result<Option<String>, String> {
-        if ["passport", "other_aud", "keyless", "admin"].contains(&need) {
+        if ["passport", "other_aud", "keyless", "limited", "admin"].contains(&need) {
             return Ok(self.lacking.get(need).cloned());
         }
         let (name, operation) = match need.split_once('.') {
@@ -87,6 +87,12 @@ impl Survey {
         let mut why = "the policy grants this user no template".to_owned();
         for template in templates.iter().take(MAX_TEMPLATES) {
             match issue(client, template, &options.sub, &audiences).await? {
+                Ok(sample) if sample.pointer("/claims/cap/limit").is_some() => {
+                    let ours = audiences.iter().any(|aud| of(&sample, "aud").contains(aud));
+                    if ours {
+                        self.bind("limited", template.as_str());
+                    }
+                }
                 Ok(sample) if !self.names.contains_key("template") => {
                     match audiences.iter().find(|aud| of(&sample, "aud").contains(aud)) {
                         Some(aud) => self.settle(template, aud, &audiences, sample),
@@ -105,6 +111,9 @@ impl Survey {
         if !self.names.contains_key("template") {
             self.lack("passport", why.clone());
             self.lack("other_aud", why);
+        }
+        if !self.names.contains_key("limited") {
+            self.lack("limited", "no template of this user has a limit");
         }
         if !self.names.contains_key("keyless") {
             self.lack("keyless", "every template of this user has a key");

@@ -9,7 +9,18 @@ const DEMO: &str = include_str!("../../../policy/examples/demo.toml");
 const BOUNDS: Bounds<'_> = Bounds { issuer: "issuer.example", default_ttl_s: 300, max_ttl_s: 7200, require_aud: true };
 
 fn wish() -> IssueWish<'static> {
-    IssueWish { template: "demo", sub: "alice", aud: &[], scopes: &[], action: None, ttl_s: None, nbf_offset_s: None }
+    IssueWish {
+        template: "demo",
+        sub: "alice",
+        aud: &[],
+        scopes: &[],
+        action: None,
+        ttl_s: None,
+        nbf_offset_s: None,
+        limit: None,
+        nonce: None,
+        jkt: None,
+    }
 }
 
 fn allows(policy: &Policy, peer: &Peer) -> Vec<&'static str> {

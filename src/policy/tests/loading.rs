@@ -69,9 +69,9 @@ fn a_wrong_template_is_refused_with_its_place() {
         ("= 60", "= 60\nscopes = ['a']\ndefault_scopes = ['b']", "8:19", "one of `scopes`"),
         ("= 60", "= 60\nform = 'xml'", "7:8", "must be \"envelope\""),
         ("= 60", "= 60\nform = 'jws'", "7:8", "not yet available in this release"),
-        ("= 60", "= 60\nlimit = 3", "7:9", "`limit` is not yet available in this release"),
-        ("= 60", "= 60\nnonce = true", "7:9", "`nonce` is not yet available"),
-        ("= 60", "= 60\nproof = { kind = 'pop' }", "7:9", "`proof` is not yet available"),
+        ("= 60", "= 60\nlimit = 0", "7:9", "`limit` must be at least 1"),
+        ("= 60", "= 60\nnonce = 'maybe'", "7:9", "\"none\", \"optional\" or \"required\""),
+        ("= 60", "= 60\nproof = 'pop'", "7:9", "\"none\", \"optional\" or \"required\""),
         ("= 60", "= 60\nbinding = 'uid'", "7:11", "`binding` is not yet available"),
         ("= 60", "= 60\noffline_risk = false", "7:16", "`offline_risk` is not yet available"),
         (
@@ -84,7 +84,9 @@ fn a_wrong_template_is_refused_with_its_place() {
         assert!(TEMPLATE.contains(old));
         refused(&TEMPLATE.replacen(old, new, 1), place, words);
     }
-    assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", "= 60\nform = 'envelope'"))]).is_ok());
+    for good in ["form = 'envelope'", "limit = 1\nnonce = 'none'\nproof = 'optional'", "nonce = 'required'"] {
+        assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", &format!("= 60\n{good}")))]).is_ok(), "{good}");
+    }
 }
 
 #[test]
