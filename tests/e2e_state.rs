@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -29,7 +29,7 @@ fn tool(house: &House, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 fn house() -> House {
-    House::start(Options::default().users(Users::Own).roles(Roles::Apart))
+    House::start(Options::default().users(Users::Split).roles(Roles::Apart))
 }
 
 fn file(house: &House) -> PathBuf {
@@ -159,6 +159,8 @@ fn a_backup_is_restored_by_word_alone_and_nothing_of_before_is_good_then() {
     let aside = fs::read_dir(house.dir().join("front")).unwrap().map(|one| one.unwrap().path());
     let aside: Vec<_> = aside.filter(|path| text(path).contains("state.redb.replaced-")).collect();
     assert!(aside.len() == 1 && fs::read(&aside[0]).unwrap() == old, "{aside:?}");
+    let owner = |path: &Path| fs::metadata(path).unwrap().uid();
+    assert_eq!(owner(&file(&house)), owner(&house.dir().join("front")), "whoever restored it");
 
     start(&mut house);
     // The first key is compromised, and so known no more.

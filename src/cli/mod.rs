@@ -33,6 +33,7 @@ mod hsm;
 mod input;
 mod inspect;
 mod out;
+mod owner;
 mod passports;
 mod plan;
 mod policy;

@@ -11,10 +11,12 @@ use super::args::{Certain, ClockReset, StateCommand};
 use super::context::Context;
 use super::durable;
 use super::error::{CliError, Exit};
+use super::owner::become_owner_of;
 use super::progress::Extent;
 use super::text::plain;
+use crate::audit::PlaceError;
 use crate::clock::Moment;
-use crate::state::{self, By, Snapshot, StateError};
+use crate::state::{self, Backup, By, Snapshot, StateError};
 
 /// The longest reason, in bytes: an audit record has room for it.
 const MAX_REASON: usize = 256;
@@ -36,7 +38,11 @@ fn place(context: &Context<'_>, named: Option<PathBuf>) -> Result<PathBuf, CliEr
 }
 
 fn failed(error: &StateError) -> CliError {
-    CliError::Failed(error.to_string())
+    let remedy = match error {
+        StateError::Place(PlaceError::InUse { .. }) => "; stop the daemon first, or name a copy of the file",
+        _ => "",
+    };
+    CliError::Failed(format!("{error}{remedy}"))
 }
 
 fn shown(path: &Path) -> String {
@@ -80,9 +86,11 @@ fn export(context: &mut Context<'_>, from: Option<PathBuf>, out: &Path) -> Resul
 fn import(context: &mut Context<'_>, input: &Path, to: &Path) -> Result<Exit, CliError> {
     let progress = context.out.progress("importing", Extent::Unknown);
     let imported = if input == Path::new("-") {
+        become_owner_of(to)?;
         state::import(to, Path::new("stdin"), &mut BufReader::new(&mut context.stdin))
     } else {
         let file = File::open(input).map_err(|why| CliError::File { path: input.to_owned(), why })?;
+        become_owner_of(to)?;
         state::import(to, input, &mut BufReader::new(file))
     };
     drop(progress);
@@ -98,7 +106,9 @@ fn import(context: &mut Context<'_>, input: &Path, to: &Path) -> Result<Exit, Cl
 fn restore(context: &mut Context<'_>, from: &Path, sure: &Certain, now: Moment) -> Result<Exit, CliError> {
     let path = place(context, None)?;
     let by = by(sure, now)?;
-    let looked = state::restore(&path, from, &by, true).map_err(|error| failed(&error))?;
+    let backup = Backup::read(from).map_err(|error| failed(&error))?;
+    become_owner_of(&path)?;
+    let looked = state::restore(&path, &backup, &by, true).map_err(|error| failed(&error))?;
     let Snapshot { audit_seq, generation, .. } = looked.backup;
     let all = format!(
         "the state {} by the backup {} (generation {generation}, newest audit record {audit_seq}), and revokes every passport",
@@ -110,7 +120,7 @@ fn restore(context: &mut Context<'_>, from: &Path, sure: &Certain, now: Moment) 
         return say(context, &Said { text: format!("would replace {all}"), json });
     }
     confirmed(context, &format!("replaces {all}"), "restore", sure)?;
-    let restored = state::restore(&path, from, &by, false).map_err(|error| failed(&error))?;
+    let restored = state::restore(&path, &backup, &by, false).map_err(|error| failed(&error))?;
     let aside =
         restored.aside.as_deref().map_or_else(String::new, |aside| format!("; the old one is {}", shown(aside)));
     let text = format!("restored {} from {}{aside}; the next start revokes every passport", shown(&path), shown(from));
@@ -121,6 +131,7 @@ pub(super) fn clock_reset(context: &mut Context<'_>, reset: &ClockReset, now: Mo
     let path = place(context, None)?;
     let sure = &reset.sure;
     let by = by(sure, now)?;
+    become_owner_of(&path)?;
     let known = state::reset_clock(&path, &by, true).map_err(|error| failed(&error))?;
     let now = now.unix();
     let off = if known >= now {

@@ -35,7 +35,7 @@ pub use look::{MAX_LOOK, look};
 pub use spend::{REPEAT_S, Spend, Spending};
 pub use store::{Change, Committed, ENTRIES, Mode, Snapshot, Store};
 pub use table::KeyTable;
-pub use tools::{By, Restored, export, import, reset_clock, restore};
+pub use tools::{Backup, By, Restored, export, import, reset_clock, restore};
 
 use crate::log::{PlaceError, remedy};
 

@@ -54,6 +54,23 @@ pub fn import(path: &Path, from: &Path, text: &mut dyn BufRead) -> Result<Snapsh
     again(path)
 }
 
+/// A copy of the file from another time, as it was read.
+#[derive(Debug)]
+pub struct Backup {
+    path: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Backup {
+    /// Reads it whole: whoever restores it may not have the right to.
+    ///
+    /// # Errors
+    /// As [`look`].
+    pub fn read(path: &Path) -> Result<Self, StateError> {
+        Ok(Self { path: path.to_owned(), bytes: image(path, MAX_LOOK)? })
+    }
+}
+
 /// What a restore comes to.
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -69,14 +86,15 @@ pub struct Restored {
 ///
 /// # Errors
 /// [`StateError`]; the file is as it was.
-pub fn restore(path: &Path, backup: &Path, by: &By, only_look: bool) -> Result<Restored, StateError> {
+pub fn restore(path: &Path, backup: &Backup, by: &By, only_look: bool) -> Result<Restored, StateError> {
     let _lock = locked(path)?;
-    if path.canonicalize().is_ok_and(|own| backup.canonicalize().is_ok_and(|other| own == other)) {
+    let Backup { path: source, bytes } = backup;
+    if path.canonicalize().is_ok_and(|own| source.canonicalize().is_ok_and(|other| own == other)) {
         let what = "is the state itself, not a backup of it".to_owned();
-        return Err(StateError::Io { path: backup.to_owned(), what });
+        return Err(StateError::Io { path: source.clone(), what });
     }
-    let (mut meta, rows) = read(backup)?;
-    let found = look::open(backup, Bytes::of(image(backup, MAX_LOOK)?))?;
+    let (mut meta, rows) = decoded(source, bytes.clone())?;
+    let found = look::open(source, Bytes::of(bytes.clone()))?;
     // Where it can still be read, what must not go back does not.
     let there = path.symlink_metadata().is_ok();
     let known = read_locked(path).ok().map(|(meta, _)| meta);

@@ -77,9 +77,9 @@ fn a_restored_state_takes_nothing_back_that_can_be_read() {
     store.close();
     let before = look(&path).unwrap();
     assert_eq!((before.mark, before.epochs.of("t")), (NOW + 50, 2));
-    let looked = restore(&path, &backup, &by(), true).unwrap();
+    let looked = restore(&path, &Backup::read(&backup).unwrap(), &by(), true).unwrap();
     assert_eq!((look(&path).unwrap(), looked.backup.audit_seq), (before.clone(), 2));
-    restore(&path, &backup, &by(), false).unwrap();
+    restore(&path, &Backup::read(&backup).unwrap(), &by(), false).unwrap();
     let after = look(&path).unwrap();
     assert!(after.generation > before.generation && after.mark == NOW + 50 && after.longest_s == 77);
     assert!(matches!(&after.pending[..], [Pending { what: Done::Restored { audit_seq: 2 }, uid: 7, .. }]));
@@ -94,7 +94,7 @@ fn a_restored_state_takes_nothing_back_that_can_be_read() {
     assert_eq!(store.commit_blocking(Change::bumped("t", NOW), 11).unwrap().epoch, 12);
     store.close();
     assert_eq!((look(&path).unwrap().epochs.of("t"), look(&path).unwrap().epochs.of("another")), (12, 11));
-    assert!(restore(&path, &path, &by(), true).is_err(), "itself");
+    assert!(restore(&path, &Backup::read(&path).unwrap(), &by(), true).is_err(), "itself");
 }
 
 #[test]
