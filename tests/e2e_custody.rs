@@ -33,6 +33,8 @@ mod pin;
 mod proc;
 #[path = "custody/real.rs"]
 mod real;
+#[path = "custody/sealed.rs"]
+mod sealed;
 #[path = "custody/start.rs"]
 mod start;
 #[expect(dead_code, reason = "shared by several tests")]

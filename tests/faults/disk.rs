@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{Code, ServiceOk, ServiceOp, Verdict};
+use passportd::wire::{Code, Plain, ServiceOk, ServiceOp, Verdict};
 
 use super::load::Load;
 use super::support::passports::{demo, for_demo};
@@ -130,6 +130,46 @@ fn with_a_full_disk_under_the_ledger_nothing_is_issued_and_it_recovers() {
     ledger::assert_chain(&dir);
     let events: Vec<String> = ledger::records(&dir).iter().map(|record| record["event"].to_string()).collect();
     assert!(events.iter().any(|event| event.contains("break")), "the outage is on record");
+    house.stop();
+}
+
+#[test]
+fn with_a_full_disk_under_the_ledger_no_secret_is_sealed_or_opened_and_it_recovers() {
+    let Some(disk) = Disk::new(2_048, "a full disk") else { return };
+    let dir = disk.private("ledger");
+    let mut house = House::start(Options::default().users(Users::Split).set("audit.dir", text(&dir)));
+    let (namespace, name, secret) = ("t1/billing", "database", b"correct horse battery staple");
+    let seal = || house.ask(ServiceOp::Seal { namespace, name, plain: Plain(secret) });
+    let sealed = |given| match given {
+        ServiceOk::Sealed { blob } => blob,
+        other => panic!("{other:?}"),
+    };
+    let blob = sealed(seal().unwrap());
+    let unseal = || house.ask(ServiceOp::Unseal { namespace, name, blob: &blob });
+    let opened = |given: &ServiceOk| matches!(given, ServiceOk::Unsealed { plain } if plain.0.as_slice() == secret);
+    assert!(opened(&unseal().unwrap()));
+    disk.fill();
+    // What is left of a block takes some records more.
+    let both: [(_, &dyn Fn() -> _); 2] = [("seal", &seal), ("unseal", &unseal)];
+    for (what, ask) in both {
+        eventually(what, Duration::from_secs(20), || {
+            ask().err().filter(|problem| problem.code == Code::AuditUnavailable && problem.retryable)
+        });
+    }
+    for (_, ask) in both {
+        for _ in 0..20 {
+            let problem = ask().expect_err("nothing is released without its record");
+            assert_eq!((problem.code, problem.retryable), (Code::AuditUnavailable, true), "{problem:?}");
+        }
+    }
+    let events = |event: &str| ledger::records(&dir).iter().filter(|record| record["event"] == event).count();
+    disk.make_room();
+    let again = eventually("secrets are sealed again", Duration::from_secs(10), || seal().ok());
+    let again = sealed(again);
+    let opens = [unseal(), house.ask(ServiceOp::Unseal { namespace, name, blob: &again })];
+    assert!(opens.iter().all(|given| given.as_ref().is_ok_and(opened)), "{opens:?}");
+    assert!(events("sealed") >= 2 && events("unsealed") >= 3);
+    ledger::assert_chain(&dir);
     house.stop();
 }
 

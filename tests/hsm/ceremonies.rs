@@ -1,5 +1,6 @@
 //! Ceremonies, and what is said of a set-up that is wrong.
 
+use super::signer::snapshot;
 use super::*;
 
 #[test]
@@ -20,6 +21,33 @@ fn init_makes_three_keys_once() {
     let again = done(&hsm, PlanKind::Init, "auth");
     assert!(again.keys.iter().all(|key| !key.made_now && key.usable), "{again:?}");
     assert_eq!(std::fs::read(&pins).unwrap(), before);
+}
+
+/// Every file below `dir`, by its path there.
+fn held(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    snapshot(dir).into_iter().map(|(path, bytes)| (path.strip_prefix(dir).unwrap().to_owned(), bytes)).collect()
+}
+
+/// A module that is killed while it changes its store may lose it: SoftHSM, in 104 of 200 kills.
+#[test]
+fn the_copy_is_that_of_before_the_change_whatever_becomes_of_it() {
+    let Some(hsm) = initialised() else { return };
+    let (store, backups) = (hsm.dir().join("store"), hsm.state_dir().join("backups"));
+    let pins = || std::fs::read(hsm.state_dir().join("keys.json")).unwrap();
+    let newest = || std::fs::read_dir(&backups).unwrap().map(|one| one.unwrap().path()).max().unwrap();
+    let (before, pinned) = (held(&store), pins());
+    let report = done(&hsm, PlanKind::Generate, "auth");
+    let copy = PathBuf::from(report.backup.unwrap());
+    assert_eq!((newest(), held(&copy.join("store")) == before), (copy.clone(), true), "not as it was before");
+    assert_eq!(std::fs::read(copy.join("keys.json")).unwrap(), pinned);
+    assert!(held(&store) != before && pins() != pinned, "which is another than now");
+
+    // Of one that comes to nothing, too: it may have got as far as to spoil the store.
+    let (before, pinned) = (held(&store), pins());
+    failed(hold(&hsm, &[], PlanKind::Generate, "auth", Some("no such pin")));
+    let after = newest();
+    assert!(after > copy, "{after:?}");
+    assert_eq!((held(&after.join("store")) == before, std::fs::read(after.join("keys.json")).unwrap()), (true, pinned));
 }
 
 #[test]

@@ -329,7 +329,7 @@ fn a_store_that_can_only_be_read_still_signs() {
     }
 }
 
-fn own(path: &std::path::Path, user: (u32, u32)) {
+fn own(path: &Path, user: (u32, u32)) {
     std::os::unix::fs::chown(path, Some(user.0), Some(user.1)).unwrap();
     if path.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {
@@ -338,7 +338,7 @@ fn own(path: &std::path::Path, user: (u32, u32)) {
     }
 }
 
-fn read_only(path: &std::path::Path) {
+fn read_only(path: &Path) {
     if path.is_dir() {
         for entry in std::fs::read_dir(path).unwrap() {
             read_only(&entry.unwrap().path());
@@ -348,7 +348,7 @@ fn read_only(path: &std::path::Path) {
     std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
 }
 
-pub(crate) fn snapshot(path: &std::path::Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(crate) fn snapshot(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
