@@ -19,6 +19,8 @@ const TOGETHER: usize = 10;
 const EVERY: Duration = Duration::from_millis(10);
 /// An answer that takes longer counts as none.
 const LATE: Duration = Duration::from_secs(1);
+/// What an answer takes at most beside the time of an operation, which it may wait for in the queue and in the module.
+const BESIDE: Duration = Duration::from_secs(2);
 /// How long threads and descriptors of a fault that is over may stay.
 const SETTLES: Duration = Duration::from_secs(10);
 
@@ -127,7 +129,7 @@ impl Company {
     }
 
     /// Ends them. Asserts that every verdict came in time and accepted, that issuers were told nothing but passports and
-    /// these problems, that no passport is lost or bad, and that threads and descriptors are again as many as at the start.
+    /// these problems, and that in time, that no passport is lost or bad, and that threads and descriptors are again as many as at the start.
     pub(crate) fn end(self, house: &House, codes: &[&str]) -> Told {
         let (verdicts, (told, _)) = (self.beside.end(), self.load.end());
         println!(
@@ -138,10 +140,16 @@ impl Company {
         );
         only(&told, codes);
         assert_eq!(told.broken, 0, "connections outlive it");
+        assert!(told.slowest < longest(house), "nobody waits for ever: {:?}", told.slowest);
         on_record(house, &told);
         self.baselines.into_iter().for_each(|baseline| baseline.again(house));
         told
     }
+}
+
+/// The longest that any answer may take.
+pub(crate) fn longest(house: &House) -> Duration {
+    house.op_timeout() * 2 + BESIDE
 }
 
 /// Waits until passports are issued again after something is over, for two seconds at most. How long that took.

@@ -81,15 +81,17 @@ fn a_slow_login_is_waited_for_beside_verifiers() {
     let begun = Instant::now();
     house.kill("signer");
     let started = house.pid("signer");
+    // It is over when that call comes back.
+    eventually("the login is under way", LASTS, || (house.calls("C_Login") == 1).then_some(()));
+    let over = Instant::now() + takes;
     while begun.elapsed() < takes.saturating_sub(Duration::from_millis(500)) {
         assert_eq!(house.pid("signer"), started, "its start is not given up");
         assert_eq!(house.get("/readyz").0, 503, "{:?}", begun.elapsed());
         std::thread::sleep(Duration::from_millis(100));
     }
     house.no_fault();
-    let slack = takes + Duration::from_secs(5) - begun.elapsed();
-    eventually("passports are issued", slack, || house.raw().issue(demo("again")).ok());
-    house.wait_ready();
+    std::thread::sleep(over.saturating_duration_since(Instant::now()));
+    keep(&house, &format!("`C_Login delay={}`", takes.as_millis()), None, recovers_since(&house, over));
     company.end(&house, &["hsm_unavailable"]);
     assert_eq!((house.calls("C_Login"), house.pid("signer")), (1, started), "one login, of one signer");
 }

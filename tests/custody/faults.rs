@@ -7,7 +7,7 @@ use passportd::passport::OwnedEnvelope;
 use passportd::wire::Code;
 use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
 
-use super::beside::{Baseline, Beside, recovers};
+use super::beside::{Baseline, Beside, longest, recovers};
 use super::load::{Load, keys_of, on_record, only, verifies};
 use super::support::passports::demo;
 use super::support::{House, Options, eventually, root_or_skip};
@@ -17,8 +17,6 @@ use super::times::keep;
 const LASTS: Duration = Duration::from_secs(3);
 /// And one that outlasts the time of an operation.
 const LONG: Duration = Duration::from_secs(12);
-/// How soon passports are issued again after it.
-const RECOVERS: Duration = Duration::from_secs(2);
 /// How soon a rule must have had its turn under load.
 const SOON: Duration = Duration::from_secs(5);
 
@@ -199,9 +197,7 @@ pub(crate) fn run(name: &str, row: &Row) {
     assert!(row.told.iter().all(|code| told.problems.contains_key(*code)), "the fault was there: {:?}", told.problems);
     assert!(told.slowest >= row.slowest, "so was the delay: {:?}", told.slowest);
     assert_eq!(told.broken, 0, "connections outlive it");
-    // In the queue, and in the module.
-    let longest = Duration::from_millis(u64::try_from(row.op_timeout_ms).unwrap()) * 2 + RECOVERS;
-    assert!(told.slowest < longest, "nobody waits for ever: {:?}", told.slowest);
+    assert!(told.slowest < longest(&house), "nobody waits for ever: {:?}", told.slowest);
     on_record(&house, &told);
     assert_eq!(house.pid("signer"), signer, "the same signer");
     assert!(!house.log().contains("signature_refused"), "no bad signature has left the signer");

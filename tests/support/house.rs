@@ -31,7 +31,7 @@ pub(crate) const FIRST_KEY: &str = "ed25519/t1/auth/v1";
 pub(crate) struct House {
     hsm: Token,
     pub(super) options: Options,
-    config: Table,
+    pub(super) config: Table,
     metrics: String,
     users: Option<(String, String)>,
     processes: Vec<Started>,

@@ -1,10 +1,12 @@
 //! How a daemon under test is to be.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::{Table, Value};
 
 use super::Hsm;
+use super::house::House;
 use super::softhsm::LABEL;
 use super::softhsm::token::Token;
 
@@ -164,6 +166,14 @@ pub(super) fn put(table: &mut Table, key: &str, value: Value) {
     let (section, key) = key.split_once('.').unwrap();
     let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
     section.as_table_mut().unwrap().insert(key.to_owned(), value);
+}
+
+impl House {
+    /// How long it lets one call of the HSM take: `hsm.op_timeout_ms`, or its default.
+    pub(crate) fn op_timeout(&self) -> Duration {
+        let set = self.config.get("hsm").and_then(|hsm| hsm.get("op_timeout_ms")).and_then(Value::as_integer);
+        Duration::from_millis(set.unwrap_or(5_000).unsigned_abs())
+    }
 }
 
 /// The configuration of a daemon that lives beside its token.
