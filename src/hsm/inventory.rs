@@ -339,13 +339,5 @@ pub(crate) fn handle(session: &Session, label: &str, id: &[u8], role: KeyRole) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn so_many_objects_are_read_and_no_more() {
-        let read = |count: usize| at_most(MAX_OBJECTS, (0..count).map(Ok));
-        assert_eq!(read(MAX_OBJECTS).unwrap().len(), MAX_OBJECTS);
-        assert!(matches!(read(MAX_OBJECTS + 1), Err(HsmError::TooManyObjects(MAX_OBJECTS))));
-    }
-}
+#[path = "inventory_tests.rs"]
+mod tests;
