@@ -35,6 +35,7 @@ struct Seen {
 
 /// The client at work.
 pub(crate) struct Beside {
+    front: Baseline,
     stop: Arc<AtomicBool>,
     begun: Instant,
     client: JoinHandle<Seen>,
@@ -43,14 +44,16 @@ pub(crate) struct Beside {
 impl Beside {
     /// Starts it.
     pub(crate) fn start(house: &House) -> Self {
+        let front = Baseline::of(house, "front");
         let stop = Arc::new(AtomicBool::new(false));
         let (mut raw, ours) = (house.raw(), Arc::clone(&stop));
         let passport = raw.issue(demo("verified")).unwrap();
-        Self { stop, begun: Instant::now(), client: std::thread::spawn(move || work(&ours, raw, &passport)) }
+        Self { front, stop, begun: Instant::now(), client: std::thread::spawn(move || work(&ours, raw, &passport)) }
     }
 
-    /// Ends it, and asserts that nothing failed. How many verdicts it got.
-    pub(crate) fn end(self) -> u64 {
+    /// Ends it, and asserts that nothing failed, and that the front has no more threads and descriptors than before it. How
+    /// many verdicts it got.
+    pub(crate) fn end(self, house: &House) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         let seen = self.client.join().expect("one connection, which lasts");
         assert!(seen.refused.is_empty() && seen.problems.is_empty() && seen.accepted > 0, "{seen:?}");
@@ -58,6 +61,7 @@ impl Beside {
         // Half of what it asks for at its pace: a machine has pauses.
         let (rate, paced) = (self.begun.elapsed() / u32::try_from(seen.accepted).unwrap(), EVERY / 10);
         assert!(rate < paced * 2, "a verdict in {rate:?}, asked for each {paced:?}");
+        self.front.again(house);
         seen.accepted
     }
 }
@@ -115,14 +119,14 @@ impl Baseline {
 pub(crate) struct Company {
     beside: Beside,
     load: Load,
-    baselines: [Baseline; 2],
+    signer: Baseline,
 }
 
 impl Company {
     /// Starts them, and waits until they are at work.
     pub(crate) fn start(house: &House, issuers: usize) -> Self {
-        let baselines = ["signer", "front"].map(|role| Baseline::of(house, role));
-        let made = Self { beside: Beside::start(house), load: Load::start(house, issuers, 0), baselines };
+        let signer = Baseline::of(house, "signer");
+        let made = Self { beside: Beside::start(house), load: Load::start(house, issuers, 0), signer };
         let issued = "passport_ops_total{alg=\"Ed25519\",op=\"issue\",result=\"ok\"}";
         eventually("everybody is at work", SETTLES, || (house.metric(issued) > 100.0).then_some(()));
         made
@@ -131,7 +135,8 @@ impl Company {
     /// Ends them. Asserts that every verdict came in time and accepted, that issuers were told nothing but passports and
     /// these problems, and that in time, that no passport is lost or bad, and that threads and descriptors are again as many as at the start.
     pub(crate) fn end(self, house: &House, codes: &[&str]) -> Told {
-        let (verdicts, (told, _)) = (self.beside.end(), self.load.end());
+        let (told, _) = self.load.end();
+        let verdicts = self.beside.end(house);
         println!(
             "{verdicts} verdicts; {} issued, {:?}, the slowest {:?}",
             told.jtis.len(),
@@ -142,7 +147,7 @@ impl Company {
         assert_eq!(told.broken, 0, "connections outlive it");
         assert!(told.slowest < longest(house), "nobody waits for ever: {:?}", told.slowest);
         on_record(house, &told);
-        self.baselines.into_iter().for_each(|baseline| baseline.again(house));
+        self.signer.again(house);
         told
     }
 }

@@ -36,7 +36,7 @@ fn more_calls_that_hang_than_may_end_the_signer_and_the_next_one_serves() {
     house.no_fault();
     house.start_role("signer");
     eventually("passports are issued again", PATIENCE, || house.raw().issue(demo("again")).ok());
-    assert!(beside.end() > 0);
+    assert!(beside.end(&house) > 0);
 }
 
 #[test]

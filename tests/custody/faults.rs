@@ -169,7 +169,7 @@ pub(crate) fn run(name: &str, row: &Row) {
     let options = Options::default().fault().set("hsm.op_timeout_ms", row.op_timeout_ms);
     let house = House::start(options.set("hsm.sessions", row.sessions));
     let signer = house.pid("signer");
-    let baselines = ["signer", "front"].map(|role| Baseline::of(&house, role));
+    let baseline = Baseline::of(&house, "signer");
     let (beside, load) = (Beside::start(&house), Load::start(&house, row.issuers, 0));
     let issued = "passport_ops_total{alg=\"Ed25519\",op=\"issue\",result=\"ok\"}";
     eventually("everybody is at work", SOON, || (house.metric(issued) > 100.0).then_some(()));
@@ -189,7 +189,8 @@ pub(crate) fn run(name: &str, row: &Row) {
     house.no_fault();
     let recovered = recovers(&house);
 
-    let (verdicts, (told, _)) = (beside.end(), load.end());
+    let (told, _) = load.end();
+    let verdicts = beside.end(&house);
     let jtis = told.jtis.len();
     println!("issued {jtis}, verdicts {verdicts}, {:?}, the slowest {:?}", told.problems, told.slowest);
     keep(&house, &format!("`{}`", row.control), answered, recovered);
@@ -201,7 +202,7 @@ pub(crate) fn run(name: &str, row: &Row) {
     on_record(&house, &told);
     assert_eq!(house.pid("signer"), signer, "the same signer");
     assert!(!house.log().contains("signature_refused"), "no bad signature has left the signer");
-    baselines.into_iter().for_each(|baseline| baseline.again(&house));
+    baseline.again(&house);
 }
 
 /// What everybody sees while the breaker is open: readyz and the gauge, and an answer at once that says when to come back.

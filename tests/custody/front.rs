@@ -6,7 +6,7 @@ use std::time::Duration;
 use passportd::wire::Plain;
 use passportd::wire::link::{LinkOp, LinkRefusal, LinkResult};
 
-use super::beside::Beside;
+use super::beside::{Baseline, Beside};
 use super::support::passports::{claims, demo};
 use super::support::{House, Options, eventually};
 
@@ -16,7 +16,7 @@ const LOOKS: Duration = Duration::from_secs(15);
 #[test]
 fn what_a_signer_refuses_is_seen_in_the_metrics() {
     let house = House::start(Options::default());
-    let beside = Beside::start(&house);
+    let (signer, beside) = (Baseline::of(&house, "signer"), Beside::start(&house));
     let fair = claims(&house.raw().issue(demo("fair")).unwrap());
     let payload = |name: &str, value: serde_json::Value| {
         let mut claims = fair.clone();
@@ -48,5 +48,6 @@ fn what_a_signer_refuses_is_seen_in_the_metrics() {
         eventually(&series, LOOKS, || (house.metric(&series) == count).then_some(()));
     }
     house.raw().issue(demo("as before")).unwrap();
-    beside.end();
+    beside.end(&house);
+    signer.again(&house);
 }

@@ -49,7 +49,7 @@ fn idle_sessions_are_looked_after_all_of_them() {
     // The sessions are those of before.
     house.raw().issue(demo("at last")).unwrap();
     assert_eq!(["C_OpenSession", "C_Login"].map(|function| house.calls(function)), [0; 2]);
-    beside.end();
+    beside.end(&house);
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn nobody_looks_after_sessions_where_none_was_asked_to() {
     std::thread::sleep(KEEPALIVE * 3);
     house.raw().issue(demo("at last")).unwrap();
     assert_eq!(house.calls("C_GetSessionInfo"), 0);
-    beside.end();
+    beside.end(&house);
 }
 
 #[test]
@@ -85,5 +85,5 @@ fn a_session_that_has_died_idle_is_replaced_before_it_is_missed() {
         }
     }
     assert!(!house.log().contains("signing failed"), "no request has noticed: {}", house.log());
-    beside.end();
+    beside.end(&house);
 }

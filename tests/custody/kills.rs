@@ -78,7 +78,7 @@ fn three_hundred_kills() -> House {
             assert!(content(&store) == before, "after {kill} kills the store is another");
         }
     }
-    println!("{KILLS} kills, {at_login} of them at the login, {} verdicts", beside.end());
+    println!("{KILLS} kills, {at_login} of them at the login, {} verdicts", beside.end(&house));
     assert_eq!(fs::read(house.dir().join("state/keys.json")).unwrap(), keys);
     assert!(!house.log().contains("has refused this PIN"), "a killed login is no refusal");
     house

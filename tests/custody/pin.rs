@@ -62,7 +62,7 @@ fn a_wrong_pin_costs_one_login_however_often_the_signer_is_started() {
     serves(&mut house);
     assert_eq!(house.calls("C_Login"), 2);
     assert!(!house.dir().join("state/signer/pin.json").exists());
-    println!("{starts} starts in {:?}, {} verdicts", begun.elapsed(), beside.end());
+    println!("{starts} starts in {:?}, {} verdicts", begun.elapsed(), beside.end(&house));
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn the_operators_word_is_good_for_one_more() {
         refused(&mut house);
         assert_eq!(house.calls("C_Login"), 2);
     }
-    beside.end();
+    beside.end(&house);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn the_final_try_is_not_made_without_an_operators_word() {
         house.fault("C_Login log");
         serves(&mut house);
         assert_eq!(house.calls("C_Login"), 1);
-        beside.end();
+        beside.end(&house);
     }
 }
 
@@ -115,7 +115,7 @@ fn a_pin_that_is_changed_under_a_signer_is_found_out_by_one_login() {
     assert_eq!(house.ended(signer).code(), Some(78), "{}", house.log());
     refused(&mut house);
     assert_eq!(house.calls("C_Login"), 1);
-    beside.end();
+    beside.end(&house);
 }
 
 /// The PIN of the token itself, by another program.
@@ -144,5 +144,5 @@ fn a_pin_that_is_changed_on_the_token_stops_no_signer_that_serves() {
     put_pin(&house.dir().join("pin"), OTHER);
     house.start_role("signer");
     eventually("passports are issued", PATIENCE, || house.raw().issue(demo("alice")).ok());
-    assert!(beside.end() > 0);
+    assert!(beside.end(&house) > 0);
 }

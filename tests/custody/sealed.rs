@@ -45,7 +45,7 @@ fn run(name: &str, control: &str, told: &[Code]) {
     let kept = seal(&house, "t1/kept").unwrap();
     unseal(&house, "t1/kept", &kept).unwrap();
     let beside = Beside::start(&house);
-    let baselines = ["signer", "front"].map(|role| Baseline::of(&house, role));
+    let baseline = Baseline::of(&house, "signer");
 
     house.fault(control);
     let (begun, mut sealed, mut failed, mut count) = (Instant::now(), Vec::new(), Vec::new(), 0);
@@ -71,8 +71,8 @@ fn run(name: &str, control: &str, told: &[Code]) {
     for (namespace, blob) in sealed {
         unseal(&house, &namespace, &blob).unwrap_or_else(|problem| panic!("{namespace} was sealed: {problem:?}"));
     }
-    beside.end();
-    baselines.into_iter().for_each(|baseline| baseline.again(&house));
+    beside.end(&house);
+    baseline.again(&house);
 }
 
 macro_rules! rows {

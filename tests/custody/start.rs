@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use passportd::boot::EXIT_CONFIG;
 
-use super::beside::{Beside, recovers};
+use super::beside::{Baseline, Beside, recovers};
 use super::support::house::FIRST_KEY;
 use super::support::{House, Options, Roles, root_or_skip};
 use super::times::keep;
@@ -14,7 +14,7 @@ fn a_wrong_public_key_stops_the_start_until_it_is_right_again() {
         return;
     }
     let mut house = House::start(Options::default().fault().roles(Roles::Apart));
-    let beside = Beside::start(&house);
+    let (signer, beside) = (Baseline::of(&house, "signer"), Beside::start(&house));
     assert_eq!(house.end("signer", Signal::SIGTERM).code(), Some(0));
     house.fault(&format!("C_GetAttributeValue point=other label={FIRST_KEY}\nC_Login log"));
     house.start_role("signer");
@@ -25,5 +25,6 @@ fn a_wrong_public_key_stops_the_start_until_it_is_right_again() {
     house.no_fault();
     house.start_role("signer");
     keep(&house, "another public key at the start", None, recovers(&house));
-    beside.end();
+    beside.end(&house);
+    signer.again(&house);
 }
