@@ -1,0 +1,151 @@
+//! JOSE libraries of other hands verify our compact JWS with nothing but our key set, and refuse what was changed.
+//! What each accepts is the table of `docs/INTEROP.md`. jsonwebtoken is asked in `tests/props.rs` too, with any claims.
+#![cfg(test)]
+
+#[path = "support/skipped.rs"]
+mod skipped;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use base64ct::{Base64UrlUnpadded, Encoding as _};
+use ed25519_dalek::{Signer as _, SigningKey};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
+use passportd::passport::jws::{compact, signing_input};
+use passportd::passport::{Cap, Claims, Jwk, Kid, jwks};
+use serde_json::{Value, json};
+
+use skipped::skipped;
+
+const ISSUER: &str = "https://issuer.example";
+const AUDIENCE: &str = "orders";
+/// Those that `scripts/interop` asks.
+const OTHERS: [&str; 5] = ["PyJWT", "fast-jwt", "jose", "joserfc", "jwcrypto"];
+/// `scripts/interop` says so when it can't install them.
+const OFFLINE: i32 = 75;
+/// And so where there is nothing to run them.
+const NO_TOOLS: i32 = 69;
+
+fn claims(kid: &Kid, exp: i64) -> Claims {
+    Claims {
+        iss: ISSUER.to_owned(),
+        sub: "customer-7".to_owned(),
+        aud: vec![AUDIENCE.to_owned()],
+        iat: 1_700_000_000,
+        exp,
+        nbf: None,
+        jti: "018bcfe5-6800-7000-8000-000000000001".to_owned(),
+        scopes: vec!["read".to_owned(), "write".to_owned()],
+        nonce: None,
+        ctx: None,
+        kid: kid.clone(),
+        epoch: 0,
+        cap: Cap { template: "order".to_owned(), action: None, limit: None },
+        cnf_jkt: None,
+        par: None,
+    }
+}
+
+fn signed(signer: &SigningKey, input: String) -> String {
+    let sig = signer.sign(input.as_bytes()).to_bytes();
+    compact(input, &sig)
+}
+
+/// With another header, signed by the same key: only the header says that it is no passport.
+fn under(signer: &SigningKey, header: &Value, payload: &[u8]) -> String {
+    let part = Base64UrlUnpadded::encode_string;
+    signed(signer, format!("{}.{}", part(header.to_string().as_bytes()), part(payload)))
+}
+
+/// Our key set, and texts by name.
+fn cases() -> (Vec<u8>, BTreeMap<&'static str, String>) {
+    let (signer, other) = (SigningKey::from_bytes(&[5; 32]), SigningKey::from_bytes(&[6; 32]));
+    let kid = |name: &str| name.parse::<Kid>().unwrap();
+    let (first, second) = (kid("ed25519/t1/auth/v1"), kid("ed25519/t1/auth/v2"));
+    let key = |kid: &Kid, signer: &SigningKey, current| Jwk {
+        current: Some(current),
+        created: Some(1_700_000_000),
+        ..Jwk::new(kid.clone(), signer.verifying_key().to_bytes())
+    };
+    let keys = jwks([&key(&first, &other, false), &key(&second, &signer, true)]);
+    let payload = |exp| claims(&second, exp).canonical(1 << 14).unwrap();
+    let (good, past) = (payload(4_000_000_000), payload(1_700_000_060));
+    let ours = signed(&signer, signing_input(second.borrowed(), &good));
+    let (input, sig) = ours.rsplit_once('.').unwrap();
+    let header = input.split_once('.').unwrap().0;
+    let longer = Base64UrlUnpadded::encode_string(&payload(4_000_000_001));
+    let mut bent = Base64UrlUnpadded::decode_vec(sig).unwrap();
+    bent[0] ^= 1;
+    let named = |alg| json!({"alg": alg, "kid": second.to_string(), "typ": "passport+jwt"});
+    let unsigned = under(&signer, &named("none"), &good);
+    let cases = BTreeMap::from([
+        ("ours", ours.clone()),
+        ("payload", format!("{header}.{longer}.{sig}")),
+        ("signature", format!("{input}.{}", Base64UrlUnpadded::encode_string(&bent))),
+        ("expired", signed(&signer, signing_input(second.borrowed(), &past))),
+        ("other_kid", signed(&signer, signing_input(first.borrowed(), &good))),
+        ("unknown_kid", signed(&signer, signing_input(kid("ed25519/t1/auth/v3").borrowed(), &good))),
+        ("none", format!("{}.", unsigned.rsplit_once('.').unwrap().0)),
+        ("hs256", under(&signer, &named("HS256"), &good)),
+        ("alg_ed25519", under(&signer, &named("Ed25519"), &good)),
+    ]);
+    (keys, cases)
+}
+
+/// Nothing but `ours` is to be accepted; `alg_ed25519` may be, which `docs/INTEROP.md` says of each.
+fn holds(library: &str, said: &BTreeMap<String, bool>) {
+    let (_, cases) = cases();
+    let page = include_str!("../docs/INTEROP.md");
+    let row = page.lines().find(|line| line.starts_with(&format!("| {library} "))).expect(library);
+    let newer = row.ends_with("| yes | yes |");
+    assert!(newer || row.ends_with("| yes | no |"), "{row}");
+    for case in cases.keys() {
+        let expected = *case == "ours" || (*case == "alg_ed25519" && newer);
+        assert_eq!(said.get(*case), Some(&expected), "{library}: {case}");
+    }
+}
+
+#[test]
+fn jsonwebtoken_accepts_ours_and_nothing_else() {
+    let (keys, cases) = cases();
+    let keys: JwkSet = serde_json::from_slice(&keys).unwrap();
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.set_issuer(&[ISSUER]);
+    validation.set_audience(&[AUDIENCE]);
+    let accepts = |text: &str| {
+        let kid = jsonwebtoken::decode_header(text).ok()?.kid?;
+        let key = DecodingKey::from_jwk(keys.find(&kid)?).ok()?;
+        jsonwebtoken::decode::<Value>(text, &key, &validation).ok()
+    };
+    let said = cases.iter().map(|(name, text)| ((*name).to_owned(), accepts(text).is_some())).collect();
+    holds("jsonwebtoken", &said);
+}
+
+#[test]
+fn libraries_of_python_and_node_accept_ours_and_nothing_else() {
+    let (keys, cases) = cases();
+    let keys: Value = serde_json::from_slice(&keys).unwrap();
+    let input = json!({"jwks": keys, "issuer": ISSUER, "audience": AUDIENCE, "sub": "customer-7", "cases": cases});
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cases.json");
+    std::fs::write(&file, input.to_string()).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/interop");
+    let run = Command::new(script).arg(&file).output().unwrap();
+    if run.status.code() == Some(OFFLINE) {
+        return skipped("JOSE libraries of others can't be installed: offline");
+    }
+    if run.status.code() == Some(NO_TOOLS) {
+        return skipped("there is no python3, node or npm");
+    }
+    let (text, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    assert!(run.status.success(), "{text}{errors}");
+    let mut said: BTreeMap<&str, BTreeMap<String, bool>> = BTreeMap::new();
+    for line in text.lines() {
+        let [library, case, verdict] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        said.entry(library).or_default().insert(case.to_owned(), verdict == "accepted");
+    }
+    assert!(said.keys().eq(OTHERS.iter()), "{text}{errors}");
+    for (library, said) in &said {
+        holds(library, said);
+    }
+}
