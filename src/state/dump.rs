@@ -133,7 +133,7 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     hex::decode_exactly(text)
 }
 
-/// Reads what [`write`] has written. Every line must be as it was.
+/// Reads what [`write()`] has written. Every line must be as it was.
 pub(super) fn read(input: &mut dyn BufRead) -> Result<(Meta, Rows), String> {
     let (mut hasher, mut lines, mut head) = (blake3::Hasher::new(), 0_usize, None);
     let (mut rows, mut keys) = (Rows::default(), Vec::new());
