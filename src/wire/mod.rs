@@ -6,6 +6,7 @@ pub mod admin;
 mod armour;
 #[cfg(feature = "daemon")]
 pub mod ceremony;
+mod form;
 pub mod frame;
 pub mod hello;
 pub mod link;
@@ -16,6 +17,7 @@ pub mod service;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest, Revocation};
 pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
+pub use form::PassportForm;
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};

@@ -2,7 +2,7 @@
 
 use bincode::{BorrowDecode, Decode, Encode};
 
-use super::{Code, Plain, PlainBuf, Problem};
+use super::{Code, PassportForm, Plain, PlainBuf, Problem};
 
 /// One request. The id is the client's; the reply carries it, and replies come in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -141,6 +141,8 @@ pub struct IssueSpec<'a> {
     pub nonce: Option<&'a str>,
     /// The RFC 7638 thumbprint of the holder's Ed25519 key, who must then prove to have it.
     pub jkt: Option<&'a str>,
+    /// In which form it is wanted.
+    pub form: PassportForm,
 }
 
 /// What a passport must be good for.
@@ -165,6 +167,11 @@ pub enum Passport<'a> {
         msg: &'a [u8],
         /// 64 bytes.
         sig: &'a [u8],
+    },
+    /// The compact JWS.
+    Jws {
+        /// The whole text, without white space.
+        text: &'a str,
     },
 }
 
@@ -300,6 +307,11 @@ pub enum Issued {
         msg: Vec<u8>,
         /// The signature.
         sig: [u8; 64],
+    },
+    /// The compact JWS.
+    Jws {
+        /// The whole text.
+        text: String,
     },
 }
 

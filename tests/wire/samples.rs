@@ -167,6 +167,7 @@ fn issue() -> IssueSpec<'static> {
         limit: Some(3),
         nonce: Some("order-7"),
         jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
+        form: PassportForm::Envelope,
     }
 }
 
@@ -177,6 +178,10 @@ fn least() -> IssueSpec<'static> {
 fn passport() -> Passport<'static> {
     // Not a passport, but as long as need be: what is inside is not the wire's business.
     Passport::Envelope { alg: "Ed25519", kid: KID, msg: b"{\"iss\":\"x\"}", sig: &[0xaa; 64] }
+}
+
+fn jws() -> Passport<'static> {
+    Passport::Jws { text: "eyJhbGciOiJFZERTQSJ9.e30.AA" }
 }
 
 fn want() -> Want<'static> {
@@ -197,11 +202,13 @@ fn requests(out: &mut Vec<Sample>) {
         ("issue", ServiceOp::Issue(issue())),
         ("issue-least", ServiceOp::Issue(least())),
         ("issue-negative-nbf", ServiceOp::Issue(negative)),
+        ("issue-jws", ServiceOp::Issue(IssueSpec { form: PassportForm::Jws, ..least() })),
         ("issue-batch", ServiceOp::IssueBatch(vec![least(), issue()])),
         ("issue-batch-empty", ServiceOp::IssueBatch(vec![])),
         ("verify", ServiceOp::Verify { want: want(), passport: passport() }),
         ("verify-any", ServiceOp::Verify { want: Want::default(), passport: passport() }),
-        ("verify-batch", ServiceOp::VerifyBatch { want: want(), items: vec![passport(), short] }),
+        ("verify-batch", ServiceOp::VerifyBatch { want: want(), items: vec![passport(), short, jws()] }),
+        ("verify-jws", ServiceOp::Verify { want: want(), passport: jws() }),
         ("introspect", ServiceOp::Introspect { want: Want::default(), passport: passport() }),
         ("keys", ServiceOp::Keys { if_etag: None }),
         ("keys-if-etag", ServiceOp::Keys { if_etag: Some(count(0)) }),

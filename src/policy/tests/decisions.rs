@@ -1,7 +1,7 @@
 //! Who may do what.
 
 use super::*;
-use crate::wire::sealed::Namespace;
+use crate::wire::{PassportForm, sealed::Namespace};
 
 const SHIPPED: &str = include_str!("../../../policy/00-admin.toml");
 const DEMO: &str = include_str!("../../../policy/examples/demo.toml");
@@ -20,6 +20,7 @@ fn wish() -> IssueWish<'static> {
         limit: None,
         nonce: None,
         jkt: None,
+        form: PassportForm::Envelope,
     }
 }
 
