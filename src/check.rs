@@ -128,7 +128,6 @@ impl<'a> Names<'a> {
         Self { kid: view.kid, tenant: kid.tenant(), jti, sub, iat: view.iat, epoch: view.epoch }
     }
 
-
     fn are_revoked(&self, kept: &Kept) -> bool {
         let Self { kid, tenant, jti, sub, iat, epoch } = self;
         kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
@@ -141,10 +140,9 @@ fn reread<T>(passport: &Passport<'_>, read: impl FnOnce(&View<'_>, KidRef<'_>) -
         Passport::Envelope { alg, kid, msg, sig } => {
             Envelope { alg, kid, msg, sig }.open().ok().map(|opened| read(&opened.view, opened.kid))
         }
-        Passport::Jws { text } => decoded(text, |jws, room| {
-            jws.open(room).map(|opened| read(&opened.view, opened.kid))
-        })
-        .ok(),
+        Passport::Jws { text } => {
+            decoded(text, |jws, room| jws.open(room).map(|opened| read(&opened.view, opened.kid))).ok()
+        }
     }
 }
 

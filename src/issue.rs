@@ -248,7 +248,9 @@ pub async fn sign(
     for one in waiting {
         signed.push(match one {
             Ok((kid, message, form, entry, signing)) => match signing.signature().await {
-                Ok(sig) if verifies(&kid, &message, &sig) => Ok(Signed { issued: issued(kid, message, form, sig), entry }),
+                Ok(sig) if verifies(&kid, &message, &sig) => {
+                    Ok(Signed { issued: issued(kid, message, form, sig), entry })
+                }
                 Ok(_) => Err(lose(IssueError::BadSignature { kid, noticed: Noticed::ByFront }, entry)),
                 Err(SignerError::Refused(LinkRefusal::BadSignature)) => {
                     Err(lose(IssueError::BadSignature { kid, noticed: Noticed::BySigner }, entry))
@@ -266,9 +268,7 @@ fn issued(kid: String, message: Vec<u8>, form: PassportForm, sig: [u8; 64]) -> I
     match form {
         PassportForm::Envelope => Issued::Envelope { kid, msg: message, sig },
         // It is base64url and a point, so nothing is lost.
-        PassportForm::Jws => {
-            Issued::Jws { text: jws::compact(String::from_utf8_lossy(&message).into_owned(), &sig) }
-        }
+        PassportForm::Jws => Issued::Jws { text: jws::compact(String::from_utf8_lossy(&message).into_owned(), &sig) },
     }
 }
 

@@ -44,7 +44,9 @@ fn first_of(sizes: impl Iterator<Item = usize>, limits: Limits) -> usize {
 mod tests {
     use super::*;
     use crate::passport::OwnedEnvelope;
-use crate::wire::{HEADER, ISSUED_OVERHEAD, Issued, MAX_FRAME, PassportForm, Reply, Request, ServiceOk, ServiceOp, encode_frame};
+    use crate::wire::{
+        HEADER, ISSUED_OVERHEAD, Issued, MAX_FRAME, PassportForm, Reply, Request, ServiceOk, ServiceOp, encode_frame,
+    };
 
     const LIMITS: Limits = Limits { max_frame: 1 << 20, max_msg_bytes: 4096, max_batch: 512, max_in_flight: 256 };
 

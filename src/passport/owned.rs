@@ -79,8 +79,7 @@ mod tests {
         let (claims, msg) = (full(), full().canonical(4096).unwrap());
         let kid = claims.kid.to_string();
         let text = jws::compact(jws::signing_input(claims.kid.borrowed(), &msg), &[7; 64]);
-        let envelope =
-            OwnedEnvelope { alg: "Ed25519".into(), kid: kid.clone(), msg: msg.clone(), sig: vec![7; 64] };
+        let envelope = OwnedEnvelope { alg: "Ed25519".into(), kid: kid.clone(), msg: msg.clone(), sig: vec![7; 64] };
         for (passport, said) in
             [(OwnedPassport::from(envelope.clone()), envelope.to_json()), (OwnedPassport::Jws(text.clone()), text)]
         {

@@ -56,7 +56,11 @@ impl Source<'_> {
     }
 
     /// A name that stands for itself only: no other table of its kind, in whatever file, may have it.
-    pub(super) fn unique(&self, name: &Spanned<String>, seen: &mut BTreeMap<String, Arc<str>>) -> Result<String, PolicyError> {
+    pub(super) fn unique(
+        &self,
+        name: &Spanned<String>,
+        seen: &mut BTreeMap<String, Arc<str>>,
+    ) -> Result<String, PolicyError> {
         let text = self.identifier(name, MAX_NAME)?;
         match seen.insert(text.clone(), Arc::clone(&self.name)) {
             None => Ok(text),

@@ -1,25 +1,11 @@
 //! The forms of a passport.
 
-use bincode::{Decode, Encode};
-use serde::{Deserialize, Serialize};
-
-use super::service::{ISSUED_OVERHEAD, Issued, Passport};
+use super::service::{ISSUED_OVERHEAD, Issued, Passport, PassportForm};
 use crate::passport::{OwnedEnvelope, OwnedPassport};
 
 /// What a JWS has beside its payload, at most: the header with the longest kid (227 characters), the signature (86), two
 /// points, and what is before the text in a reply.
 const JWS_OVERHEAD: usize = 340;
-
-/// In which form a passport is issued.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PassportForm {
-    /// The envelope.
-    #[default]
-    Envelope,
-    /// The compact JWS (RFC 7515), for whoever verifies with a JOSE library.
-    Jws,
-}
 
 impl PassportForm {
     /// Its name in policies and commands.

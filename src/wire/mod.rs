@@ -17,13 +17,12 @@ pub mod service;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest, Revocation};
 pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
-pub use form::PassportForm;
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
     Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet,
-    Passport, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Passport, PassportForm, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
 };
 
 /// The first byte of every body. It names the layout of all that follows.

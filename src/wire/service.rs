@@ -1,8 +1,9 @@
 //! Messages of the service socket. Append only: the order of variants and fields is the wire.
 
 use bincode::{BorrowDecode, Decode, Encode};
+use serde::{Deserialize, Serialize};
 
-use super::{Code, PassportForm, Plain, PlainBuf, Problem};
+use super::{Code, Plain, PlainBuf, Problem};
 
 /// One request. The id is the client's; the reply carries it, and replies come in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -143,6 +144,17 @@ pub struct IssueSpec<'a> {
     pub jkt: Option<&'a str>,
     /// In which form it is wanted.
     pub form: PassportForm,
+}
+
+/// In which form a passport is issued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PassportForm {
+    /// The envelope.
+    #[default]
+    Envelope,
+    /// The compact JWS (RFC 7515), for whoever verifies with a JOSE library.
+    Jws,
 }
 
 /// What a passport must be good for.

@@ -23,6 +23,7 @@ macro_rules! sample {
 }
 
 mod consuming;
+mod forms;
 mod link;
 
 pub(crate) use link::REFUSALS;
@@ -167,7 +168,7 @@ fn issue() -> IssueSpec<'static> {
         limit: Some(3),
         nonce: Some("order-7"),
         jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
-        form: PassportForm::Envelope,
+        ..IssueSpec::default()
     }
 }
 
@@ -178,10 +179,6 @@ fn least() -> IssueSpec<'static> {
 fn passport() -> Passport<'static> {
     // Not a passport, but as long as need be: what is inside is not the wire's business.
     Passport::Envelope { alg: "Ed25519", kid: KID, msg: b"{\"iss\":\"x\"}", sig: &[0xaa; 64] }
-}
-
-fn jws() -> Passport<'static> {
-    Passport::Jws { text: "eyJhbGciOiJFZERTQSJ9.e30.AA" }
 }
 
 fn want() -> Want<'static> {
@@ -202,13 +199,11 @@ fn requests(out: &mut Vec<Sample>) {
         ("issue", ServiceOp::Issue(issue())),
         ("issue-least", ServiceOp::Issue(least())),
         ("issue-negative-nbf", ServiceOp::Issue(negative)),
-        ("issue-jws", ServiceOp::Issue(IssueSpec { form: PassportForm::Jws, ..least() })),
         ("issue-batch", ServiceOp::IssueBatch(vec![least(), issue()])),
         ("issue-batch-empty", ServiceOp::IssueBatch(vec![])),
         ("verify", ServiceOp::Verify { want: want(), passport: passport() }),
         ("verify-any", ServiceOp::Verify { want: Want::default(), passport: passport() }),
-        ("verify-batch", ServiceOp::VerifyBatch { want: want(), items: vec![passport(), short, jws()] }),
-        ("verify-jws", ServiceOp::Verify { want: want(), passport: jws() }),
+        ("verify-batch", ServiceOp::VerifyBatch { want: want(), items: vec![passport(), short] }),
         ("introspect", ServiceOp::Introspect { want: Want::default(), passport: passport() }),
         ("keys", ServiceOp::Keys { if_etag: None }),
         ("keys-if-etag", ServiceOp::Keys { if_etag: Some(count(0)) }),
@@ -217,7 +212,7 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in ops.into_iter().chain(consuming::ops()) {
+    for (name, op) in ops.into_iter().chain(consuming::ops()).chain(forms::ops()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -296,7 +291,7 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in oks.into_iter().chain(consuming::oks()) {
+    for (name, ok) in oks.into_iter().chain(consuming::oks()).chain(forms::oks()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {

@@ -86,7 +86,8 @@ struct Strict {
 impl Strict {
     async fn new(client: &Client, passport: Option<OwnedPassport>) -> Result<Self, CliError> {
         let wrong = |what: &str| CliError::Answer(what.to_owned());
-        let passport = passport.and_then(OwnedPassport::into_envelope).ok_or_else(|| wrong("no passport was issued"))?;
+        let passport =
+            passport.and_then(OwnedPassport::into_envelope).ok_or_else(|| wrong("no passport was issued"))?;
         let Keys::Set(set) = client.keys(None).await? else { return Err(wrong("`not modified` without an ETag")) };
         let keys = parse_jwks(&set.jwks).map_err(|error| wrong(&error.to_string()))?;
         let public = keys.into_iter().find(|key| key.kid.to_string() == passport.kid).map(|key| key.public);

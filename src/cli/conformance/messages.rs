@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::values::envelope;
 use crate::passport::{OwnedPassport, hex};
-use crate::wire::{AdminOp, IssueSpec, PassportForm, Passport, Plain, Possession, Revocation, ServiceOp, Want};
+use crate::wire::{AdminOp, IssueSpec, Passport, PassportForm, Plain, Possession, Revocation, ServiceOp, Want};
 
 /// An operation of the service socket. Braces, so that every operation is written as `{"Name": {…}}`.
 #[derive(Debug, Deserialize)]
