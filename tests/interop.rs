@@ -2,29 +2,23 @@
 //! What each accepts is the table of `docs/INTEROP.md`. jsonwebtoken is asked in `tests/props.rs` too, with any claims.
 #![cfg(test)]
 
+#[path = "interop/others.rs"]
+mod others;
 #[path = "support/skipped.rs"]
 mod skipped;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use ed25519_dalek::{Signer as _, SigningKey};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use passportd::passport::jws::{compact, signing_input};
 use passportd::passport::{Cap, Claims, Jwk, Kid, jwks};
 use serde_json::{Value, json};
 
-use skipped::skipped;
+use others::{by_jsonwebtoken, by_others, holds};
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "orders";
-/// Those that `scripts/interop` asks.
-const OTHERS: [&str; 5] = ["PyJWT", "fast-jwt", "jose", "joserfc", "jwcrypto"];
-/// `scripts/interop` says so when it can't install them.
-const OFFLINE: i32 = 75;
-/// And so where there is nothing to run them.
-const NO_TOOLS: i32 = 69;
 
 fn claims(kid: &Kid, exp: i64) -> Claims {
     Claims {
@@ -92,60 +86,16 @@ fn cases() -> (Vec<u8>, BTreeMap<&'static str, String>) {
     (keys, cases)
 }
 
-/// Nothing but `ours` is to be accepted; `alg_ed25519` may be, which `docs/INTEROP.md` says of each.
-fn holds(library: &str, said: &BTreeMap<String, bool>) {
-    let (_, cases) = cases();
-    let page = include_str!("../docs/INTEROP.md");
-    let row = page.lines().find(|line| line.starts_with(&format!("| {library} "))).expect(library);
-    let newer = row.ends_with("| yes | yes |");
-    assert!(newer || row.ends_with("| yes | no |"), "{row}");
-    for case in cases.keys() {
-        let expected = *case == "ours" || (*case == "alg_ed25519" && newer);
-        assert_eq!(said.get(*case), Some(&expected), "{library}: {case}");
-    }
-}
-
 #[test]
 fn jsonwebtoken_accepts_ours_and_nothing_else() {
     let (keys, cases) = cases();
-    let keys: JwkSet = serde_json::from_slice(&keys).unwrap();
-    let mut validation = Validation::new(Algorithm::EdDSA);
-    validation.set_issuer(&[ISSUER]);
-    validation.set_audience(&[AUDIENCE]);
-    let accepts = |text: &str| {
-        let kid = jsonwebtoken::decode_header(text).ok()?.kid?;
-        let key = DecodingKey::from_jwk(keys.find(&kid)?).ok()?;
-        jsonwebtoken::decode::<Value>(text, &key, &validation).ok()
-    };
-    let said = cases.iter().map(|(name, text)| ((*name).to_owned(), accepts(text).is_some())).collect();
-    holds("jsonwebtoken", &said);
+    holds("jsonwebtoken", &by_jsonwebtoken(&keys, (ISSUER, AUDIENCE), &cases));
 }
 
 #[test]
 fn libraries_of_python_and_node_accept_ours_and_nothing_else() {
     let (keys, cases) = cases();
-    let keys: Value = serde_json::from_slice(&keys).unwrap();
-    let input = json!({"jwks": keys, "issuer": ISSUER, "audience": AUDIENCE, "sub": "customer-7", "cases": cases});
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("cases.json");
-    std::fs::write(&file, input.to_string()).unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/interop");
-    let run = Command::new(script).arg(&file).output().unwrap();
-    if run.status.code() == Some(OFFLINE) {
-        return skipped("JOSE libraries of others can't be installed: offline");
-    }
-    if run.status.code() == Some(NO_TOOLS) {
-        return skipped("there is no python3, node or npm");
-    }
-    let (text, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
-    assert!(run.status.success(), "{text}{errors}");
-    let mut said: BTreeMap<&str, BTreeMap<String, bool>> = BTreeMap::new();
-    for line in text.lines() {
-        let [library, case, verdict] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        said.entry(library).or_default().insert(case.to_owned(), verdict == "accepted");
-    }
-    assert!(said.keys().eq(OTHERS.iter()), "{text}{errors}");
-    for (library, said) in &said {
-        holds(library, said);
+    for (library, said) in by_others(&keys, (ISSUER, AUDIENCE), "customer-7", &cases).into_iter().flatten() {
+        holds(&library, &said);
     }
 }
