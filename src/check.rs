@@ -11,14 +11,15 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::time::Instant;
 
+mod opened;
 mod taking;
 pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
 
-use crate::passport::jws::MAX_JWS;
-use crate::passport::{Envelope, Expect, Jws, KidRef, Refusal, Room, Text, View};
+use crate::passport::{Envelope, Expect, Jws, KidRef, Text, View};
 use crate::state::{Kept, Named, Store};
 use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
+use opened::{Opened, open, open_any, open_jws, reread};
 
 /// What passports are held against.
 #[derive(Clone, Copy, Debug)]
@@ -55,16 +56,6 @@ pub struct Checked {
     pub verdicts: Vec<Verdict>,
     /// How many signatures were remembered as authentic.
     pub hits: usize,
-}
-
-/// A passport whose form and key are known good; nothing is said of its claims and its signature yet.
-struct Opened<'a, 'k> {
-    view: View<'a>,
-    kid: KidRef<'a>,
-    key: &'k PreparedKey,
-    payload: &'a [u8],
-    message: &'a [u8],
-    signature: &'a [u8; 64],
 }
 
 /// A passport that is accepted if its signature is authentic.
@@ -134,30 +125,6 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Reads one that was read before.
-fn reread<T>(passport: &Passport<'_>, read: impl FnOnce(&View<'_>, KidRef<'_>) -> T) -> Option<T> {
-    match *passport {
-        Passport::Envelope { alg, kid, msg, sig } => {
-            Envelope { alg, kid, msg, sig }.open().ok().map(|opened| read(&opened.view, opened.kid))
-        }
-        Passport::Jws { text } => {
-            decoded(text, |jws, room| jws.open(room).map(|opened| read(&opened.view, opened.kid))).ok()
-        }
-    }
-}
-
-/// Takes a JWS apart, with room to decode it into.
-fn decoded<T, E: From<Refusal>>(
-    text: &str,
-    then: impl for<'r> FnOnce(Jws<'r>, &mut Room<'r>) -> Result<T, E>,
-) -> Result<T, E> {
-    let jws = Jws::parse(text)?;
-    let mut buffer = ROOM.take();
-    let done = then(jws, &mut Room::new(&mut buffer, [text]));
-    ROOM.set(buffer);
-    done
-}
-
 /// All that can be said of a passport without its signature.
 pub type Judged<'a, 'k> = Result<Candidate<'a, 'k>, Code>;
 
@@ -166,8 +133,6 @@ thread_local! {
     static JUDGED: Cell<Vec<Judged<'static, 'static>>> = const { Cell::new(Vec::new()) };
     static ITEMS: Cell<Vec<Item<'static>>> = const { Cell::new(Vec::new()) };
     static AUTHENTIC: Cell<Vec<bool>> = const { Cell::new(Vec::new()) };
-    // What one JWS is decoded into, as long as it is read.
-    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// The memory of `used`, empty, for values that live differently. Collecting from a vector's own iterator keeps its memory
@@ -196,52 +161,6 @@ impl<'k> Opened<'_, 'k> {
     fn judge(&self, terms: &Terms<'_>) -> Result<Accepted, Code> {
         self.view.judge(&terms.expect)?;
         Ok(Accepted { exp: self.view.exp })
-    }
-}
-
-fn open<'a, 'k>(envelope: &Envelope<'a>, keyring: &'k Keyring, max_msg_bytes: usize) -> Result<Opened<'a, 'k>, Code> {
-    let Envelope { kid, msg, .. } = *envelope;
-    if msg.len() > max_msg_bytes {
-        return Err(Code::TooLarge);
-    }
-    let opened = envelope.open()?;
-    let key = keyring.get(kid).ok_or(Code::UnknownKid)?;
-    Ok(Opened { view: opened.view, kid: opened.kid, key, payload: msg, message: msg, signature: opened.sig })
-}
-
-/// The same of a JWS, for as long as it is decoded.
-fn open_jws<'k, T>(
-    text: &str,
-    keyring: &'k Keyring,
-    max_msg_bytes: usize,
-    then: impl FnOnce(&Opened<'_, 'k>) -> Result<T, Code>,
-) -> Result<T, Code> {
-    if text.len() > MAX_JWS {
-        return Err(Code::TooLarge);
-    }
-    decoded(text, |jws, room| {
-        if jws.payload_len() > max_msg_bytes {
-            return Err(Code::TooLarge);
-        }
-        let opened = jws.open(room)?;
-        let key = keyring.get(opened.view.kid).ok_or(Code::UnknownKid)?;
-        let (payload, message, signature) = (opened.payload, opened.msg, opened.sig);
-        then(&Opened { view: opened.view, kid: opened.kid, key, payload, message, signature })
-    })
-}
-
-/// Either of them.
-fn open_any<'k, T>(
-    passport: &Passport<'_>,
-    keyring: &'k Keyring,
-    max_msg_bytes: usize,
-    then: impl FnOnce(&Opened<'_, 'k>) -> Result<T, Code>,
-) -> Result<T, Code> {
-    match *passport {
-        Passport::Envelope { alg, kid, msg, sig } => {
-            then(&open(&Envelope { alg, kid, msg, sig }, keyring, max_msg_bytes)?)
-        }
-        Passport::Jws { text } => open_jws(text, keyring, max_msg_bytes, then),
     }
 }
 

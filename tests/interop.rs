@@ -16,6 +16,7 @@ use passportd::passport::{Cap, Claims, Jwk, Kid, jwks};
 use serde_json::{Value, json};
 
 use others::{by_jsonwebtoken, by_others, holds};
+use skipped::skipped;
 
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "orders";
@@ -95,7 +96,8 @@ fn jsonwebtoken_accepts_ours_and_nothing_else() {
 #[test]
 fn libraries_of_python_and_node_accept_ours_and_nothing_else() {
     let (keys, cases) = cases();
-    for (library, said) in by_others(&keys, (ISSUER, AUDIENCE), "customer-7", &cases).into_iter().flatten() {
-        holds(&library, &said);
+    match by_others(&keys, (ISSUER, AUDIENCE), "customer-7", &cases) {
+        Ok(said) => said.iter().for_each(|(library, said)| holds(library, said)),
+        Err(why) => skipped(&why),
     }
 }

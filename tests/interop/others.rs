@@ -6,8 +6,6 @@ use std::process::Command;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::{Value, json};
 
-use crate::skipped::skipped;
-
 /// Those that `scripts/interop` asks.
 const OTHERS: [&str; 5] = ["PyJWT", "fast-jwt", "jose", "joserfc", "jwcrypto"];
 /// `scripts/interop` says so when it can't download them.
@@ -48,13 +46,13 @@ pub(crate) fn by_jsonwebtoken(keys: &[u8], (issuer, audience): (&str, &str), cas
     cases.iter().map(|(name, text)| ((*name).to_owned(), accepts(text).is_some())).collect()
 }
 
-/// What the libraries of Python and node say, by their names; none where they can't be had, which is said.
+/// What the libraries of Python and node say, by their names; or why they can't be had.
 pub(crate) fn by_others(
     keys: &[u8],
     (issuer, audience): (&str, &str),
     sub: &str,
     cases: &Cases,
-) -> Option<BTreeMap<String, Said>> {
+) -> Result<BTreeMap<String, Said>, String> {
     let keys: Value = serde_json::from_slice(keys).unwrap();
     let input = json!({"jwks": keys, "issuer": issuer, "audience": audience, "sub": sub, "cases": cases});
     let dir = tempfile::tempdir().unwrap();
@@ -69,8 +67,7 @@ pub(crate) fn by_others(
         _ => None,
     };
     if let Some(why) = why {
-        skipped(&format!("{why}: {}", errors.lines().last().unwrap_or_default()));
-        return None;
+        return Err(format!("{why}: {}", errors.lines().last().unwrap_or_default()));
     }
     assert!(run.status.success(), "{text}{errors}");
     let mut said: BTreeMap<String, Said> = BTreeMap::new();
@@ -80,5 +77,5 @@ pub(crate) fn by_others(
     }
     assert!(said.keys().eq(OTHERS.iter()), "{text}{errors}");
     assert!(said.values().all(|said| said.keys().eq(cases.keys())), "{text}{errors}");
-    Some(said)
+    Ok(said)
 }
