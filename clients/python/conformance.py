@@ -601,10 +601,21 @@ class Runner:
             self._lacking.update(passport=why, other_aud=why)
         elif "other_aud" not in self.names:
             self._lacking["other_aud"] = "this user may verify as no audience that the passports are not for"
+        self._try_jws(client)
         if "limited" not in self.names:
             self._lacking["limited"] = "no template of this user has a limit"
         if "keyless" not in self.names:
             self._lacking["keyless"] = "every template of this user has a key"
+
+    def _try_jws(self, client: p.Client) -> None:
+        """Whether the template that issues has compact JWS."""
+        if "template" not in self.names:
+            self._lacking["jws"] = "no template of this user issues"
+            return
+        spec = p.IssueSpec(self.names["template"], self.options.sub, [self.names["aud"]], form=p.Form.JWS)
+        result = client.pipeline([p.ServiceOp.Issue(spec)])[0]
+        if isinstance(result, p.Problem):
+            self._lacking["jws"] = f"template {spec.template!r} issues no compact JWS: {result.message}"
 
     def hindrance(self, case: Dict[str, Any]) -> Optional[str]:
         """Why the case can't run here."""
