@@ -261,4 +261,8 @@ fn the_difference_names_what_is_new_changed_or_gone_and_nothing_else() {
         let plain = policy(&[rule("web", 1), template("demo", 60)].concat());
         assert_eq!(plain.difference(&longer), ["rule web changed"], "{more}");
     }
+    let plain = policy(&template("demo", 60));
+    let both = policy(&format!("{}forms = [\"envelope\", \"jws\"]\n", template("demo", 60)));
+    let said = policy(&format!("{}forms = [\"envelope\"]\n", template("demo", 60)));
+    assert_eq!((plain.difference(&both), plain.difference(&said)), (vec!["template demo changed".to_owned()], vec![]));
 }
