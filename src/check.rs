@@ -8,15 +8,18 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::ops::Deref;
 use std::time::Instant;
 
+mod opened;
 mod taking;
 pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
 
-use crate::passport::{Envelope, Expect, KidRef, Text, View};
+use crate::passport::{Envelope, Expect, Jws, KidRef, Text, View};
 use crate::state::{Kept, Named, Store};
 use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
+use opened::{Opened, open, open_any, open_jws, reread};
 
 /// What passports are held against.
 #[derive(Clone, Copy, Debug)]
@@ -55,26 +58,36 @@ pub struct Checked {
     pub hits: usize,
 }
 
-/// A passport whose form and key are known good; nothing is said of its claims and its signature yet.
-struct Opened<'a, 'k> {
-    view: View<'a>,
-    kid: KidRef<'a>,
-    key: &'k PreparedKey,
-    message: &'a [u8],
-    signature: &'a [u8; 64],
-}
-
 /// A passport that is accepted if its signature is authentic.
 #[derive(Debug)]
 pub struct Candidate<'a, 'k> {
     key: &'k PreparedKey,
     message: &'a [u8],
-    signature: &'a [u8; 64],
+    signature: Signature<'a>,
     accepted: Accepted,
     /// To accept it takes a use, a nonce or a proof.
     takes: bool,
     /// It is for whoever has a key.
     bound: bool,
+}
+
+/// A signature where it came, or, out of the base64url of a JWS, in memory of its own. The message of a JWS is its text, so
+/// the signature is all that must be kept of what was decoded.
+#[derive(Debug)]
+enum Signature<'a> {
+    Lent(&'a [u8; 64]),
+    Decoded(Box<[u8; 64]>),
+}
+
+impl Deref for Signature<'_> {
+    type Target = [u8; 64];
+
+    fn deref(&self) -> &[u8; 64] {
+        match self {
+            Self::Lent(signature) => signature,
+            Self::Decoded(signature) => signature,
+        }
+    }
 }
 
 impl Candidate<'_, '_> {
@@ -106,21 +119,10 @@ impl<'a> Names<'a> {
         Self { kid: view.kid, tenant: kid.tenant(), jti, sub, iat: view.iat, epoch: view.epoch }
     }
 
-    /// Of one that was read before.
-    fn read(passport: &Passport<'a>) -> Option<Self> {
-        reread(passport).map(|(view, kid)| Self::of(&view, kid))
-    }
-
     fn are_revoked(&self, kept: &Kept) -> bool {
         let Self { kid, tenant, jti, sub, iat, epoch } = self;
         kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
     }
-}
-
-/// Reads one that was read before.
-fn reread<'a>(passport: &Passport<'a>) -> Option<(View<'a>, KidRef<'a>)> {
-    let Passport::Envelope { alg, kid, msg, sig } = *passport;
-    Envelope { alg, kid, msg, sig }.open().ok().map(|opened| (opened.view, opened.kid))
 }
 
 /// All that can be said of a passport without its signature.
@@ -139,21 +141,27 @@ pub fn recycled<T, U>(used: Vec<T>) -> Vec<U> {
     used.into_iter().filter_map(|_| None).collect()
 }
 
-impl Opened<'_, '_> {
+impl<'k> Opened<'_, 'k> {
+    fn candidate<'a>(
+        &self,
+        terms: &Terms<'_>,
+        kept: &Kept,
+        message: &'a [u8],
+        signature: Signature<'a>,
+    ) -> Judged<'a, 'k> {
+        let accepted = self.judge(terms)?;
+        let Self { view, kid, key, .. } = self;
+        if Names::of(view, *kid).are_revoked(kept) {
+            return Err(Code::Revoked);
+        }
+        let (takes, bound) = (view.needs_daemon(), view.cnf_jkt.is_some());
+        Ok(Candidate { key, message, signature, accepted, takes, bound })
+    }
+
     fn judge(&self, terms: &Terms<'_>) -> Result<Accepted, Code> {
         self.view.judge(&terms.expect)?;
         Ok(Accepted { exp: self.view.exp })
     }
-}
-
-fn open<'a, 'k>(passport: &Passport<'a>, keyring: &'k Keyring, max_msg_bytes: usize) -> Result<Opened<'a, 'k>, Code> {
-    let Passport::Envelope { alg, kid, msg, sig } = *passport;
-    if msg.len() > max_msg_bytes {
-        return Err(Code::TooLarge);
-    }
-    let opened = Envelope { alg, kid, msg, sig }.open()?;
-    let key = keyring.get(kid).ok_or(Code::UnknownKid)?;
-    Ok(Opened { view: opened.view, kid: opened.kid, key, message: msg, signature: opened.sig })
 }
 
 /// The cheap part of a verdict on a passport that comes without a proof: size, form, key, claims and revocation.
@@ -169,14 +177,20 @@ pub fn judge_unproven<'a, 'k>(
     terms: &Terms<'_>,
     kept: &Kept,
 ) -> Judged<'a, 'k> {
-    let opened = open(passport, keyring, terms.max_msg_bytes)?;
-    let accepted = opened.judge(terms)?;
-    let Opened { view, kid, key, message, signature } = opened;
-    if Names::of(&view, kid).are_revoked(kept) {
-        return Err(Code::Revoked);
+    let max = terms.max_msg_bytes;
+    match *passport {
+        Passport::Envelope { alg, kid, msg, sig } => {
+            let opened = open(&Envelope { alg, kid, msg, sig }, keyring, max)?;
+            opened.candidate(terms, kept, msg, Signature::Lent(opened.signature))
+        }
+        Passport::Jws { text } => {
+            // Of the text itself, which stays where it is; all else is decoded for as long as it is judged.
+            let message = Jws::parse(text).map_or(text, |jws| jws.input()).as_bytes();
+            open_jws(text, keyring, max, |opened| {
+                opened.candidate(terms, kept, message, Signature::Decoded(Box::new(*opened.signature)))
+            })
+        }
     }
-    let (takes, bound) = (view.needs_daemon(), view.cnf_jkt.is_some());
-    Ok(Candidate { key, message, signature, accepted, takes, bound })
 }
 
 /// The dear part: the signatures of all that were not refused, together. `verdicts` gets one entry more per passport, in
@@ -230,7 +244,7 @@ pub fn revise<'p, 'a: 'p>(
     // Held until the verdicts are as they are now, so that whoever revokes after this comes after them.
     let kept = state.kept();
     for (passport, verdict) in passports.zip(verdicts) {
-        let revoked = || Names::read(passport).is_none_or(|names| names.are_revoked(&kept));
+        let revoked = || reread(passport, |view, kid| Names::of(view, kid).are_revoked(&kept)).unwrap_or(true);
         if verdict.is_accepted() && revoked() {
             *verdict = Verdict::Refused(Code::Revoked);
         }
@@ -289,17 +303,18 @@ pub fn authentic(
     issuer: &str,
     max_msg_bytes: usize,
 ) -> Result<Claimed, Code> {
-    let opened = open(passport, keyring, max_msg_bytes)?;
-    let View { jti, sub, template, exp, iss, .. } = opened.view;
-    if iss != *issuer {
-        return Err(Code::UnknownKid);
-    }
-    if !opened.key.verify(opened.message, opened.signature) {
-        return Err(Code::VerifyFailed);
-    }
-    let text = |text: Text<'_>| text.decode().into_owned();
-    let tenant = opened.kid.tenant().to_owned();
-    Ok(Claimed { tenant, jti: text(jti), sub: text(sub), template: text(template), exp })
+    open_any(passport, keyring, max_msg_bytes, |opened| {
+        let View { jti, sub, template, exp, iss, .. } = opened.view;
+        if iss != *issuer {
+            return Err(Code::UnknownKid);
+        }
+        if !opened.key.verify(opened.message, opened.signature) {
+            return Err(Code::VerifyFailed);
+        }
+        let text = |text: Text<'_>| text.decode().into_owned();
+        let tenant = opened.kid.tenant().to_owned();
+        Ok(Claimed { tenant, jti: text(jti), sub: text(sub), template: text(template), exp })
+    })
 }
 
 /// Why a passport would not be accepted without a proof, by what was accepted before.
@@ -317,21 +332,20 @@ fn spent(view: &View<'_>, tenant: &str, kept: &Kept) -> Option<Code> {
 /// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.
 pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>, state: &Store) -> Introspection {
     let refused = |reason, claims| Introspection { active: false, reason: Some(reason), claims };
-    let opened = match open(passport, keyring, terms.max_msg_bytes) {
-        Ok(opened) => opened,
-        Err(code) => return refused(code, None),
-    };
-    if !opened.key.verify(opened.message, opened.signature) {
-        return refused(Code::VerifyFailed, None);
-    }
-    let claims = Some(opened.message.to_vec());
-    let kept = state.kept();
-    match opened.judge(terms) {
-        Ok(_) if Names::of(&opened.view, opened.kid).are_revoked(&kept) => refused(Code::Revoked, claims),
-        Ok(_) if let Some(code) = spent(&opened.view, opened.kid.tenant(), &kept) => refused(code, claims),
-        Ok(_) => Introspection { active: true, reason: None, claims },
-        Err(code) => refused(code, claims),
-    }
+    let told = open_any(passport, keyring, terms.max_msg_bytes, |opened| {
+        if !opened.key.verify(opened.message, opened.signature) {
+            return Err(Code::VerifyFailed);
+        }
+        let claims = Some(opened.payload.to_vec());
+        let kept = state.kept();
+        Ok(match opened.judge(terms) {
+            Ok(_) if Names::of(&opened.view, opened.kid).are_revoked(&kept) => refused(Code::Revoked, claims),
+            Ok(_) if let Some(code) = spent(&opened.view, opened.kid.tenant(), &kept) => refused(code, claims),
+            Ok(_) => Introspection { active: true, reason: None, claims },
+            Err(code) => refused(code, claims),
+        })
+    });
+    told.unwrap_or_else(|code| refused(code, None))
 }
 
 #[cfg(test)]

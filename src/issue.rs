@@ -9,13 +9,13 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::audit::{self, Audit, AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject};
+use crate::passport::{Cap, Claims, ClaimsError, Kid, check_subject, jws};
 use crate::policy::{Bounds, Denial, IssueWish, Rights, Terms};
 use crate::signer::{Signer, SignerError};
 use crate::state::Epochs;
 use crate::verify::{Item, Keyring, Verifier};
 use crate::wire::link::LinkRefusal;
-use crate::wire::{IssueSpec, Issued};
+use crate::wire::{IssueSpec, Issued, PassportForm};
 
 /// Why there is no passport.
 #[derive(Debug, thiserror::Error)]
@@ -96,14 +96,18 @@ pub struct Ground<'a> {
 #[derive(Debug)]
 pub struct Prepared {
     kid: String,
-    payload: Vec<u8>,
+    /// What is signed: the payload, or the input of a JWS.
+    message: Vec<u8>,
+    form: PassportForm,
+    /// [`PassportForm::issued_size`] of the payload.
+    size: usize,
     entry: Entry,
 }
 
 impl Prepared {
-    /// The payload's size, in bytes.
-    pub fn size(&self) -> usize {
-        self.payload.len()
+    /// What it takes of a reply at most, in bytes.
+    pub const fn size(&self) -> usize {
+        self.size
     }
 }
 
@@ -133,6 +137,7 @@ pub fn prepare(
         limit: spec.limit,
         nonce: spec.nonce,
         jkt: spec.jkt,
+        form: spec.form,
     };
     let terms = ground.rights.decide_issue(&wish, &ground.bounds).into_result().map_err(IssueError::Denied)?;
     let kid = active(&terms.tenant, &terms.purpose)
@@ -142,7 +147,12 @@ pub fn prepare(
     let claims = claims(terms, kid, ctx, ground, epoch);
     let payload = claims.canonical(ground.max_msg_bytes)?;
     let entry = entry(&claims, origin, ground.now);
-    Ok(Prepared { kid: claims.kid.to_string(), payload, entry })
+    let (form, size) = (spec.form, spec.form.issued_size(payload.len()));
+    let message = match form {
+        PassportForm::Envelope => payload,
+        PassportForm::Jws => jws::signing_input(claims.kid.borrowed(), &payload).into_bytes(),
+    };
+    Ok(Prepared { kid: claims.kid.to_string(), message, form, size, entry })
 }
 
 fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Ground<'_>, epoch: u64) -> Claims {
@@ -221,9 +231,9 @@ pub async fn sign(
     for one in prepared {
         waiting.push(match (one, given_up) {
             (Ok(Prepared { entry, .. }), Some(error)) => Err(lose(IssueError::Signer(error), entry)),
-            (Ok(Prepared { kid, payload, entry }), None) => {
-                match signer.sign(who, &kid, payload.clone(), until).await {
-                    Ok(signing) => Ok((kid, payload, entry, signing)),
+            (Ok(Prepared { kid, message, form, entry, .. }), None) => {
+                match signer.sign(who, &kid, message.clone(), until).await {
+                    Ok(signing) => Ok((kid, message, form, entry, signing)),
                     Err(error) => {
                         // Another item's key may sign.
                         given_up = (!matches!(error, SignerError::Open { .. })).then_some(error);
@@ -237,9 +247,9 @@ pub async fn sign(
     let mut signed = Vec::with_capacity(waiting.len());
     for one in waiting {
         signed.push(match one {
-            Ok((kid, msg, entry, signing)) => match signing.signature().await {
-                Ok(sig) if verifies(&kid, &msg, &sig) => {
-                    Ok(Signed { issued: Issued::Envelope { kid, msg, sig }, entry })
+            Ok((kid, message, form, entry, signing)) => match signing.signature().await {
+                Ok(sig) if verifies(&kid, &message, &sig) => {
+                    Ok(Signed { issued: issued(kid, message, form, sig), entry })
                 }
                 Ok(_) => Err(lose(IssueError::BadSignature { kid, noticed: Noticed::ByFront }, entry)),
                 Err(SignerError::Refused(LinkRefusal::BadSignature)) => {
@@ -251,6 +261,15 @@ pub async fn sign(
         });
     }
     signed
+}
+
+/// The passport of what was signed.
+fn issued(kid: String, message: Vec<u8>, form: PassportForm, sig: [u8; 64]) -> Issued {
+    match form {
+        PassportForm::Envelope => Issued::Envelope { kid, msg: message, sig },
+        // It is base64url and a point, so nothing is lost.
+        PassportForm::Jws => Issued::Jws { text: jws::compact(String::from_utf8_lossy(&message).into_owned(), &sig) },
+    }
 }
 
 /// Makes the records durable, together; then, and only then, the passports may go. `paused` is asked once more in between, and

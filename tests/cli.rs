@@ -7,6 +7,9 @@
 #[expect(dead_code, reason = "shared by several tests")]
 mod fake;
 #[cfg(test)]
+#[path = "cli/forms.rs"]
+mod forms;
+#[cfg(test)]
 #[path = "cli_fake/tool.rs"]
 mod tool;
 

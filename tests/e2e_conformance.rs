@@ -64,6 +64,7 @@ audiences = ["demo"]
 scopes = ["read", "write"]
 default_scopes = ["read"]
 max_ttl_s = 3600
+forms = ["envelope", "jws"]
 
 [[template]]
 name = "few"
@@ -267,6 +268,7 @@ fn a_daemon_that_lies_is_found_out_by_name() {
         ("verify-alg-lower-case", alg),
         ("verify-alg-empty", alg),
         ("verify-batch-too-long", long),
+        ("jws-that-is-none", "step 3: ok.Verdict.Refused: expected \"bad_alg\", came \"bad_kid\""),
     ];
     let failed: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("FAIL ")?.split_once(": ")).collect();
     assert_eq!(failed.len(), expected.len(), "{failed:#?}");

@@ -222,26 +222,26 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
     ((name, fields),) = op.items()
     kind = getattr(p.AdminOp if admin else p.ServiceOp, name)
     if name == "Issue":
-        return kind(p.IssueSpec(**fields))
+        return kind(to_spec(fields))
     if name == "IssueBatch":
-        return kind([p.IssueSpec(**spec) for spec in fields])
+        return kind([to_spec(spec) for spec in fields])
     if name == "Revoke" and not admin:
-        return kind(passport(fields["passport"]))
+        return kind(presented(fields["passport"]))
     if name == "Revoke":
         what = [to_revocation(one) for one in fields["what"]]
         return kind(fields["tenant"], what, fields["reason"])
     if name in ("Verify", "Introspect"):
-        return kind(p.Want(**fields.get("want", {})), passport(fields["passport"]))
+        return kind(p.Want(**fields.get("want", {})), presented(fields["passport"]))
     if name == "VerifyWith":
         retry, proof = fields.get("retry"), fields.get("proof")
         return kind(
             p.Want(**fields.get("want", {})),
-            passport(fields["passport"]),
+            presented(fields["passport"]),
             None if retry is None else bytes.fromhex(retry),
             None if proof is None else to_proof(proof),
         )
     if name == "VerifyBatch":
-        return kind(p.Want(**fields.get("want", {})), [passport(one) for one in fields["items"]])
+        return kind(p.Want(**fields.get("want", {})), [presented(one) for one in fields["items"]])
     if name == "Keys":
         etag = fields.get("if_etag")
         return kind(None if etag is None else bytes.fromhex(etag))
@@ -251,6 +251,16 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
         text = fields["blob_b64"]
         return kind(fields["namespace"], fields["name"], base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return kind(**fields)
+
+
+def to_spec(fields: Dict[str, Any]) -> p.IssueSpec:
+    return p.IssueSpec(**{**fields, "form": p.Form(fields.get("form", "envelope"))})
+
+
+def presented(value: Any) -> p.AnyPassport:
+    """An envelope, the text of a JWS, or a bound reply that holds one of them."""
+    text = value.get("jws") if isinstance(value, dict) else value
+    return passport(value) if text is None else p.Jws(text)
 
 
 def to_proof(one: Dict[str, Any]) -> Any:
@@ -275,6 +285,11 @@ def shown(value: Any) -> Any:
         return {name: shown(getattr(value, name)) for name in ("code", "message", "retryable", "retry_after_ms")}
     if isinstance(value, p.Issued):
         return {**value.passport().to_dict(), "msg": value.msg.decode(), "claims": json.loads(value.msg)}
+    if isinstance(value, p.IssuedJws):
+        claims = value.passport().claims
+        text = value.text.split(".")[1]
+        msg = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        return {"jws": value.text, "msg": msg, "claims": claims}
     if isinstance(value, p.Accepted):
         return {"Accepted": {"exp": value.exp}}
     if isinstance(value, p.Consumed):
@@ -586,10 +601,21 @@ class Runner:
             self._lacking.update(passport=why, other_aud=why)
         elif "other_aud" not in self.names:
             self._lacking["other_aud"] = "this user may verify as no audience that the passports are not for"
+        self._try_jws(client)
         if "limited" not in self.names:
             self._lacking["limited"] = "no template of this user has a limit"
         if "keyless" not in self.names:
             self._lacking["keyless"] = "every template of this user has a key"
+
+    def _try_jws(self, client: p.Client) -> None:
+        """Whether the template that issues has compact JWS."""
+        if "template" not in self.names:
+            self._lacking["jws"] = "no template of this user issues"
+            return
+        spec = p.IssueSpec(self.names["template"], self.options.sub, [self.names["aud"]], form=p.Form.JWS)
+        result = client.pipeline([p.ServiceOp.Issue(spec)])[0]
+        if isinstance(result, p.Problem):
+            self._lacking["jws"] = f"template {spec.template!r} issues no compact JWS: {result.message}"
 
     def hindrance(self, case: Dict[str, Any]) -> Optional[str]:
         """Why the case can't run here."""

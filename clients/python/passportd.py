@@ -43,9 +43,11 @@ MAX_FRAME = 1 << 20
 MAX_CLIENT = 64
 NO_CORR_ID = bytes(16)
 
-# Section 10: room in a frame for what is around the items of a batch, and around the msg of one issued passport.
+# Section 10: room in a frame for what is around the items of a batch, and around the msg of one issued passport, or around the
+# payload of one that is issued as JWS, where each three bytes are four characters.
 _FRAME_RESERVE = 4096
 _ITEM_RESERVE = 208
+_JWS_RESERVE = 340
 _FIRST_PAUSE_S = 0.05
 _MAX_PAUSE_S = 0.8
 _READ = 64 << 10
@@ -375,23 +377,29 @@ class ResultOf(Codec):
         return (self._ok, PROBLEM)[tag].read(reader)
 
 
-class _CodeCodec(Codec):
-    _all = tuple(Code)
+class _NamesOf(Codec):
+    """One of the members of a Python enum, by its place."""
+
+    def __init__(self, of: Type[enum.Enum]) -> None:
+        self._all = tuple(of)
+        self._name = of.__name__.lower()
 
     def write(self, out: bytearray, value: Any) -> None:
+        if value not in self._all:
+            raise WireError(f"{value!r} is no {self._name}")
         _write_varint(out, self._all.index(value))
 
-    def read(self, reader: Reader) -> Code:
+    def read(self, reader: Reader) -> Any:
         tag = reader.varint(32)
         if tag >= len(self._all):
-            raise WireError(f"code {tag} is not known")
+            raise WireError(f"{self._name} {tag} is not known")
         return self._all[tag]
 
 
 U8, BOOL, STR, BYTES = _U8(), _Bool(), _Str(), _Bytes()
 U32, U64 = _Number(32, signed=False), _Number(64, signed=False)
 I32, I64 = _Number(32, signed=True), _Number(64, signed=True)
-CODE = _CodeCodec()
+CODE = _NamesOf(Code)
 PROBLEM = Struct(Problem, code=CODE, message=STR, retryable=BOOL, retry_after_ms=OptionOf(U32))
 
 
@@ -457,6 +465,13 @@ class Welcome:
     limits: Limits
 
 
+class Form(enum.Enum):
+    """In which form a passport is issued. The order is the wire: append only."""
+
+    ENVELOPE = "envelope"
+    JWS = "jws"
+
+
 @dataclass(frozen=True)
 class IssueSpec:
     """What a passport is to say, within its template. `ctx` is the text of a JSON object."""
@@ -472,6 +487,7 @@ class IssueSpec:
     limit: Optional[int] = None
     nonce: Optional[str] = None
     jkt: Optional[str] = None
+    form: Form = Form.ENVELOPE
 
 
 @dataclass(frozen=True)
@@ -552,6 +568,38 @@ class Passport:
     def from_json(cls, text: Union[str, bytes]) -> Passport:
         """From the JSON form; raises ValueError."""
         return cls.from_dict(json.loads(text, object_pairs_hook=_no_doubles))
+
+
+@dataclass(frozen=True)
+class Jws:
+    """A passport as compact JWS (RFC 7515), which JOSE libraries verify with `Client.keys`."""
+
+    text: str
+
+    @property
+    def claims(self) -> Dict[str, Any]:
+        """What the passport says. **Nothing is verified by reading this.**"""
+        parts = self.text.split(".")
+        if len(parts) != 3:
+            raise ValueError("a compact JWS has three parts")
+        claims = json.loads(_from_base64url("the payload", parts[1]))
+        if not isinstance(claims, dict):
+            raise ValueError("the claims are not an object")
+        return claims
+
+
+AnyPassport = Union[Passport, Jws]
+
+
+@dataclass(frozen=True)
+class IssuedJws:
+    """A passport as it leaves the daemon, as compact JWS."""
+
+    text: str
+
+    def passport(self) -> Jws:
+        """The same as it goes to the daemon."""
+        return Jws(self.text)
 
 
 @dataclass(frozen=True)
@@ -759,7 +807,7 @@ class ServiceOp:
     Issue = _variant("ServiceOp.Issue", spec=IssueSpec)
     IssueBatch = _variant("ServiceOp.IssueBatch", specs=Sequence[IssueSpec])
     Verify = _variant("ServiceOp.Verify", want=Want, passport=Passport)
-    VerifyBatch = _variant("ServiceOp.VerifyBatch", want=Want, items=Sequence[Passport])
+    VerifyBatch = _variant("ServiceOp.VerifyBatch", want=Want, items=Sequence[AnyPassport])
     Introspect = _variant("ServiceOp.Introspect", want=Want, passport=Passport)
     Keys = _variant("ServiceOp.Keys", if_etag=Optional[bytes])
     Seal = _variant("ServiceOp.Seal", namespace=str, name=str, plain=bytes)
@@ -870,9 +918,10 @@ _SPEC = Struct(
     limit=OptionOf(U32),
     nonce=OptionOf(STR),
     jkt=OptionOf(STR),
+    form=_NamesOf(Form),
 )
 _WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS)
-_PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES))
+_PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES), Struct(Jws, text=STR))
 _PROOF = EnumOf(Struct(Pop, proof=STR), Struct(Dpop, proof=STR, htm=STR, htu=STR, nonce=OptionOf(STR)))
 REQUEST = Struct(
     Request,
@@ -914,7 +963,7 @@ _IDENTITY = Struct(
 _HEALTH = Struct(
     Health, issue_ready=BOOL, verify_ready=BOOL, conditions=ListOf(Struct(Condition, name=STR, ok=BOOL, detail=STR))
 )
-_ISSUED = EnumOf(Struct(Issued, kid=STR, msg=BYTES, sig=Array(64)))
+_ISSUED = EnumOf(Struct(Issued, kid=STR, msg=BYTES, sig=Array(64)), Struct(IssuedJws, text=STR))
 _VERDICT = EnumOf(
     Struct(Accepted, exp=I64),
     Struct(Refused, reason=CODE),
@@ -1245,20 +1294,22 @@ class Client(_Caller):
         nbf: Optional[int] = None,
         action: Optional[str] = None,
         ctx: Optional[Mapping[str, Any]] = None,
-    ) -> Passport:
-        """A passport. What is left out is as the template says; `ctx` is signed along, and must hold no floats."""
+        form: Form = Form.ENVELOPE,
+    ) -> AnyPassport:
+        """A passport in the wanted form. What is left out is as the template says; `ctx` is signed along, and must hold no floats."""
         text = None if ctx is None else json.dumps(ctx, allow_nan=False)
-        spec = IssueSpec(template, sub, aud, scopes, ttl_s, nbf, action, text)
+        spec = IssueSpec(template, sub, aud, scopes, ttl_s, nbf, action, text, form=form)
         return self._expect(ServiceOp.Issue(spec), ServiceOk.Issued).passport()
 
-    def issue_batch(self, specs: Sequence[IssueSpec]) -> List[Union[Passport, Problem]]:
+    def issue_batch(self, specs: Sequence[IssueSpec]) -> List[Union[AnyPassport, Problem]]:
         """A passport or a `Problem` (not raised) for each. Split by the daemon's limits; parts go one after another."""
-        answers: List[Union[Passport, Problem]] = []
+        answers: List[Union[AnyPassport, Problem]] = []
         sizes = [_spec_size(spec) for spec in specs]
 
         def most(limits: Limits) -> int:
-            # The reply is the larger side: each item may come back with a msg of the largest size.
-            return min(_room(limits) // (limits.max_msg_bytes + _ITEM_RESERVE), limits.max_batch)
+            # The reply is the larger side: each item may come back with a payload of the largest size.
+            each = max((_issued_size(one.form, limits.max_msg_bytes) for one in specs), default=1)
+            return min(_room(limits) // each, limits.max_batch)
 
         parts = self._in_parts(
             sizes, most, lambda start, end: ServiceOp.IssueBatch(specs[start:end]), ServiceOk.IssuedBatch
@@ -1269,13 +1320,13 @@ class Client(_Caller):
             answers += [one if isinstance(one, Problem) else one.passport() for one in batch]
         return answers
 
-    def verify(self, passport: Passport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Verdict:
+    def verify(self, passport: AnyPassport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Verdict:
         """`Accepted` or `Refused`; raises `Problem` when there is no verdict."""
         return self._expect(ServiceOp.Verify(Want(aud, scopes), passport), ServiceOk.Verdict)
 
     def verify_with(
         self,
-        passport: Passport,
+        passport: AnyPassport,
         aud: Optional[str] = None,
         scopes: Sequence[str] = (),
         retry: Optional[bytes] = None,
@@ -1293,7 +1344,7 @@ class Client(_Caller):
         return self._expect(ServiceOp.Challenge(), ServiceOk.Challenge)
 
     def verify_batch(
-        self, passports: Sequence[Passport], aud: Optional[str] = None, scopes: Sequence[str] = ()
+        self, passports: Sequence[AnyPassport], aud: Optional[str] = None, scopes: Sequence[str] = ()
     ) -> List[Verdict]:
         """A verdict for each, as if asked one by one. Split by the daemon's limits; parts go one after another."""
         want = Want(aud, scopes)
@@ -1332,7 +1383,7 @@ class Client(_Caller):
             yield at, end, batch
             at = end
 
-    def introspect(self, passport: Passport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Introspection:
+    def introspect(self, passport: AnyPassport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Introspection:
         """What `verify` would say now, and the claims, without accepting anything."""
         return self._expect(ServiceOp.Introspect(Want(aud, scopes), passport), ServiceOk.Introspection)
 
@@ -1351,7 +1402,7 @@ class Client(_Caller):
         """The secret that `seal` encrypted; `Problem` with `MALFORMED` if it does not open here."""
         return self._expect(ServiceOp.Unseal(namespace, name, blob), ServiceOk.Unsealed)
 
-    def revoke(self, passport: Passport) -> bool:
+    def revoke(self, passport: AnyPassport) -> bool:
         """Has nobody accept the passport any more. Whether that is new: not if it was revoked before, or has expired."""
         return self._expect(ServiceOp.Revoke(passport), ServiceOk.Revoked)
 
@@ -1423,9 +1474,15 @@ class AdminClient(_Caller):
         self._expect(AdminOp.Compromise(kid, reason), AdminOk.Done)
 
 
-def _passport_size(passport: Passport) -> int:
+def _passport_size(passport: AnyPassport) -> int:
+    if isinstance(passport, Jws):
+        return 4 * len(passport.text) + 6
     # A tag, and up to five bytes before each of four parts. A character is four bytes of UTF-8 at most.
     return 4 * len(passport.alg) + 4 * len(passport.kid) + len(passport.msg) + len(passport.sig) + 21
+
+
+def _issued_size(form: Form, payload: int) -> int:
+    return payload + _ITEM_RESERVE if form is Form.ENVELOPE else (payload + 2) // 3 * 4 + _JWS_RESERVE
 
 
 def _spec_size(spec: IssueSpec) -> int:
@@ -1455,6 +1512,8 @@ def _shown(value: Any) -> Any:
     """An answer as JSON."""
     if isinstance(value, Passport):
         return value.to_dict()
+    if isinstance(value, Jws):
+        return value.text
     if isinstance(value, Accepted):
         return {"valid": True, "exp": value.exp}
     if isinstance(value, Refused):
@@ -1464,14 +1523,20 @@ def _shown(value: Any) -> Any:
     return dataclasses.asdict(value)
 
 
-def _read_passports(text: str) -> Tuple[bool, List[Passport]]:
-    """One envelope, an array of them, or `{"items": […]}`; says whether it is a batch."""
+def _passport(document: Any) -> AnyPassport:
+    return Jws(document) if isinstance(document, str) else Passport.from_dict(document)
+
+
+def _read_passports(text: str) -> Tuple[bool, List[AnyPassport]]:
+    """One envelope or JWS, an array of them, or `{"items": […]}`; says whether it is a batch."""
+    if text.lstrip().startswith("eyJ"):
+        return False, [Jws(text.strip())]
     document = json.loads(text, object_pairs_hook=_no_doubles)
     if isinstance(document, dict) and set(document) == {"items"}:
         document = document["items"]
     if isinstance(document, list):
-        return True, [Passport.from_dict(one) for one in document]
-    return False, [Passport.from_dict(document)]
+        return True, [_passport(one) for one in document]
+    return False, [_passport(document)]
 
 
 def _verify(client: Client, options: argparse.Namespace) -> Tuple[Any, int]:
@@ -1494,7 +1559,8 @@ def _run(options: argparse.Namespace) -> Tuple[Any, int]:
             keys = client.keys()
             return json.loads(keys.jwks) if isinstance(keys, KeySet) else _wrong(keys), 0
         if options.command == "issue":
-            passport = client.issue(options.template, options.sub, options.aud, options.scope, options.ttl)
+            form = Form(options.form)
+            passport = client.issue(options.template, options.sub, options.aud, options.scope, options.ttl, form=form)
             return _shown(passport), 0
         return _verify(client, options)
 
@@ -1513,7 +1579,8 @@ def _parser() -> argparse.ArgumentParser:
     issue.add_argument("--aud", action="append", default=[], help="may be repeated")
     issue.add_argument("--scope", action="append", default=[], help="may be repeated")
     issue.add_argument("--ttl", type=int, help="seconds")
-    verify = commands.add_parser("verify", help="a verdict on the envelope, or envelopes, on stdin")
+    issue.add_argument("--form", choices=[form.value for form in Form], default=Form.ENVELOPE.value)
+    verify = commands.add_parser("verify", help="a verdict on the envelope or JWS, or a batch of them, on stdin")
     verify.add_argument("--aud")
     verify.add_argument("--scope", action="append", default=[], help="may be repeated")
     return parser

@@ -25,6 +25,7 @@ import passportd as p
 SPECIFICATION = pathlib.Path(__file__).resolve().parents[2] / "docs" / "WIRE.md"
 
 PASSPORT = p.Passport("Ed25519", "ed25519/t1/auth/v1", b'{"iss":"x"}', b"\xaa" * 64)
+JWS = p.Jws("eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJ4In0.AA")
 Array32 = p.Array(32)
 LIMITS = p.Limits(max_frame=1 << 20, max_msg_bytes=4096, max_batch=512, max_in_flight=256)
 
@@ -324,6 +325,8 @@ def answer(op: Any) -> Any:
     if isinstance(op, p.ServiceOp.VerifyBatch):
         return p.ServiceOk.Verdicts([judge(one) for one in op.items])
     if isinstance(op, p.ServiceOp.Issue):
+        if op.spec.form is p.Form.JWS:
+            return p.ServiceOk.Issued(p.IssuedJws(JWS.text))
         return p.ServiceOk.Issued(p.Issued("k", op.spec.sub.encode(), bytes(64)))
     if isinstance(op, p.ServiceOp.IssueBatch):
         return p.ServiceOk.IssuedBatch([p.Issued("k", one.sub.encode(), bytes(64)) for one in op.specs])
@@ -389,6 +392,23 @@ class Calls(unittest.TestCase):
             self.assertEqual(client.keys(keys.etag), p.NotModified(60))
             self.assertEqual((daemon.connections, daemon.hello), (1, p.Hello(1, "test/1")))
             self.assertEqual(client.welcome.limits, LIMITS)
+
+    def test_either_form(self) -> None:
+        with Daemon(in_order) as daemon, p.Client(daemon.path) as client:
+            passport = client.issue("demo", "alice", form=p.Form.JWS)
+            self.assertEqual((passport, passport.claims), (JWS, {"iss": "x"}))
+            with mock.patch(f"{__name__}.judge", lambda one: p.Accepted(7 if one == JWS else 8)):
+                self.assertEqual(client.verify(JWS), p.Accepted(7))
+                self.assertEqual(client.verify_batch([PASSPORT, JWS]), [p.Accepted(8), p.Accepted(7)])
+        self.assertEqual(p._read_passports(f" {JWS.text}\n"), (False, [JWS]))
+        both = json.dumps({"items": [JWS.text, PASSPORT.to_dict()]})
+        self.assertEqual(p._read_passports(both), (True, [JWS, PASSPORT]))
+        for bad in ("eyJ", "a.b", "e30.AA==.AA", "e30.W10.AA"):
+            with self.assertRaises(ValueError):
+                p.Jws(bad).claims
+        # What a reply takes at most: a longer part of a batch would be refused.
+        self.assertEqual(p._issued_size(p.Form.ENVELOPE, 4096), 4096 + 208)
+        self.assertEqual(p._issued_size(p.Form.JWS, 4096), 5464 + 340)
 
     def test_batches_are_split_by_count_and_by_bytes(self) -> None:
         sizes = []

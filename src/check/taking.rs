@@ -45,20 +45,21 @@ pub struct Taking {
 impl Taking {
     /// Of one that was judged; none of any other.
     pub fn of(passport: &Passport<'_>) -> Option<Self> {
-        let (view, kid) = reread(passport)?;
-        let Names { kid, tenant, jti, sub, iat, epoch } = Names::of(&view, kid);
-        Some(Self {
-            kid: kid.to_owned(),
-            tenant: tenant.to_owned(),
-            jti: jti.into_owned(),
-            sub: sub.into_owned(),
-            template: view.template.decode().into_owned(),
-            iat,
-            epoch,
-            exp: view.exp,
-            limit: view.limit,
-            nonce: view.nonce.map(|nonce| nonce.decode().into_owned()),
-            jkt: view.cnf_jkt.map(str::to_owned),
+        reread(passport, |view, kid| {
+            let Names { kid, tenant, jti, sub, iat, epoch } = Names::of(view, kid);
+            Self {
+                kid: kid.to_owned(),
+                tenant: tenant.to_owned(),
+                jti: jti.into_owned(),
+                sub: sub.into_owned(),
+                template: view.template.decode().into_owned(),
+                iat,
+                epoch,
+                exp: view.exp,
+                limit: view.limit,
+                nonce: view.nonce.map(|nonce| nonce.decode().into_owned()),
+                jkt: view.cnf_jkt.map(str::to_owned),
+            }
         })
     }
 
@@ -83,7 +84,10 @@ pub fn prove(
     (audiences, now): (&[&str], Moment),
     given: impl Fn(&str) -> bool,
 ) -> Result<([u8; 32], i64), ProofRefusal> {
-    let Passport::Envelope { msg, .. } = passport;
+    let presented = match *passport {
+        Passport::Envelope { msg, .. } => msg,
+        Passport::Jws { text } => text.as_bytes(),
+    };
     let mut nonce = String::new();
     let (text, purpose) = match *proof {
         Possession::Pop { proof } => {
@@ -101,7 +105,7 @@ pub fn prove(
             (proof, Expected::Http { htm, htu, nonce })
         }
     };
-    let expect = ProofExpect { now, window_s: POP_WINDOW_S, skew_s: POP_SKEW_S, jkt, ath: ath(msg), purpose };
+    let expect = ProofExpect { now, window_s: POP_WINDOW_S, skew_s: POP_SKEW_S, jkt, ath: ath(presented), purpose };
     let proof = possession(text, &expect)?;
     Ok((proof.replay_key(), expect.replay_until().unix().saturating_add(1)))
 }

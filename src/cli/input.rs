@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::error::CliError;
-use crate::passport::OwnedEnvelope;
+use crate::passport::{Form, OwnedEnvelope, OwnedPassport};
 
 /// One item, or several.
 #[derive(Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub(super) enum Given<T> {
 #[derive(Debug, PartialEq)]
 pub(super) enum Slot {
     /// To be asked about.
-    Passport(OwnedEnvelope),
+    Passport(OwnedPassport),
     /// What `issue --batch` wrote for an item that it did not get.
     Problem(Value),
 }
@@ -36,13 +36,16 @@ pub(super) fn batch<T: DeserializeOwned>(from: &str, bytes: &[u8]) -> Result<Vec
     items.into_iter().enumerate().map(read).collect()
 }
 
-/// Reads an envelope or a batch of them.
+/// Reads an envelope, a compact JWS, or a batch of them.
 pub(super) fn passports(from: &str, bytes: &[u8]) -> Result<Given<Slot>, CliError> {
+    if let Some(Form::Jws(text)) = Form::of(bytes) {
+        return Ok(Given::One(Slot::Passport(OwnedPassport::Jws(text.to_owned()))));
+    }
     match split(from, bytes)? {
         // Read again from the bytes: the reader of envelopes sees duplicate members, which a Value hides.
         Given::One(Value::Object(members)) if !members.contains_key("passport") => {
             let envelope = OwnedEnvelope::from_json(bytes).map_err(|error| CliError::envelope(from, &error))?;
-            Ok(Given::One(Slot::Passport(envelope)))
+            Ok(Given::One(Slot::Passport(envelope.into())))
         }
         Given::One(value) => slot(from, value).map(Given::One),
         Given::Batch(items) => {
@@ -63,8 +66,11 @@ fn slot(from: &str, value: Value) -> Result<Slot, CliError> {
         },
         other => other,
     };
-    serde_json::from_value(value)
-        .map(Slot::Passport)
+    if let Value::String(text) = value {
+        return Ok(Slot::Passport(OwnedPassport::Jws(text)));
+    }
+    serde_json::from_value::<OwnedEnvelope>(value)
+        .map(|envelope| Slot::Passport(envelope.into()))
         .map_err(|error| CliError::input(from, format!("not an envelope {{alg, kid, msg_b64, sig_b64}}: {error}")))
 }
 
@@ -96,7 +102,7 @@ mod tests {
     #[test]
     fn every_way_to_write_passports() {
         let one = OwnedEnvelope::from_json(ENVELOPE.as_bytes()).unwrap();
-        let passport = || Slot::Passport(one.clone());
+        let passport = || Slot::Passport(one.clone().into());
         let read = |text: &str| passports("stdin", text.as_bytes()).unwrap();
         assert_eq!(read(ENVELOPE), Given::One(passport()));
         assert_eq!(read(&format!("{{\"passport\":{ENVELOPE}}}")), Given::One(passport()));
@@ -105,6 +111,12 @@ mod tests {
         let mixed = format!(r#"{{"items":[{{"problem":{{"code":"busy"}}}},{{"passport":{ENVELOPE}}},{ENVELOPE}]}}"#);
         let problem = Slot::Problem(serde_json::json!({"code": "busy"}));
         assert_eq!(read(&mixed), Given::Batch(vec![problem, passport(), passport()]));
+        // A compact JWS, alone as it is and in a batch as a string.
+        let jws = || Slot::Passport(OwnedPassport::Jws("eyJ.e30.AA".to_owned()));
+        assert_eq!(read("eyJ.e30.AA\n"), Given::One(jws()));
+        assert_eq!(read(r#"{"passport":"eyJ.e30.AA"}"#), Given::One(jws()));
+        let both = format!(r#"["eyJ.e30.AA",{{"passport":"eyJ.e30.AA"}},{ENVELOPE}]"#);
+        assert_eq!(read(&both), Given::Batch(vec![jws(), jws(), passport()]));
     }
 
     #[test]

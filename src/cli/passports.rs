@@ -9,13 +9,13 @@ use super::input::{self, Given, Slot};
 use super::progress::Extent;
 use super::text::{self, plain};
 use crate::client::{Client, IssueRequest, Want};
-use crate::passport::OwnedEnvelope;
+use crate::passport::OwnedPassport;
 use crate::wire::{Accepted, Code, Consumed, Introspection, Problem, Verdict};
 
 /// Passports that are asked about between two steps of what is shown as progress.
 const STRIDE: usize = 1024;
 
-type Answers = Vec<Result<OwnedEnvelope, Problem>>;
+type Answers = Vec<Result<OwnedPassport, Problem>>;
 
 pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result<Exit, CliError> {
     if let Some(path) = issue.batch.take() {
@@ -32,12 +32,12 @@ pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result
         let answers = issue_all(context, &client, &vec![request; count]).await?;
         return issued(context, &answers);
     }
-    let envelope = client.issue(&request).await?;
+    let passport = client.issue(&request).await?;
     if !context.out.is_json_in_a_pipe() {
-        let claims = claims(&envelope.msg);
+        let claims = claims(&passport.payload());
         context.out.pairs(readable(&claims))?;
     }
-    context.out.line(&envelope.to_json())?;
+    context.out.line(&passport.to_text())?;
     Ok(Exit::Ok)
 }
 
@@ -54,7 +54,7 @@ async fn issue_all(context: &mut Context<'_>, client: &Client, requests: &[Issue
 async fn verify_all(
     context: &mut Context<'_>,
     client: &Client,
-    passports: &[OwnedEnvelope],
+    passports: &[OwnedPassport],
     want: &Want,
 ) -> Result<Vec<Verdict>, CliError> {
     let progress = context.out.progress("verifying", Extent::Items(passports.len()));
@@ -69,9 +69,9 @@ async fn verify_all(
 fn request(issue: Issue) -> Result<IssueRequest, CliError> {
     let ctx = issue.ctx.as_deref().map(serde_json::from_str).transpose();
     let ctx = ctx.map_err(|error| CliError::Usage(format!("--ctx is not a JSON object: {error}")))?;
-    let Issue { template, sub, aud, scopes, ttl, nbf, action, limit, nonce, jkt, .. } = issue;
+    let Issue { template, sub, aud, scopes, ttl, nbf, action, limit, nonce, jkt, form, .. } = issue;
     let (template, sub) = (template.unwrap_or_default(), sub.unwrap_or_default());
-    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx, limit, nonce, jkt })
+    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx, limit, nonce, jkt, form })
 }
 
 /// Shows a batch; refused if any item is.
@@ -79,15 +79,15 @@ fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError
     let exit = if answers.iter().all(Result::is_ok) { Exit::Ok } else { Exit::Refused };
     if context.out.is_json_in_a_pipe() {
         let item = |answer: &Result<_, _>| match answer {
-            Ok(envelope) => json!({"passport": envelope}),
+            Ok(passport) => json!({"passport": passport}),
             Err(problem) => json!({"problem": problem_json(problem)}),
         };
         let items: Vec<_> = answers.iter().map(item).collect();
         return context.out.json(&json!({"items": items})).map(|()| exit);
     }
     let rows = answers.iter().enumerate().map(|(index, answer)| match answer {
-        Ok(envelope) => {
-            let claims = claims(&envelope.msg);
+        Ok(passport) => {
+            let claims = claims(&passport.payload());
             vec![index.to_string(), "issued".into(), member(&claims, "sub"), member(&claims, "jti"), expiry(&claims)]
         }
         Err(problem) => vec![index.to_string(), problem.code.to_string(), plain(&problem.message)],
@@ -139,14 +139,14 @@ fn want(verify: Verify) -> Want {
     Want { aud: verify.aud, scopes: verify.scopes }
 }
 
-fn passport(slot: &Slot) -> Option<&OwnedEnvelope> {
+fn passport(slot: &Slot) -> Option<&OwnedPassport> {
     match slot {
         Slot::Passport(passport) => Some(passport),
         Slot::Problem(_) => None,
     }
 }
 
-fn one_verdict(context: &mut Context<'_>, passport: &OwnedEnvelope, verdict: &Verdict) -> Result<Exit, CliError> {
+fn one_verdict(context: &mut Context<'_>, passport: &OwnedPassport, verdict: &Verdict) -> Result<Exit, CliError> {
     let exit = if verdict.is_accepted() { Exit::Ok } else { Exit::NotValid };
     if context.out.is_json() {
         return context.out.json(&verdict_json(passport, verdict)).map(|()| exit);
@@ -154,11 +154,11 @@ fn one_verdict(context: &mut Context<'_>, passport: &OwnedEnvelope, verdict: &Ve
     match verdict {
         Verdict::Accepted(_) => {
             context.out.line("accepted")?;
-            context.out.pairs(readable(&claims(&passport.msg)))?;
+            context.out.pairs(readable(&claims(&passport.payload())))?;
         }
         Verdict::Consumed(consumed) => {
             context.out.line(&format!("accepted{}", taken(consumed)))?;
-            context.out.pairs(readable(&claims(&passport.msg)))?;
+            context.out.pairs(readable(&claims(&passport.payload())))?;
         }
         Verdict::Unproven { why } => context.out.line(&format!("refused: {}: {}", Code::PopInvalid, plain(why)))?,
         Verdict::Refused(code) => context.out.line(&format!("refused: {code}: {}", code.meaning()))?,
@@ -172,7 +172,7 @@ fn taken(consumed: &Consumed) -> String {
     left + if consumed.repeated { ", the same answer once more" } else { "" }
 }
 
-type Judged<'a> = Result<(&'a OwnedEnvelope, Verdict), &'a Value>;
+type Judged<'a> = Result<(&'a OwnedPassport, Verdict), &'a Value>;
 
 fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Exit, CliError> {
     let all = judged.iter().all(|one| matches!(one, Ok((_, verdict)) if verdict.is_accepted()));
@@ -187,7 +187,7 @@ fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Ex
     }
     let rows = judged.iter().enumerate().map(|(index, one)| match one {
         Ok((passport, Verdict::Accepted(Accepted { exp }) | Verdict::Consumed(Consumed { exp, .. }))) => {
-            let claims = claims(&passport.msg);
+            let claims = claims(&passport.payload());
             vec![index.to_string(), "accepted".into(), member(&claims, "sub"), text::time(*exp)]
         }
         Ok((_, Verdict::Unproven { .. })) => {
@@ -203,13 +203,13 @@ fn batch_verdicts(context: &mut Context<'_>, judged: &[Judged<'_>]) -> Result<Ex
 }
 
 /// Claims are shown only of an accepted passport: before that they are a stranger's words.
-fn verdict_json(passport: &OwnedEnvelope, verdict: &Verdict) -> Value {
+fn verdict_json(passport: &OwnedPassport, verdict: &Verdict) -> Value {
     match verdict {
         Verdict::Accepted(Accepted { exp }) => {
-            json!({"verdict": "accepted", "exp": exp, "kid": passport.kid, "claims": claims(&passport.msg)})
+            json!({"verdict": "accepted", "exp": exp, "kid": passport.kid(), "claims": claims(&passport.payload())})
         }
         Verdict::Consumed(Consumed { exp, left, repeated }) => json!({
-            "verdict": "accepted", "exp": exp, "kid": passport.kid, "claims": claims(&passport.msg), "uses_left": left,
+            "verdict": "accepted", "exp": exp, "kid": passport.kid(), "claims": claims(&passport.payload()), "uses_left": left,
             "repeated": repeated,
         }),
         Verdict::Unproven { why } => {

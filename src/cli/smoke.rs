@@ -13,7 +13,7 @@ use super::progress::Extent;
 use super::scrape::{get, total};
 use crate::client::{Client, ClientError, IssueRequest, Keys, Want};
 use crate::config::Config;
-use crate::passport::OwnedEnvelope;
+use crate::passport::{OwnedEnvelope, OwnedPassport};
 use crate::wire::{Code, Passport, ServiceOp, Verdict};
 
 /// Passports in the batch.
@@ -94,7 +94,8 @@ async fn exercise(steps: &mut Steps<'_, '_>, client: &Client, smoke: &Smoke) -> 
     let aud = smoke.aud.iter().cloned().collect();
     let request = IssueRequest { template: smoke.template.clone(), sub: smoke.sub.clone(), aud, ..Default::default() };
     let start = Instant::now();
-    let passport = match client.issue(&request).await {
+    let issued = client.issue(&request).await.and_then(|it| it.into_envelope().ok_or(ClientError::WrongAnswer));
+    let passport = match issued {
         Ok(passport) => passport,
         Err(error) => {
             // All that follows needs a passport.
@@ -145,7 +146,7 @@ fn said(error: ClientError) -> String {
 
 async fn batch(client: &Client, request: &IssueRequest, want: &Want) -> Seen {
     let issued = client.issue_batch(&vec![request.clone(); BATCH]).await.map_err(said)?;
-    let passports: Vec<_> =
+    let passports: Vec<OwnedPassport> =
         issued.into_iter().collect::<Result<_, _>>().map_err(|problem| said(ClientError::Problem(problem)))?;
     let verdicts = client.verify_batch(&passports, want).await.map_err(said)?;
     let good = verdicts.iter().filter(|verdict| verdict.is_accepted()).count();

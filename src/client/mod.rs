@@ -21,7 +21,9 @@ mod connection;
 mod dial;
 #[cfg(test)]
 mod losses;
+mod parts;
 mod proving;
+mod request;
 mod secrets;
 mod service;
 
@@ -31,7 +33,8 @@ use std::time::Duration;
 pub use admin::AdminClient;
 #[cfg(feature = "cli")]
 pub(crate) use dial::dial;
-pub use service::{Client, IssueRequest, Keys, Want};
+pub use request::IssueRequest;
+pub use service::{Client, Keys, Want};
 
 use crate::wire::{Code, Problem, WireError};
 

@@ -1,9 +1,8 @@
 //! Verdicts that can be asked for once more, or that take a proof of possession.
 
 use super::ClientError;
-use super::service::{Client, Want, on_wire};
-use crate::passport::OwnedEnvelope;
-use crate::wire::{Possession, ServiceOk, ServiceOp, Verdict};
+use super::service::{Client, Want};
+use crate::wire::{Passport, Possession, ServiceOk, ServiceOp, Verdict};
 
 impl Client {
     /// [`Client::verify`], with a random key that makes the request repeatable, or a proof of possession.
@@ -13,14 +12,14 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`]; a refused passport is no error but a [`Verdict`].
-    pub async fn verify_with(
+    pub async fn verify_with<'p>(
         &self,
-        passport: &OwnedEnvelope,
+        passport: impl Into<Passport<'p>>,
         want: &Want,
         retry: Option<[u8; 16]>,
         proof: Option<Possession<'_>>,
     ) -> Result<Verdict, ClientError> {
-        let op = ServiceOp::VerifyWith { want: want.on_wire(), passport: on_wire(passport), retry, proof };
+        let op = ServiceOp::VerifyWith { want: want.on_wire(), passport: passport.into(), retry, proof };
         match self.ask([0; 16], op).await? {
             ServiceOk::Verdict(verdict) => Ok(verdict),
             _ => Err(ClientError::WrongAnswer),

@@ -114,6 +114,20 @@ impl<'a> Jws<'a> {
         decoded_len(self.payload.len())
     }
 
+    /// The kid that the header of a text names, for whoever looks at nothing else.
+    pub fn kid(text: &str) -> Option<String> {
+        let parsed = Jws::parse(text).ok()?;
+        let mut header = [0; MAX_HEADER];
+        let header = header.get_mut(..decoded_len(parsed.header.len()))?;
+        decode(parsed.header, header).ok()?;
+        read_header(header).ok().map(str::to_owned)
+    }
+
+    /// What was signed.
+    pub const fn input(&self) -> &'a str {
+        self.input
+    }
+
     /// Reads what is inside, and checks all that can be without a key: header, base64url, payload, and that the kid of
     /// the header is the one in the payload. The payload and the signature are put into `room`; in a room that was made
     /// without this text they may not fit, and it is refused.

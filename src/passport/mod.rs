@@ -26,6 +26,7 @@ pub mod judge;
 pub mod jwk;
 pub mod jws;
 pub mod kid;
+mod owned;
 pub mod proof;
 pub mod scan;
 
@@ -35,5 +36,6 @@ pub use judge::{Expect, Refusal};
 pub use jwk::{Jwk, JwksError, MAX_KEYS, etag, jwks, parse_jwks, thumbprint};
 pub use jws::{Form, Jws, Room};
 pub use kid::{Kid, KidError, KidRef};
+pub use owned::OwnedPassport;
 pub use proof::{Proof, ProofExpect, ProofRefusal};
 pub use scan::{Fault, Member, Refused, Text, View, is_canonical, scan};

@@ -7,83 +7,21 @@ use toml::{Spanned, de::DeTable};
 use super::{
     decide::Share,
     error::PolicyError,
-    file::{File, PeerTable, Strings, TemplateTable},
+    file::{File, PeerTable, Strings},
     load::PolicyFile,
     names::{Names, Overflow},
     operation::Operation,
     peer::{Condition, Rule},
+    source::{MAX_NAME, Source},
     suggest,
-    template::{Need, Pattern, Template},
+    template::Template,
+    templates::template,
 };
-use crate::passport::{
-    bounds::{self, is_identifier},
-    kid,
-};
+use crate::passport::bounds;
 use crate::wire::sealed::NamespacePattern;
 
 /// The most rules of a policy, and the most templates.
 pub(super) const MAX_TABLES: usize = 1024;
-/// The most entries of a list.
-const MAX_LIST: usize = 256;
-/// The longest name of a rule or listener, in bytes.
-const MAX_NAME: usize = 64;
-/// The longest lifetime that a template may allow: 366 days, in seconds.
-const MAX_TTL_S: u64 = 366 * 86_400;
-
-/// A file with what is needed to name places in it.
-struct Source<'a> {
-    dir: &'a Path,
-    name: Arc<str>,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    /// The line and column, both from 1, of a byte.
-    fn place(&self, at: usize) -> (usize, usize) {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let line = before.matches('\n').count() + 1;
-        (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
-    }
-
-    /// The error that something is wrong at a place.
-    fn wrong(&self, span: &Range<usize>, message: impl Into<String>) -> PolicyError {
-        let (line, column) = self.place(span.start);
-        PolicyError::At { path: self.dir.join(&*self.name), line, column, message: message.into() }
-    }
-
-    /// The strings of a list, each of which must be an identifier of at most `max` bytes.
-    fn strings(&self, list: &Strings, max: usize) -> Result<Vec<String>, PolicyError> {
-        self.bounded(list)?;
-        list.iter().map(|text| self.identifier(text, max)).collect()
-    }
-
-    /// Makes sure that a list is not too long.
-    fn bounded(&self, list: &Strings) -> Result<(), PolicyError> {
-        match list.get(MAX_LIST) {
-            Some(first) => Err(self.wrong(&first.span(), format!("a list has at most {MAX_LIST} entries"))),
-            None => Ok(()),
-        }
-    }
-
-    /// An identifier of at most `max` bytes.
-    fn identifier(&self, text: &Spanned<String>, max: usize) -> Result<String, PolicyError> {
-        if is_identifier(text.get_ref(), max) {
-            return Ok(text.get_ref().clone());
-        }
-        Err(self.wrong(&text.span(), format!("this must be 1 to {max} bytes long without control characters")))
-    }
-
-    /// A name that stands for itself only: no other table of its kind, in whatever file, may have it.
-    fn unique(&self, name: &Spanned<String>, seen: &mut BTreeMap<String, Arc<str>>) -> Result<String, PolicyError> {
-        let text = self.identifier(name, MAX_NAME)?;
-        match seen.insert(text.clone(), Arc::clone(&self.name)) {
-            None => Ok(text),
-            Some(file) => {
-                Err(self.wrong(&name.span(), format!("the name {text:?} is taken in {file}; choose another")))
-            }
-        }
-    }
-}
 
 /// The rules and templates of a policy.
 pub(super) type Tables = (Vec<Arc<Rule>>, Vec<Arc<Template>>);
@@ -139,106 +77,6 @@ fn parse<'a>(dir: &'a Path, file: &'a PolicyFile) -> Result<(Source<'a>, File), 
             Err(source.wrong(&span, message))
         }
     }
-}
-
-/// Checks a `[[template]]`.
-fn template(
-    source: &Source<'_>,
-    table: &TemplateTable,
-    seen: &mut BTreeMap<String, Arc<str>>,
-) -> Result<Template, PolicyError> {
-    let name = source.unique(&table.name, seen)?;
-    only_what_there_is(source, table)?;
-    for (text, fits, error) in [
-        (&table.tenant, kid::is_tenant(table.tenant.get_ref()), kid::KidError::Tenant),
-        (&table.purpose, kid::is_purpose(table.purpose.get_ref()), kid::KidError::Purpose),
-    ] {
-        if !fits {
-            return Err(source.wrong(&text.span(), error.to_string()));
-        }
-    }
-    let (max_ttl_s, default_ttl_s) = lifetimes(source, table)?;
-    let scopes = source.strings(&table.scopes, bounds::MAX_SCOPE_LEN)?;
-    if let Some(more) = table.default_scopes.iter().find(|scope| !scopes.contains(scope.get_ref())) {
-        return Err(source.wrong(&more.span(), "a default scope must be one of `scopes`"));
-    }
-    if let Some(first) = table.default_scopes.get(bounds::MAX_SCOPES) {
-        return Err(source.wrong(&first.span(), format!("a passport has at most {} scopes", bounds::MAX_SCOPES)));
-    }
-    Ok(Template {
-        name,
-        file: Arc::clone(&source.name),
-        tenant: table.tenant.get_ref().clone(),
-        purpose: table.purpose.get_ref().clone(),
-        subjects: subjects(source, &table.subjects)?,
-        audiences: source.strings(&table.audiences, bounds::MAX_AUD_LEN)?,
-        default_scopes: source.strings(&table.default_scopes, bounds::MAX_SCOPE_LEN)?,
-        scopes,
-        actions: source.strings(&table.actions, bounds::MAX_ACTION)?,
-        max_ttl_s,
-        default_ttl_s,
-        limit: limit(source, table.limit.as_ref())?,
-        nonce: need(source, table.nonce.as_ref())?,
-        proof: need(source, table.proof.as_ref())?,
-    })
-}
-
-fn limit(source: &Source<'_>, limit: Option<&Spanned<u32>>) -> Result<Option<u32>, PolicyError> {
-    if let Some(zero) = limit.filter(|limit| *limit.get_ref() == 0) {
-        return Err(source.wrong(&zero.span(), "`limit` must be at least 1; without it passports have no limit"));
-    }
-    Ok(limit.map(|limit| *limit.get_ref()))
-}
-
-/// Whether passports have a nonce, or a key that must be proven.
-fn need(source: &Source<'_>, need: Option<&Spanned<String>>) -> Result<Need, PolicyError> {
-    need.map_or(Ok(Need::None), |text| {
-        let wrong = || source.wrong(&text.span(), "this must be \"none\", \"optional\" or \"required\"");
-        Need::by_name(text.get_ref()).ok_or_else(wrong)
-    })
-}
-
-/// Refuses what this release can't enforce: ignoring a restriction would widen the template.
-fn only_what_there_is(source: &Source<'_>, table: &TemplateTable) -> Result<(), PolicyError> {
-    for (key, value) in [("binding", &table.binding), ("offline_risk", &table.offline_risk)] {
-        if let Some(value) = value {
-            return Err(source.wrong(&value.span(), format!("`{key}` is not yet available in this release; remove it")));
-        }
-    }
-    match &table.form {
-        Some(form) if form.get_ref() == "jws" => {
-            Err(source.wrong(&form.span(), "`form = \"jws\"` is not yet available in this release; remove it"))
-        }
-        Some(form) if form.get_ref() != "envelope" => Err(source.wrong(&form.span(), "`form` must be \"envelope\"")),
-        _ => Ok(()),
-    }
-}
-
-/// The longest and the usual lifetime.
-fn lifetimes(source: &Source<'_>, table: &TemplateTable) -> Result<(u64, Option<u64>), PolicyError> {
-    let max = *table.max_ttl_s.get_ref();
-    if !(1..=MAX_TTL_S).contains(&max) {
-        return Err(source.wrong(&table.max_ttl_s.span(), format!("`max_ttl_s` must be from 1 to {MAX_TTL_S}")));
-    }
-    match &table.default_ttl_s {
-        Some(usual) if !(1..=max).contains(usual.get_ref()) => {
-            Err(source.wrong(&usual.span(), "`default_ttl_s` must be from 1 to `max_ttl_s`"))
-        }
-        usual => Ok((max, usual.as_ref().map(|usual| *usual.get_ref()))),
-    }
-}
-
-/// The subject patterns, of which there must be one.
-fn subjects(source: &Source<'_>, list: &Spanned<Strings>) -> Result<Vec<Pattern>, PolicyError> {
-    source.bounded(list.get_ref())?;
-    if list.get_ref().is_empty() {
-        return Err(source.wrong(&list.span(), "a template without `subjects` can issue nothing; use [\"*\"] for any"));
-    }
-    let pattern = |text: &Spanned<String>| {
-        source.identifier(text, bounds::MAX_SUB)?;
-        Pattern::parse(text.get_ref()).map_err(|why| source.wrong(&text.span(), why))
-    };
-    list.get_ref().iter().map(pattern).collect()
 }
 
 /// The namespaces of secrets. The daemon's own are nobody's.

@@ -59,11 +59,11 @@ pub(super) struct TemplateTable {
     pub(super) actions: Strings,
     pub(super) max_ttl_s: Spanned<u64>,
     pub(super) default_ttl_s: Option<Spanned<u64>>,
-    pub(super) form: Option<Spanned<String>>,
+    pub(super) forms: Option<Spanned<Strings>>,
     pub(super) limit: Option<Spanned<u32>>,
     pub(super) nonce: Option<Spanned<String>>,
     pub(super) proof: Option<Spanned<String>>,
-    // Restrictions that this release can't enforce. They are known so that the refusal says just that.
+    pub(super) offline_risk: Option<bool>,
+    // A restriction that this release can't enforce. It is known so that the refusal says just that.
     pub(super) binding: Option<Spanned<IgnoredAny>>,
-    pub(super) offline_risk: Option<Spanned<IgnoredAny>>,
 }

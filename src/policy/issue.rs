@@ -5,6 +5,7 @@ use super::{
     operation::Operation,
     template::{Need, Template},
 };
+use crate::wire::PassportForm;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ pub struct IssueWish<'a> {
     pub nonce: Option<&'a str>,
     /// The thumbprint of the holder's key.
     pub jkt: Option<&'a str>,
+    /// In which form.
+    pub form: PassportForm,
 }
 
 /// The bounds that the configuration sets on every template.
@@ -84,6 +87,7 @@ impl Rights {
         self.allowed(Operation::Issue)?;
         let template = self.template(wish.template)?;
         self.check_subject(template, wish.sub)?;
+        check_form(template, wish.form)?;
         let ttl_s = ttl(template, wish, bounds)?;
         Ok(Terms {
             template: template.name.clone(),
@@ -116,6 +120,14 @@ impl Rights {
 fn outside(template: &Template, code: DenyCode, key: &str, value: &str) -> Denial {
     let (name, file, value) = (&template.name, &template.file, quoted(value));
     Denial { code, rule: format!("`{key}` of template {name:?} ({file}) does not hold {value}") }
+}
+
+/// Whether the template has this form.
+fn check_form(template: &Template, form: PassportForm) -> Result<(), Denial> {
+    if template.forms.contains(&form) {
+        return Ok(());
+    }
+    Err(outside(template, DenyCode::ScopeDenied, "forms", form.name()))
 }
 
 /// The audiences: those wished for, else the template's only one, else the issuer if the template lists it. A passport

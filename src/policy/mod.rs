@@ -30,8 +30,10 @@
 //! actions = ["open"]
 //! max_ttl_s = 3600
 //! default_ttl_s = 600
+//! forms = ["envelope"]          # the default; "jws" is for verifiers with a JOSE library of their own
 //! limit = 10                    # how often a passport may be accepted; nonce = "optional": it may name a value that is
 //! proof = "required"            # accepted once; proof: whoever presents it must prove to have the key of its thumbprint
+//! # offline_risk = true          # needed for "jws" beside limit, nonce or proof, which only the daemon can honour
 //! ```
 //!
 //! A number that several matching rules name counts as the largest of them; where none names it, the configuration's
@@ -48,8 +50,10 @@ mod load;
 mod names;
 mod operation;
 mod peer;
+mod source;
 pub mod suggest;
 mod template;
+mod templates;
 
 #[cfg(test)]
 mod tests;

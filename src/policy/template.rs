@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::wire::PassportForm;
+
 /// The variable that stands for the peer's user name in a subject pattern.
 const USER: &str = "{user}";
 
@@ -19,6 +21,8 @@ pub struct Template {
     pub(super) actions: Vec<String>,
     pub(super) max_ttl_s: u64,
     pub(super) default_ttl_s: Option<u64>,
+    /// In which forms; at least one.
+    pub(super) forms: Vec<PassportForm>,
     /// How often a passport may be accepted at most; none: it has no limit.
     pub(super) limit: Option<u32>,
     pub(super) nonce: Need,

@@ -97,7 +97,7 @@ impl Service {
                 self.client.denied(turn.corr_id, Operation::Issue, denial, asked);
             }
         }
-        let size: usize = prepared.iter().map(|one| one.as_ref().map_or(0, Prepared::size) + ISSUED_OVERHEAD).sum();
+        let size: usize = prepared.iter().map(|one| one.as_ref().map_or(ISSUED_OVERHEAD, Prepared::size)).sum();
         if size > MAX_FRAME {
             return Err(Problem::too_large("max_frame", MAX_FRAME));
         }

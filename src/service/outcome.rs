@@ -2,10 +2,12 @@
 //! look at anything else, so that an event that is turned off costs one load and one comparison; nothing here writes out a
 //! value before that. No event holds a byte that was signed or is to be signed.
 
+use std::borrow::Cow;
+
 use tracing::{debug, info};
 
 use crate::metrics::{Label as _, Op};
-use crate::passport::hex;
+use crate::passport::{Jws, hex};
 use crate::policy::Peer;
 use crate::verify::{Keyring, Way};
 use crate::wire::{Code, Issued, Passport, Problem, Verdict};
@@ -64,13 +66,13 @@ pub(super) fn consumed<'a>(
     peer: &Peer,
     asked: Asked<'_>,
     way: Way,
-    kid: impl FnOnce() -> Option<&'a str>,
+    kid: impl FnOnce() -> Option<Cow<'a, str>>,
     given: &[Verdict],
 ) {
     let Peer { uid: peer_uid, pid: peer_pid, listener, .. } = peer;
     debug!(
         name: "verified", op = asked.op.name(), result = result(accepted(given), given.len()), reason = reason(given),
-        corr_id = hex::encode(asked.corr_id), kid = kid(), batch_len = given.len(),
+        corr_id = hex::encode(asked.corr_id), kid = kid().as_deref(), batch_len = given.len(),
         accepted = accepted(given), verify_path = way.name(), peer_uid, peer_pid, listener, "verified"
     );
 }
@@ -81,7 +83,7 @@ pub(super) fn issued(peer: &Peer, asked: Asked<'_>, results: &[Result<Issued, Pr
     let done = || results.iter().filter_map(|one| one.as_ref().ok());
     debug!(
         name: "issued", op = asked.op.name(), result = result_of_issue(results),
-        corr_id = hex::encode(asked.corr_id), kid = done().next().map(|Issued::Envelope { kid, .. }| kid.as_str()),
+        corr_id = hex::encode(asked.corr_id), kid = done().next().and_then(issued_kid).as_deref(),
         batch_len = results.len(), accepted = done().count(), peer_uid, peer_pid, listener, "issued"
     );
     // The reply to a batch is no problem, whatever is inside. One of its failures stands for all.
@@ -138,10 +140,18 @@ fn reason(given: &[Verdict]) -> Option<&'static str> {
 }
 
 /// The kid of the only passport, if it is one of ours: any other is a stranger's text.
-fn kid<'a>(keyring: &Keyring, passports: &[Passport<'a>]) -> Option<&'a str> {
-    match passports {
-        [Passport::Envelope { kid, .. }] => keyring.get(kid).map(|_| *kid),
+fn kid<'a>(keyring: &Keyring, passports: &[Passport<'a>]) -> Option<Cow<'a, str>> {
+    match *passports {
+        [Passport::Envelope { kid, .. }] => keyring.get(kid).map(|_| Cow::Borrowed(kid)),
+        [Passport::Jws { text }] => Jws::kid(text).filter(|kid| keyring.get(kid).is_some()).map(Cow::Owned),
         _ => None,
+    }
+}
+
+fn issued_kid(issued: &Issued) -> Option<Cow<'_, str>> {
+    match issued {
+        Issued::Envelope { kid, .. } => Some(Cow::Borrowed(kid)),
+        Issued::Jws { text } => Jws::kid(text).map(Cow::Owned),
     }
 }
 

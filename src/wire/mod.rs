@@ -6,6 +6,7 @@ pub mod admin;
 mod armour;
 #[cfg(feature = "daemon")]
 pub mod ceremony;
+mod form;
 pub mod frame;
 pub mod hello;
 pub mod link;
@@ -21,7 +22,7 @@ pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
     Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet,
-    Passport, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Passport, PassportForm, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
 };
 
 /// The first byte of every body. It names the layout of all that follows.

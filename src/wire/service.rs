@@ -1,6 +1,7 @@
 //! Messages of the service socket. Append only: the order of variants and fields is the wire.
 
 use bincode::{BorrowDecode, Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 use super::{Code, Plain, PlainBuf, Problem};
 
@@ -141,6 +142,19 @@ pub struct IssueSpec<'a> {
     pub nonce: Option<&'a str>,
     /// The RFC 7638 thumbprint of the holder's Ed25519 key, who must then prove to have it.
     pub jkt: Option<&'a str>,
+    /// In which form it is wanted.
+    pub form: PassportForm,
+}
+
+/// In which form a passport is issued.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PassportForm {
+    /// The envelope.
+    #[default]
+    Envelope,
+    /// The compact JWS (RFC 7515), for whoever verifies with a JOSE library.
+    Jws,
 }
 
 /// What a passport must be good for.
@@ -165,6 +179,11 @@ pub enum Passport<'a> {
         msg: &'a [u8],
         /// 64 bytes.
         sig: &'a [u8],
+    },
+    /// The compact JWS.
+    Jws {
+        /// The whole text, without white space.
+        text: &'a str,
     },
 }
 
@@ -300,6 +319,11 @@ pub enum Issued {
         msg: Vec<u8>,
         /// The signature.
         sig: [u8; 64],
+    },
+    /// The compact JWS.
+    Jws {
+        /// The whole text.
+        text: String,
     },
 }
 

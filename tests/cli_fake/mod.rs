@@ -2,6 +2,7 @@
 //! HSM, no policy and no state. What it answers can be bent, so that the tool's own checks are tried.
 
 mod documents;
+mod issuing;
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -10,21 +11,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ed25519_dalek::{Signer as _, SigningKey};
+use ed25519_dalek::SigningKey;
 use passportd::check::{Means, Terms, check, introspect};
 use passportd::clock::Moment;
-use passportd::passport::{Cap, Claims, Expect, Jwk, Kid};
+use passportd::passport::{Expect, Jwk, Kid};
 use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::sealed::{Sealed, TAG};
 use passportd::wire::{
-    AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, IssueSpec, Issued, KeySet, Limits,
-    MAX_FRAME, Passport, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome,
-    decode, encode_frame,
+    AdminOk, AdminOp, AdminReply, AdminRequest, Code, Greeting, Hello, Identity, KeySet, Limits, MAX_FRAME, Passport,
+    Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, Want, Welcome, decode, encode_frame,
 };
 
 pub(crate) use documents::sealed;
+use issuing::issue;
 
 pub(crate) const ISSUER: &str = "fake.example";
 pub(crate) const KID: &str = "ed25519/t1/auth/v1";
@@ -244,34 +245,6 @@ fn identity(state: &State) -> Identity {
     let (rules, operations, templates) = (names("web"), names("issue"), names("demo"));
     let (uid, gid, pid, groups, listener) = (1000, 1000, 42, vec![4, 27], "main".into());
     Identity { uid, gid, pid, groups, listener, rules, operations, templates, audiences: Vec::new() }
-}
-
-fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
-    if spec.template != "demo" {
-        return Err(Problem::saying(Code::OpDenied, "no rule grants this template"));
-    }
-    let iat = state.now().unix();
-    let number = state.issued.fetch_add(1, Ordering::SeqCst);
-    let claims = Claims {
-        iss: ISSUER.into(),
-        sub: spec.sub.into(),
-        aud: if spec.aud.is_empty() { vec!["demo".into()] } else { spec.aud.iter().map(ToString::to_string).collect() },
-        iat,
-        exp: iat + i64::from(spec.ttl_s.unwrap_or(600)),
-        nbf: spec.nbf,
-        jti: format!("jti-{number}"),
-        scopes: spec.scopes.iter().map(ToString::to_string).collect(),
-        nonce: None,
-        ctx: spec.ctx.map(|ctx| serde_json::from_str(ctx).unwrap()),
-        kid: KID.parse().unwrap(),
-        epoch: 0,
-        cap: Cap { template: "demo".into(), action: spec.action.map(Into::into), limit: None },
-        cnf_jkt: None,
-        par: None,
-    };
-    let msg = claims.canonical(MAX_MSG).unwrap();
-    let sig = state.key.sign(&msg).to_bytes();
-    Ok(Issued::Envelope { kid: KID.into(), msg, sig })
 }
 
 fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) -> T) -> T {

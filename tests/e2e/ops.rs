@@ -204,14 +204,15 @@ async fn the_library_client_does_all_of_it() {
     assert!(client.health().await.unwrap().issue_ready);
     let wish = |sub: &str| IssueRequest { template: "demo".into(), sub: sub.into(), ..IssueRequest::default() };
     let want = Want { aud: Some("demo".into()), scopes: vec!["read".into()] };
-    let passport = client.issue(&wish("alice")).await.unwrap();
+    let passport = client.issue(&wish("alice")).await.unwrap().into_envelope().unwrap();
     assert!(matches!(client.verify(&passport, &want).await.unwrap(), Verdict::Accepted(_)));
     assert!(client.introspect(&passport, &want).await.unwrap().active);
     let Keys::Set(set) = client.keys(None).await.unwrap() else { panic!("no set") };
     assert_eq!(client.keys(Some(set.etag)).await.unwrap(), Keys::NotModified { max_age_s: 60 });
     // More than one frame holds: the client splits by items.
     let wishes: Vec<_> = (0..600).map(|n| wish(&format!("u{n}"))).collect();
-    let batch: Vec<_> = client.issue_batch(&wishes).await.unwrap().into_iter().map(Result::unwrap).collect();
+    let issued = client.issue_batch(&wishes).await.unwrap().into_iter().map(Result::unwrap);
+    let batch: Vec<_> = issued.map(|one| one.into_envelope().unwrap()).collect();
     let verdicts = client.verify_batch(&batch, &want).await.unwrap();
     assert!(verdicts.len() == 600 && verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_))));
     house.assert_on_record(batch.iter().chain([&passport]).map(|one| &one.msg[..]));
@@ -219,7 +220,7 @@ async fn the_library_client_does_all_of_it() {
     let ctx = serde_json::Map::from_iter([("fill".to_owned(), "x".repeat(3600).into())]);
     let wishes = vec![IssueRequest { ctx: Some(ctx), ..wish("large") }; 300];
     let large: Vec<_> = client.issue_batch(&wishes).await.unwrap().into_iter().map(Result::unwrap).collect();
-    assert!(large.len() == 300 && large.iter().map(|one| one.msg.len()).sum::<usize>() > 1 << 20);
+    assert!(large.len() == 300 && large.iter().map(|one| one.payload().len()).sum::<usize>() > 1 << 20);
     let verdicts = client.verify_batch(&large, &want).await.unwrap();
     assert!(verdicts.len() == 300 && verdicts.iter().all(|one| matches!(one, Verdict::Accepted(_))));
     assert!(matches!(house.admin().await.ask(AdminOp::Health).await, Ok(AdminOk::Health(_))));

@@ -64,7 +64,7 @@ fn a_broken_policy_changes_nothing_and_says_file_and_line() {
         ("[[peer]]\nname = \"tester\"\nuid = 1\n", "20-broken.toml:2", "is taken in 00-start.toml"),
         ("[[peer]]\nname = \"x\"\n", "20-broken.toml:2", "a rule needs a condition"),
         (
-            "\n\n[[template]]\nname = \"t\"\ntenant = \"t1\"\npurpose = \"p\"\nsubjects = [\"*\"]\nmax_ttl_s = 5\noffline_risk = true\n",
+            "\n\n[[template]]\nname = \"t\"\ntenant = \"t1\"\npurpose = \"p\"\nsubjects = [\"*\"]\nmax_ttl_s = 5\nbinding = \"uid\"\n",
             "20-broken.toml:9",
             "not yet available",
         ),

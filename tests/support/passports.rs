@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use passportd::passport::OwnedEnvelope;
+use passportd::passport::{OwnedEnvelope, OwnedPassport};
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult};
 use passportd::wire::{
     IssueSpec, Issued, Passport, Problem, ServiceOk, ServiceOp, Verdict, WIRE_VERSION, Want, decode, encode_frame,
@@ -26,13 +26,12 @@ pub(crate) fn for_demo() -> Want<'static> {
 
 /// A passport, as it goes to the daemon.
 pub(crate) fn on_wire(passport: &OwnedEnvelope) -> Passport<'_> {
-    Passport::Envelope { alg: &passport.alg, kid: &passport.kid, msg: &passport.msg, sig: &passport.sig }
+    passport.into()
 }
 
 /// A passport, as it came from the daemon.
 pub(crate) fn owned(issued: Issued) -> OwnedEnvelope {
-    let Issued::Envelope { kid, msg, sig } = issued;
-    OwnedEnvelope { alg: "Ed25519".to_owned(), kid, msg, sig: sig.to_vec() }
+    OwnedPassport::from(issued).into_envelope().unwrap()
 }
 
 /// What a passport says.

@@ -79,12 +79,12 @@ fn hungry() -> Vec<(&'static str, Vec<u8>)> {
     }
     // IssueBatch of empty items, and of items with long lists of empty strings.
     for count in [7_710, 15_000, 40_000] {
-        bodies.push(("Request", fill(start(5), count, &[0; 11])));
+        bodies.push(("Request", fill(start(5), count, &[0; 12])));
     }
     for per_item in [10, 100, 1_000, 10_000, 60_000] {
         let mut item = vec![0, 0];
         item = fill(item, per_item, &[0]);
-        item.extend_from_slice(&[0; 8]);
+        item.extend_from_slice(&[0; 9]);
         bodies.push(("Request", fill(start(5), MAX_FRAME / item.len(), &item)));
         // No more than the weight allows, so that it is read to its end: 8 for each string.
         bodies.push(("Request", fill(start(5), 250_000 / (per_item + 6), &item)));

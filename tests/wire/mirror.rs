@@ -68,9 +68,14 @@ mirror! {
         limit: Option<u32>,
         nonce: Option<String>,
         jkt: Option<String>,
+        form: PassportForm,
     }
+    pub(crate) enum PassportForm { Envelope, Jws }
     pub(crate) struct Want { aud: Option<String>, scopes: Vec<String> }
-    pub(crate) enum Passport { Envelope { alg: String, kid: String, msg: Vec<u8>, sig: Vec<u8> } }
+    pub(crate) enum Passport {
+        Envelope { alg: String, kid: String, msg: Vec<u8>, sig: Vec<u8> },
+        Jws { text: String },
+    }
 
     pub(crate) struct Reply { id: u64, result: Result<ServiceOk, Problem> }
     pub(crate) enum ServiceOk {
@@ -104,7 +109,7 @@ mirror! {
     }
     pub(crate) struct Health { issue_ready: bool, verify_ready: bool, conditions: Vec<Condition> }
     pub(crate) struct Condition { name: String, ok: bool, detail: String }
-    pub(crate) enum Issued { Envelope { kid: String, msg: Vec<u8>, sig: [u8; 64] } }
+    pub(crate) enum Issued { Envelope { kid: String, msg: Vec<u8>, sig: [u8; 64] }, Jws { text: String } }
     pub(crate) enum Verdict { Accepted(Accepted), Refused(Code), Consumed(Consumed), Unproven { why: String } }
     pub(crate) struct Consumed { exp: i64, left: Option<u64>, repeated: bool }
     pub(crate) struct Accepted { exp: i64 }

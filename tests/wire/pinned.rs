@@ -26,7 +26,8 @@ const PINNED: &[(&str, &[&str])] = &[
         ],
     ),
     ("Possession", &["Pop", "Dpop"]),
-    ("Passport", &["Envelope"]),
+    ("Passport", &["Envelope", "Jws"]),
+    ("PassportForm", &["Envelope", "Jws"]),
     (
         "ServiceOk",
         &[
@@ -47,7 +48,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "Challenge",
         ],
     ),
-    ("Issued", &["Envelope"]),
+    ("Issued", &["Envelope", "Jws"]),
     ("Verdict", &["Accepted", "Refused", "Consumed", "Unproven"]),
     (
         "AdminOp",

@@ -23,6 +23,7 @@ macro_rules! sample {
 }
 
 mod consuming;
+mod forms;
 mod link;
 
 pub(crate) use link::REFUSALS;
@@ -167,6 +168,7 @@ fn issue() -> IssueSpec<'static> {
         limit: Some(3),
         nonce: Some("order-7"),
         jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
+        ..IssueSpec::default()
     }
 }
 
@@ -210,7 +212,7 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in ops.into_iter().chain(consuming::ops()) {
+    for (name, op) in ops.into_iter().chain(consuming::ops()).chain(forms::ops()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -289,7 +291,7 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in oks.into_iter().chain(consuming::oks()) {
+    for (name, ok) in oks.into_iter().chain(consuming::oks()).chain(forms::oks()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {

@@ -102,7 +102,10 @@ impl Reader {
         } else if line.starts_with("#[derive(") {
             self.on_wire = line.contains("Encode");
         } else if self.open.is_some() {
-            self.member(line);
+            // Attributes of members say nothing of the wire.
+            if !line.starts_with("#[") {
+                self.member(line);
+            }
         } else if let Some(rest) = line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum ")) {
             let name = rest.split(['<', ' ']).next().unwrap().to_owned();
             let is_struct = line.starts_with("pub struct ");

@@ -1,12 +1,12 @@
 //! `docs/WIRE.md` says what the code does: its tables and vectors are made here from the code, and compared.
 
-use passportd::passport::bounds;
+use passportd::passport::{Kid, bounds, jws};
 use passportd::wire::frame::{Split, split};
 use passportd::wire::hello::MAX_CLIENT;
 use passportd::wire::problem::Use;
 use passportd::wire::{
-    Code, HEADER, ISSUED_OVERHEAD, Issued, MAX_FRAME, MAX_WEIGHT, Reply, ServiceOk, WIRE_VERSION, WireError,
-    encode_frame,
+    Code, HEADER, ISSUED_OVERHEAD, Issued, MAX_FRAME, MAX_WEIGHT, PassportForm, Reply, ServiceOk, WIRE_VERSION,
+    WireError, encode_frame,
 };
 
 use super::schema::{self, Declared, Field, Shape};
@@ -223,18 +223,32 @@ fn a_passport_in_a_reply_takes_what_the_specification_says() {
     let msg = vec![b'x'; 16_384];
     let tenant = format!("{0}.{0}", "t".repeat(32));
     let kid = format!("ed25519/{tenant}/{}/v{}", "p".repeat(32), bounds::MAX_INTEGER);
-    kid.parse::<passportd::passport::Kid>().expect("the longest kid");
-    let size = |items| {
-        let items = vec![Ok(Issued::Envelope { kid: kid.clone(), msg: msg.clone(), sig: [0; 64] }); items];
+    let envelope = Issued::Envelope { kid: kid.clone(), msg: msg.clone(), sig: [0; 64] };
+    let input = jws::signing_input(kid.parse::<Kid>().unwrap().borrowed(), &msg);
+    let jws = Issued::Jws { text: jws::compact(input, &[0; 64]) };
+    let size = |one: &Issued, items| {
+        let items = vec![Ok(one.clone()); items];
         let reply = Reply { id: u64::MAX, result: Ok(ServiceOk::IssuedBatch(items)) };
         let mut frame = Vec::new();
         encode_frame(&reply, &mut frame).unwrap();
         frame.len()
     };
-    let each = size(2) - size(1);
-    assert!(each <= msg.len() + ISSUED_OVERHEAD, "{each}");
-    let count = format!("count `max_msg_bytes` + {ISSUED_OVERHEAD} bytes for each item");
-    assert!(std::fs::read_to_string(path(FILE)).unwrap().contains(&count), "{FILE} says: {count}");
+    for (one, form) in [(envelope, PassportForm::Envelope), (jws, PassportForm::Jws)] {
+        let (each, most) = (size(&one, 2) - size(&one, 1), form.issued_size(msg.len()));
+        assert!(each <= most && each + 40 > most, "{form:?}: {each} of {most}");
+    }
+    assert_eq!(PassportForm::Envelope.issued_size(1), 1 + ISSUED_OVERHEAD);
+    let around_jws = PassportForm::Jws.issued_size(0);
+    let count = format!(
+        "count `max_msg_bytes` + {ISSUED_OVERHEAD} bytes for each item, and for one that is to be a JWS four bytes for each \
+         three of `max_msg_bytes`, rounded up, + {around_jws}"
+    );
+    assert!(
+        std::fs::read_to_string(path(FILE)).unwrap().split_whitespace().collect::<Vec<_>>().join(" ").contains(&count),
+        "{FILE} says: {count}"
+    );
     let python = std::fs::read_to_string(path("clients/python/passportd.py")).unwrap();
-    assert!(python.contains(&format!("_ITEM_RESERVE = {ISSUED_OVERHEAD}\n")), "the Python client counts as much");
+    for line in [format!("_ITEM_RESERVE = {ISSUED_OVERHEAD}\n"), format!("_JWS_RESERVE = {around_jws}\n")] {
+        assert!(python.contains(&line), "the Python client counts as much: {line}");
+    }
 }

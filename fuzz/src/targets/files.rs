@@ -164,8 +164,19 @@ fn issued(policy: &Policy, peer: &Peer, name: &str) {
         ("", &own[..], Some(600), Some(599)),
     ] {
         let (limit, nonce, jkt) = (None, None, None);
-        let wish =
-            IssueWish { template: name, sub, aud, scopes: &[], action: None, ttl_s, nbf_offset_s, limit, nonce, jkt };
+        let wish = IssueWish {
+            template: name,
+            sub,
+            aud,
+            scopes: &[],
+            action: None,
+            ttl_s,
+            nbf_offset_s,
+            limit,
+            nonce,
+            jkt,
+            form: crate::wire::PassportForm::Envelope,
+        };
         match policy.decide_issue(peer, &wish, &bounds) {
             Decision::Allow(terms) => {
                 assert!(explained.allowed, "{explained}");

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+
+use crate::wire::PassportForm;
 
 /// Most passports that `issue --count` asks for; more is a job for several calls.
 const MAX_COUNT: u64 = 100_000;
 
 const ISSUE: &str = "\
 A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx, limit,
-nonce, jkt}, as in
+nonce, jkt, form}, as in
 [{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}].
 Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.
 
@@ -17,7 +20,13 @@ Examples:
   passportctl issue --template demo --sub alice
   passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
   passportctl issue --template ticket --sub alice --limit 1 --nonce \"$(uuidgen)\"
+  passportctl issue --template web --sub alice --form jws
   passportctl issue --batch wanted.json > issued.json";
+
+fn form() -> impl TypedValueParser<Value = PassportForm> {
+    let names = [PassportForm::Envelope, PassportForm::Jws].map(PassportForm::name);
+    PossibleValuesParser::new(names).map(|name| PassportForm::by_name(&name).unwrap_or_default())
+}
 
 /// `issue`.
 #[derive(Debug, Args)]
@@ -56,6 +65,9 @@ pub(crate) struct Issue {
     /// The RFC 7638 thumbprint of its holder's Ed25519 key, which must then be proven to be there
     #[arg(long, value_name = "THUMBPRINT")]
     pub(crate) jkt: Option<String>,
+    /// In which form: a compact JWS is for verifiers with a JOSE library, where the template has it
+    #[arg(long, value_name = "FORM", default_value = "envelope", value_parser = form())]
+    pub(crate) form: PassportForm,
     /// How many passports of this kind; more than one give a batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub(crate) count: u64,
@@ -63,14 +75,14 @@ pub(crate) struct Issue {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "limit", "nonce", "jkt", "count"]
+        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "limit", "nonce", "jkt", "form", "count"]
     )]
     pub(crate) batch: Option<PathBuf>,
 }
 
 pub(super) const VERIFY: &str = "\
-Reads one envelope {alg, kid, msg_b64, sig_b64}, or a batch: {\"items\":[...]} or a bare array of envelopes or of
-{\"passport\":{...}}. Exits 3 if any passport is refused. To accept a passport that has a limit or a nonce takes a use of it, durably.
+Reads one envelope {alg, kid, msg_b64, sig_b64}, a compact JWS, or a batch: {\"items\":[...]} or a bare array of
+envelopes, JWS in quotes, or {\"passport\":...}. Exits 3 if any passport is refused. To accept a passport that has a limit or a nonce takes a use of it, durably.
 
 Examples:
   passportctl verify --aud demo --scope read passport.json

@@ -17,7 +17,7 @@ use crate::cli::context::Context;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::progress::Extent;
 use crate::client::{Client, Keys};
-use crate::passport::{OwnedEnvelope, parse_jwks};
+use crate::passport::{OwnedPassport, parse_jwks};
 
 /// Rounds that the time is divided into.
 const ROUNDS: u32 = 5;
@@ -29,7 +29,7 @@ pub(super) async fn run(context: &mut Context<'_>, bench: &Bench) -> Result<Exit
     let client = context.client().await?;
     within_limits(&client, bench).await?;
     let work = Rc::new(verifying(&client, bench).await?);
-    let strict = Strict::new(&client, work.passports.first()).await?;
+    let strict = Strict::new(&client, work.passports.first().cloned()).await?;
     let echo = Echo::start(Sizes { request: frame_size(&*work)?, reply: verdict_size()? })?;
     let (daemon, idle) = (Place::Path(context.socket()?), echo.place());
     let admin = context.admin().await.ok();
@@ -84,16 +84,17 @@ struct Strict {
 }
 
 impl Strict {
-    async fn new(client: &Client, passport: Option<&OwnedEnvelope>) -> Result<Self, CliError> {
+    async fn new(client: &Client, passport: Option<OwnedPassport>) -> Result<Self, CliError> {
         let wrong = |what: &str| CliError::Answer(what.to_owned());
-        let passport = passport.ok_or_else(|| wrong("no passport was issued"))?;
+        let passport =
+            passport.and_then(OwnedPassport::into_envelope).ok_or_else(|| wrong("no passport was issued"))?;
         let Keys::Set(set) = client.keys(None).await? else { return Err(wrong("`not modified` without an ETag")) };
         let keys = parse_jwks(&set.jwks).map_err(|error| wrong(&error.to_string()))?;
         let public = keys.into_iter().find(|key| key.kid.to_string() == passport.kid).map(|key| key.public);
         let public = public.ok_or_else(|| wrong("the key that signed is not in the key set"))?;
         let key = VerifyingKey::from_bytes(&public).map_err(|_| wrong("a public key is not a point"))?;
         let signature = Signature::from_slice(&passport.sig).map_err(|_| wrong("a signature is not 64 bytes"))?;
-        let strict = Self { key, message: passport.msg.clone(), signature };
+        let strict = Self { key, message: passport.msg, signature };
         // What is timed must be an acceptance.
         if strict.verify() { Ok(strict) } else { Err(wrong("a passport that it issued does not verify")) }
     }

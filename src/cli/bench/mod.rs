@@ -19,7 +19,7 @@ use super::error::{CliError, Exit};
 use super::passports::claims;
 use super::progress::Extent;
 use crate::client::{AdminClient, Client, IssueRequest};
-use crate::passport::OwnedEnvelope;
+use crate::passport::OwnedPassport;
 use drive::{Plan, Tally, drive};
 use echo::Echo;
 use report::{Outcome, Usage};
@@ -101,10 +101,10 @@ async fn echo(bench: &Bench) -> Result<Outcome, CliError> {
 async fn verifying(client: &Client, bench: &Bench) -> Result<Verifying, CliError> {
     let batch = usize::from(bench.load.batch);
     let issued = client.issue_batch(&vec![request(bench); batch.max(VARIETY)]).await?;
-    let passports: Vec<OwnedEnvelope> =
+    let passports: Vec<OwnedPassport> =
         issued.into_iter().collect::<Result<_, _>>().map_err(crate::client::ClientError::Problem)?;
     let first = passports.first().ok_or_else(|| CliError::Answer("no passport was issued".to_owned()))?;
-    let from_template = || claims(&first.msg).pointer("/aud/0").and_then(Value::as_str).map(str::to_owned);
+    let from_template = || claims(&first.payload()).pointer("/aud/0").and_then(Value::as_str).map(str::to_owned);
     let aud = bench.aud.clone().or_else(from_template);
     Ok(Verifying { aud, passports, batch })
 }

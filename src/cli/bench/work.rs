@@ -2,7 +2,7 @@
 
 use crate::cli::error::CliError;
 use crate::client::{ClientError, IssueRequest};
-use crate::passport::OwnedEnvelope;
+use crate::passport::OwnedPassport;
 use crate::wire::{
     IssueSpec, Passport, Plain, Reply, Request, ServiceOk, ServiceOp, Verdict, Want, WireError, decode, encode_frame,
 };
@@ -58,7 +58,7 @@ impl Work for Issuing {
 /// Verify and VerifyBatch.
 pub(super) struct Verifying {
     pub(super) aud: Option<String>,
-    pub(super) passports: Vec<OwnedEnvelope>,
+    pub(super) passports: Vec<OwnedPassport>,
     pub(super) batch: usize,
 }
 
@@ -69,12 +69,7 @@ impl Work for Verifying {
         let want = Want { aud: self.aud.as_deref(), scopes: Vec::new() };
         // Requests start at different passports.
         let skip = usize::try_from(id).unwrap_or_default() % self.passports.len().max(1);
-        let mut passports = self.passports.iter().cycle().skip(skip).map(|one| Passport::Envelope {
-            alg: &one.alg,
-            kid: &one.kid,
-            msg: &one.msg,
-            sig: &one.sig,
-        });
+        let mut passports = self.passports.iter().cycle().skip(skip).map(Passport::from);
         let op = if self.batch == 1 {
             let passport = passports.next().ok_or_else(|| CliError::Failed("no passport to verify".to_owned()))?;
             ServiceOp::Verify { want, passport }
@@ -200,7 +195,10 @@ mod tests {
 
     #[test]
     fn single_verifications_take_turns() {
-        let passport = |n: u8| OwnedEnvelope { alg: "Ed25519".into(), kid: "k".into(), msg: vec![n], sig: vec![n; 64] };
+        let passport = |n: u8| {
+            let (alg, kid) = ("Ed25519".into(), "k".into());
+            OwnedPassport::Envelope(crate::passport::OwnedEnvelope { alg, kid, msg: vec![n], sig: vec![n; 64] })
+        };
         let work = Verifying { aud: None, passports: vec![passport(1), passport(2)], batch: 1 };
         let frame = |id| {
             let mut out = Vec::new();

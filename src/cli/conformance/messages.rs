@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::values::envelope;
-use crate::passport::{OwnedEnvelope, hex};
-use crate::wire::{AdminOp, IssueSpec, Passport, Plain, Possession, Revocation, ServiceOp, Want};
+use crate::passport::{OwnedPassport, hex};
+use crate::wire::{AdminOp, IssueSpec, Passport, PassportForm, Plain, Possession, Revocation, ServiceOp, Want};
 
 /// An operation of the service socket. Braces, so that every operation is written as `{"Name": {…}}`.
 #[derive(Debug, Deserialize)]
@@ -158,6 +158,8 @@ pub(super) struct Spec {
     nonce: Option<String>,
     #[serde(default)]
     jkt: Option<String>,
+    #[serde(default)]
+    form: PassportForm,
 }
 
 /// `Want`, owned.
@@ -168,16 +170,19 @@ pub(super) struct Wanted {
     scopes: Vec<String>,
 }
 
-/// A passport: its envelope, or a bound reply that holds one.
+/// A passport: its envelope, the text of a JWS, or a bound reply that holds one of them.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Value")]
-pub(super) struct Given(OwnedEnvelope);
+pub(super) struct Given(OwnedPassport);
 
 impl TryFrom<Value> for Given {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        envelope(&value).map(Self)
+        if let Some(text) = value.as_str().or_else(|| value.get("jws")?.as_str()) {
+            return Ok(Self(OwnedPassport::Jws(text.to_owned())));
+        }
+        envelope(&value).map(|envelope| Self(envelope.into()))
     }
 }
 
@@ -212,6 +217,7 @@ impl Spec {
             limit: self.limit,
             nonce: self.nonce.as_deref(),
             jkt: self.jkt.as_deref(),
+            form: self.form,
         }
     }
 }
@@ -224,8 +230,7 @@ impl Wanted {
 
 impl Given {
     fn on_wire(&self) -> Passport<'_> {
-        let Self(OwnedEnvelope { alg, kid, msg, sig }) = self;
-        Passport::Envelope { alg, kid, msg, sig }
+        Passport::from(&self.0)
     }
 }
 

@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value, json};
 
-use crate::passport::{OwnedEnvelope, hex};
+use crate::passport::{OwnedPassport, hex};
 use crate::wire::{AdminOk, Code, Consumed, Greeting, Health, Identity, Issued, KeySet, Problem, ServiceOk, Verdict};
 
 /// A greeting.
@@ -126,12 +126,15 @@ fn verdict(verdict: &Verdict) -> Value {
     }
 }
 
-/// The envelope, and beside it what cases look at: `msg` as text, and what it says.
+/// The envelope, or the text of the JWS, and beside it what cases look at: the payload as text, and what it says.
 fn issued(issued: Issued) -> Value {
-    let Issued::Envelope { kid, msg, sig } = issued;
+    let passport = OwnedPassport::from(issued);
+    let msg = passport.payload();
     let (message, claims) = (text(&msg), serde_json::from_slice::<Map<_, _>>(&msg).ok());
-    let passport = OwnedEnvelope { alg: "Ed25519".to_owned(), kid, msg, sig: sig.to_vec() };
-    let mut shown = serde_json::to_value(passport).unwrap_or_default();
+    let mut shown = match &passport {
+        OwnedPassport::Envelope(envelope) => serde_json::to_value(envelope).unwrap_or_default(),
+        OwnedPassport::Jws(text) => json!({"jws": text}),
+    };
     if let Some(members) = shown.as_object_mut() {
         members.insert("msg".to_owned(), message);
         members.insert("claims".to_owned(), claims.map_or(Value::Null, Value::Object));

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::cli::error::CliError;
 use crate::client::{Client, ClientError};
 use crate::config::Config;
-use crate::wire::{AdminOp, Code, Greeting, IssueSpec, Problem, ServiceOk, ServiceOp};
+use crate::wire::{AdminOp, Code, Greeting, IssueSpec, PassportForm, Problem, ServiceOk, ServiceOp};
 
 /// Templates that are tried; each costs a passport.
 const MAX_TEMPLATES: usize = 16;
@@ -58,7 +58,7 @@ impl Survey {
 
     /// Why a need is not met, if it is not. An error is a mistake in the data.
     pub(super) fn lacks(&self, need: &str) -> Result<Option<String>, String> {
-        if ["passport", "other_aud", "keyless", "limited", "admin"].contains(&need) {
+        if ["passport", "other_aud", "keyless", "limited", "jws", "admin"].contains(&need) {
             return Ok(self.lacking.get(need).cloned());
         }
         let (name, operation) = match need.split_once('.') {
@@ -112,11 +112,31 @@ impl Survey {
             self.lack("passport", why.clone());
             self.lack("other_aud", why);
         }
+        self.try_jws(client, &options.sub).await?;
         if !self.names.contains_key("limited") {
             self.lack("limited", "no template of this user has a limit");
         }
         if !self.names.contains_key("keyless") {
             self.lack("keyless", "every template of this user has a key");
+        }
+        Ok(())
+    }
+
+    /// Whether the template that issues has compact JWS.
+    async fn try_jws(&mut self, client: &Client, sub: &str) -> Result<(), CliError> {
+        let name = |name: &str| self.names.get(name).and_then(Value::as_str);
+        let (Some(template), Some(aud)) = (name("template"), name("aud")) else {
+            self.lack("jws", "no template of this user issues");
+            return Ok(());
+        };
+        let spec = IssueSpec { template, sub, aud: vec![aud], form: PassportForm::Jws, ..IssueSpec::default() };
+        match client.ask([0; 16], ServiceOp::Issue(spec)).await {
+            Ok(_) => {}
+            Err(ClientError::Problem(problem)) => {
+                let why = format!("template {template:?} issues no compact JWS: {}", problem.message);
+                self.lack("jws", why);
+            }
+            Err(other) => return Err(other.into()),
         }
         Ok(())
     }

@@ -1,14 +1,15 @@
 //! Who may do what.
 
 use super::*;
-use crate::wire::sealed::Namespace;
+use crate::wire::{PassportForm, sealed::Namespace};
 
 const SHIPPED: &str = include_str!("../../../policy/00-admin.toml");
 const DEMO: &str = include_str!("../../../policy/examples/demo.toml");
 
-const BOUNDS: Bounds<'_> = Bounds { issuer: "issuer.example", default_ttl_s: 300, max_ttl_s: 7200, require_aud: true };
+pub(super) const BOUNDS: Bounds<'_> =
+    Bounds { issuer: "issuer.example", default_ttl_s: 300, max_ttl_s: 7200, require_aud: true };
 
-fn wish() -> IssueWish<'static> {
+pub(super) fn wish() -> IssueWish<'static> {
     IssueWish {
         template: "demo",
         sub: "alice",
@@ -20,6 +21,7 @@ fn wish() -> IssueWish<'static> {
         limit: None,
         nonce: None,
         jkt: None,
+        form: PassportForm::Envelope,
     }
 }
 

@@ -67,13 +67,15 @@ fn a_wrong_template_is_refused_with_its_place() {
         ("= 60", "= 31622401", "6:13", "from 1 to"),
         ("= 60", "= 60\ndefault_ttl_s = 61", "7:17", "from 1 to `max_ttl_s`"),
         ("= 60", "= 60\nscopes = ['a']\ndefault_scopes = ['b']", "8:19", "one of `scopes`"),
-        ("= 60", "= 60\nform = 'xml'", "7:8", "must be \"envelope\""),
-        ("= 60", "= 60\nform = 'jws'", "7:8", "not yet available in this release"),
+        ("= 60", "= 60\nforms = ['xml']", "7:10", "must be \"envelope\" or \"jws\""),
+        ("= 60", "= 60\nforms = []", "7:9", "can issue nothing"),
+        ("= 60", "= 60\nlimit = 1\nforms = ['envelope', 'jws']", "8:22", "`offline_risk = true`"),
+        ("= 60", "= 60\nnonce = 'optional'\nforms = ['jws']", "8:10", "`offline_risk = true`"),
+        ("= 60", "= 60\nproof = 'required'\noffline_risk = false\nforms = ['jws']", "9:10", "`offline_risk = true`"),
         ("= 60", "= 60\nlimit = 0", "7:9", "`limit` must be at least 1"),
         ("= 60", "= 60\nnonce = 'maybe'", "7:9", "\"none\", \"optional\" or \"required\""),
         ("= 60", "= 60\nproof = 'pop'", "7:9", "\"none\", \"optional\" or \"required\""),
         ("= 60", "= 60\nbinding = 'uid'", "7:11", "`binding` is not yet available"),
-        ("= 60", "= 60\noffline_risk = false", "7:16", "`offline_risk` is not yet available"),
         (
             "= 60",
             "= 60\n[[template]]\nname = 't'\ntenant = 'a'\npurpose = 'b'\nsubjects = ['*']\nmax_ttl_s = 1",
@@ -84,7 +86,13 @@ fn a_wrong_template_is_refused_with_its_place() {
         assert!(TEMPLATE.contains(old));
         refused(&TEMPLATE.replacen(old, new, 1), place, words);
     }
-    for good in ["form = 'envelope'", "limit = 1\nnonce = 'none'\nproof = 'optional'", "nonce = 'required'"] {
+    for good in [
+        "forms = ['envelope']",
+        "forms = ['jws', 'envelope']\nnonce = 'none'",
+        "limit = 1\nproof = 'required'\nforms = ['jws']\noffline_risk = true",
+        "limit = 1\nnonce = 'none'\nproof = 'optional'",
+        "nonce = 'required'",
+    ] {
         assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", &format!("= 60\n{good}")))]).is_ok(), "{good}");
     }
 }
@@ -253,4 +261,8 @@ fn the_difference_names_what_is_new_changed_or_gone_and_nothing_else() {
         let plain = policy(&[rule("web", 1), template("demo", 60)].concat());
         assert_eq!(plain.difference(&longer), ["rule web changed"], "{more}");
     }
+    let plain = policy(&template("demo", 60));
+    let both = policy(&format!("{}forms = [\"envelope\", \"jws\"]\n", template("demo", 60)));
+    let said = policy(&format!("{}forms = [\"envelope\"]\n", template("demo", 60)));
+    assert_eq!((plain.difference(&both), plain.difference(&said)), (vec!["template demo changed".to_owned()], vec![]));
 }

@@ -1,6 +1,7 @@
 //! The decisions by table, and what loading refuses.
 
 mod decisions;
+mod forms;
 mod loading;
 
 use std::{io, path::Path};
