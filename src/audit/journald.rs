@@ -173,8 +173,9 @@ mod tests {
     }
 
     proptest! {
+        // At most 252 bytes: a longer one than MAX_TEXT would be cut.
         #[test]
-        fn no_text_can_forge_a_field(text in "([\\x00-\\x7f]|=|\n|PRIORITY=0\n|\nMESSAGE_ID\n){0,30}") {
+        fn no_text_can_forge_a_field(text in "([\\x00-\\x7f]|=|\n|PRIORITY=0\n|\nMESSAGE_ID\n){0,21}") {
             let fields = decode(&encode(&entry(&text), &Head { seq: 7, hash: [0; 32] }));
             let map: BTreeMap<_, _> = fields.iter().cloned().collect();
             prop_assert_eq!(fields.len(), 22);
