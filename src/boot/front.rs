@@ -24,7 +24,7 @@ use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
-use crate::lifecycle::{watch_kept, watch_signer, watch_state, watch_verifier};
+use crate::lifecycle::{watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
 use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -62,6 +62,7 @@ pub(super) fn front(
     let opened = sockets::open(&config, inherited)?;
     let manager = Manager::from_environment();
     make_private(&config)?;
+    see_published(&config)?;
     let applied = enter(&plan(&config, &sources, parent))?;
     logging::queue_from_now().map_err(BootError::Log)?;
     info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
@@ -120,6 +121,16 @@ fn make_private(config: &Config) -> Result<(), BootError> {
     Ok(())
 }
 
+/// The directory of the published key set is its web server's as well, so it is not ours to make.
+fn see_published(config: &Config) -> Result<(), BootError> {
+    let Some(file) = &config.passport.jwks_file else { return Ok(()) };
+    let there = file.parent().map_or(Ok(()), |dir| fs::metadata(dir).map(drop));
+    there.map_err(|error| {
+        let whose = user_of("front", "user", config.server.user.as_ref());
+        BootError::Place { key: "[passport] jwks_file", path: file.display().to_string(), whose, what: "write it", error }
+    })
+}
+
 fn plan(config: &Config, sources: &Sources, parent: Option<u32>) -> Plan {
     // Names are resolved again at reload: /etc holds the user database and our own files, each replaced by renaming.
     let mut read_only: Vec<PathBuf> = ["/etc", "/usr/lib", "/lib", "/proc/self"].iter().map(PathBuf::from).collect();
@@ -130,11 +141,12 @@ fn plan(config: &Config, sources: &Sources, parent: Option<u32>) -> Plan {
     // The directory, not the file: editors replace files by renaming.
     read_only.extend(files.filter_map(|file| file.parent()).map(Path::to_owned));
     let state = config.state.path.parent().map(Path::to_owned);
+    let published = config.passport.jwks_file.as_deref().and_then(Path::parent).map(Path::to_owned);
     Plan {
         role: "front",
         user: config.server.user.clone(),
         read_only: read_only.into_iter().filter(|path| path.exists()).collect(),
-        read_write: state.into_iter().chain([config.audit.dir.clone()]).collect(),
+        read_write: state.into_iter().chain([config.audit.dir.clone()]).chain(published).collect(),
         parent,
         ..Plan::default()
     }
@@ -309,6 +321,7 @@ fn administer(
         tokio::spawn(watch_state(Arc::clone(daemon)));
         tokio::spawn(watch_kept(Arc::clone(daemon)));
         tokio::spawn(watch_verifier(Arc::clone(daemon)));
+        tokio::spawn(watch_published(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);
             let ready: metrics_port::Ready = Arc::new(move || reporter.report());

@@ -26,7 +26,6 @@ mod config;
 mod conformance;
 mod context;
 mod doctor;
-mod durable;
 mod environment;
 mod error;
 mod hsm;

@@ -3,26 +3,21 @@
 //! Readers see the old set or the new one, never a part: the new one is written beside the old under another name, made
 //! durable, and renamed over it.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use serde_json::json;
 
 use super::context::Context;
-use super::durable::replace;
 use super::error::{CliError, Exit};
 use super::service::checked;
 use crate::client::Keys;
-use crate::passport::jwk::MAX_JWKS_BYTES;
+use crate::log::durable::{current, replace};
+use crate::passport::jwk::{JWKS_FILE_MODE, MAX_JWKS_BYTES};
 use crate::passport::{etag, hex};
-
-/// Public keys are for everybody to read.
-const MODE: u32 = 0o644;
 
 pub(super) async fn run(context: &mut Context<'_>, file: &Path) -> Result<Exit, CliError> {
     let unusable = |why| CliError::File { path: file.to_owned(), why };
-    let old = current(file).map_err(unusable)?;
+    let old = current(file, MAX_JWKS_BYTES).map_err(unusable)?;
     let known = old.as_deref().map(etag);
     let (changed, tag, max_age_s) = match (context.client().await?.keys(known).await?, known) {
         (Keys::NotModified { max_age_s }, Some(tag)) => (false, tag, max_age_s),
@@ -34,7 +29,7 @@ pub(super) async fn run(context: &mut Context<'_>, file: &Path) -> Result<Exit, 
             // A daemon that sends what is there already is no reason to touch the file.
             let changed = old.as_deref() != Some(set.jwks.as_slice());
             if changed {
-                replace(file, &set.jwks, MODE).map_err(unusable)?;
+                replace(file, &set.jwks, JWKS_FILE_MODE).map_err(unusable)?;
             }
             (changed, set.etag, set.max_age_s)
         }
@@ -49,26 +44,9 @@ pub(super) async fn run(context: &mut Context<'_>, file: &Path) -> Result<Exit, 
     Ok(Exit::Ok)
 }
 
-/// What is there, as far as it can be a key set; none where nothing is.
-fn current(file: &Path) -> io::Result<Option<Vec<u8>>> {
-    match fs::symlink_metadata(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-        Ok(there) if !there.is_file() => Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is no regular file, so it is not replaced; name another, or where a symbolic link leads",
-        )),
-        Ok(_) => {
-            let limit = u64::try_from(MAX_JWKS_BYTES).unwrap_or(u64::MAX);
-            let mut bytes = Vec::new();
-            File::open(file)?.take(limit).read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -86,7 +64,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("jwks.json");
         let sets = [vec![b'a'; 200_000], vec![b'b'; 100_000]];
-        replace(&file, &sets[0], MODE).unwrap();
+        replace(&file, &sets[0], JWKS_FILE_MODE).unwrap();
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -98,13 +76,13 @@ mod tests {
                 }
             });
             for round in 1..40 {
-                replace(&file, &sets[round % 2], MODE).unwrap();
+                replace(&file, &sets[round % 2], JWKS_FILE_MODE).unwrap();
             }
             done.store(true, Ordering::SeqCst);
             reader.join().unwrap();
         });
         assert_eq!(names(dir.path()), ["jwks.json"]);
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, MODE);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, JWKS_FILE_MODE);
     }
 
     #[test]
@@ -113,25 +91,11 @@ mod tests {
         // A directory can't be renamed over.
         let file = dir.path().join("taken");
         fs::create_dir(&file).unwrap();
-        assert!(replace(&file, b"x", MODE).is_err());
+        assert!(replace(&file, b"x", JWKS_FILE_MODE).is_err());
         assert_eq!(names(dir.path()), ["taken"]);
-        assert!(replace(&dir.path().join("none/jwks.json"), b"x", MODE).is_err());
+        assert!(replace(&dir.path().join("none/jwks.json"), b"x", JWKS_FILE_MODE).is_err());
         // The longest name that a file can have.
-        replace(&dir.path().join("n".repeat(255)), b"x", MODE).unwrap();
+        replace(&dir.path().join("n".repeat(255)), b"x", JWKS_FILE_MODE).unwrap();
         assert_eq!(names(dir.path()).len(), 2);
-    }
-
-    #[test]
-    fn only_regular_files_are_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
-        assert_eq!(current(&file).unwrap(), None);
-        fs::write(&file, "old").unwrap();
-        assert_eq!(current(&file).unwrap(), Some(b"old".to_vec()));
-        std::os::unix::fs::symlink(&file, &link).unwrap();
-        for other in [link.as_path(), dir.path(), Path::new("/dev/null")] {
-            let error = current(other).unwrap_err().to_string();
-            assert!(error.contains("no regular file"), "{}: {error}", other.display());
-        }
     }
 }

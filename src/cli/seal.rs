@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::args::{Ends, Place, Reseal, Seal, Unseal};
 use super::context::Context;
-use super::durable::{create, replace};
 use super::error::{CliError, Exit};
 use super::progress::Extent;
 use super::text::plain;
 use crate::client::Client;
+use crate::log::durable::{create, replace};
 use crate::secret::{LockedBuf, SecretError};
 use crate::wire::sealed::{MAX_PLAIN, MAX_SEALED, Sealed};
 

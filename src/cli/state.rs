@@ -9,13 +9,13 @@ use serde_json::json;
 use super::admin::{Said, say};
 use super::args::{Certain, ClockReset, StateCommand};
 use super::context::Context;
-use super::durable;
 use super::error::{CliError, Exit};
 use super::owner::become_owner_of;
 use super::progress::Extent;
 use super::text::plain;
 use crate::audit::PlaceError;
 use crate::clock::Moment;
+use crate::log::durable;
 use crate::state::{self, Backup, By, Snapshot, StateError};
 
 /// The longest reason, in bytes: an audit record has room for it.

@@ -90,6 +90,8 @@ section! {
         max_ttl_s: u64 = 86_400, Int(1, 31_536_000), Reload;
         /// Seconds by which another clock may differ; applied once, to `exp`, `nbf` and `iat`.
         clock_skew_s: u64 = 120, Int(0, 600), Reload;
+        /// File that always has the current key set, for web servers to serve; its directory must be there, and is written to.
+        jwks_file: Option<PathBuf> = None, Maybe(AbsPath), Restart;
     }
 }
 

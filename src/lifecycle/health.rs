@@ -6,7 +6,7 @@ use crate::audit::JOURNALD_SOCKET;
 use crate::config::Journald;
 use crate::metrics::{Condition, Dependency, ReadyReport};
 
-/// What verification needs. Not `state`: keys are read from memory, and nothing that is verified or issued changes it yet.
+/// What verification needs. Not `state`: what it reads is in memory; what takes a use is refused by itself.
 const VERIFYING: [&str; 2] = ["policy", "serving"];
 /// What issuing needs beside that.
 const ISSUING: [&str; 5] = ["hsm", "audit", "clock", "keys", "issuing"];
@@ -46,7 +46,12 @@ impl Daemon {
             condition("issuing", "paused by an admin", self.paused().map(|reason| format!("paused: {reason}"))),
             condition("serving", "no new work is taken", serving),
         ];
-        if self.live.load().loaded.config.audit.journald == Journald::On {
+        let live = self.live.load();
+        if live.loaded.config.passport.jwks_file.is_some() {
+            // In nobody's way either: services fetch the set over the socket.
+            conditions.push(condition("published", "the key set is not published", self.published.trouble()));
+        }
+        if live.loaded.config.audit.journald == Journald::On {
             // Named, but in nobody's way: what must be durable is the ledger.
             let why = match self.audit.journald() {
                 Some(_) => "takes no records",

@@ -217,6 +217,7 @@ impl Daemon {
 
     pub(super) fn publish(&self, keyring: Keyring) {
         self.keyring.store(Arc::new(keyring));
+        self.published.changed.notify_one();
         self.count_keys();
         self.tell_manager();
     }

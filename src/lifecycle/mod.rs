@@ -7,6 +7,7 @@ mod health;
 mod keys;
 mod late;
 mod manager;
+mod published;
 mod rejected;
 mod reload;
 mod revoking;
@@ -24,6 +25,7 @@ pub use engine::{verdicts, verifier, watch_verifier};
 pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
+pub use published::watch_published;
 pub use reload::{ReloadError, Reloaded};
 pub use revoking::{RevokeError, Revoked, Wish, watch_kept};
 pub use signer::watch_signer;
@@ -94,6 +96,8 @@ pub struct Daemon {
     unsettled: unsettled::Unsettled,
     /// What the clock is held to.
     clock: clock::Clock,
+    /// The file that others read the keys from.
+    published: published::Published,
     /// Signatures that do not verify.
     rejected: rejected::Rejected,
     /// Changes of keys, configuration and policy happen one at a time.
@@ -191,6 +195,7 @@ impl Daemon {
             told,
             unsettled: unsettled::Unsettled::default(),
             clock,
+            published: published::Published::default(),
             rejected: rejected::Rejected::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),

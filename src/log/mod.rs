@@ -10,6 +10,7 @@
 
 mod commit;
 mod dir;
+pub mod durable;
 pub mod journal;
 mod scan;
 mod segments;

@@ -16,6 +16,9 @@ pub const MAX_JWKS_BYTES: usize = 1 << 20;
 /// The most keys of a JWKS: with the longest kids they fit [`MAX_JWKS_BYTES`], and so does the answer that carries them.
 pub const MAX_KEYS: usize = 3800;
 
+/// The mode of a published key set: public keys are for everybody to read.
+pub const JWKS_FILE_MODE: u32 = 0o644;
+
 /// A public key of a JWKS, with what this issuer says of it beside the standard members. Others ignore members that they
 /// don't know (RFC 7517 §4).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -296,7 +296,8 @@ pub struct Health {
 /// One condition of [`Health`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Condition {
-    /// `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing` or `serving`; `journald` where it is to be there.
+    /// `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing` or `serving`; `published` and `journald` where
+    /// they are to be.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,

@@ -40,6 +40,12 @@ table! {
     compromised_unknown WARN - [kid]
         "A key was declared compromised after the backup was made that was restored, and the backup does not have it."
         "Never stage it again; destroy it in the HSM.";
+    jwks_not_published ERROR "5b0f6a1d2c9e47a8b3d1f4e6907c8a25" [error]
+        "The file of the key set can't be replaced, so that web servers go on serving the old set."
+        "What the error says: room on the disk, a directory that the front's user may write to.";
+    jwks_published INFO - []
+        "It could be replaced now."
+        "Nothing.";
     start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
         "The ledger does not take the record of the start; nothing is issued until it does."
         "Make room on the disk of the ledger, or mend it.";

@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all: written beside their place under another name, made durable, and then put there.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ fn directory(file: &Path) -> &Path {
 fn draft(dir: &Path, bytes: &[u8], mode: u32) -> io::Result<Draft> {
     // A name of its own length: the file's may be the longest that there is. O_EXCL follows no link and opens nothing
     // that somebody put there.
-    let path = dir.join(format!(".passportctl-{}", uuid::Uuid::now_v7().simple()));
+    let path = dir.join(format!(".passportd-{}", uuid::Uuid::now_v7().simple()));
     let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     let draft = Draft { path, renamed: false };
     new.write_all(bytes)?;
@@ -41,7 +41,10 @@ fn draft(dir: &Path, bytes: &[u8], mode: u32) -> io::Result<Draft> {
 }
 
 /// Puts `bytes` in the place of `file`, durably.
-pub(super) fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// Of the system; `file` is as it was, unless only the directory could not be made durable.
+pub fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = directory(file);
     let mut draft = draft(dir, bytes, mode)?;
     fs::rename(&draft.path, file)?;
@@ -51,13 +54,38 @@ pub(super) fn replace(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 }
 
 /// Makes `file` with `bytes`, durably; it must not be there yet.
-pub(super) fn create(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+///
+/// # Errors
+/// Of the system; `AlreadyExists` among them.
+pub fn create(file: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = directory(file);
     let draft = draft(dir, bytes, mode)?;
     // Unlike a rename, a link replaces nothing.
     fs::hard_link(&draft.path, file)?;
     drop(draft);
     File::open(dir)?.sync_all()
+}
+
+/// What is in `file` now, its first `most` bytes; none where nothing is. Nothing but a regular file is read, since nothing else is
+/// meant to be replaced.
+///
+/// # Errors
+/// Of the system; `InvalidInput` for what is no regular file.
+pub fn current(file: &Path, most: usize) -> io::Result<Option<Vec<u8>>> {
+    match fs::symlink_metadata(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(there) if !there.is_file() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file, so it is not replaced; name another, or where a symbolic link leads",
+        )),
+        Ok(_) => {
+            let most = u64::try_from(most).unwrap_or(u64::MAX);
+            let mut bytes = Vec::new();
+            File::open(file)?.take(most).read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -75,5 +103,19 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_more_than_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        assert_eq!(current(&file, 3).unwrap(), None);
+        fs::write(&file, "older").unwrap();
+        assert_eq!(current(&file, 3).unwrap(), Some(b"old".to_vec()));
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for other in [link.as_path(), dir.path(), Path::new("/dev/null")] {
+            let error = current(other, 3).unwrap_err().to_string();
+            assert!(error.contains("no regular file"), "{}: {error}", other.display());
+        }
     }
 }
