@@ -127,7 +127,13 @@ fn see_published(config: &Config) -> Result<(), BootError> {
     let there = file.parent().map_or(Ok(()), |dir| fs::metadata(dir).map(drop));
     there.map_err(|error| {
         let whose = user_of("front", "user", config.server.user.as_ref());
-        BootError::Place { key: "[passport] jwks_file", path: file.display().to_string(), whose, what: "write it", error }
+        BootError::Place {
+            key: "[passport] jwks_file",
+            path: file.display().to_string(),
+            whose,
+            what: "write it",
+            error,
+        }
     })
 }
 

@@ -69,7 +69,9 @@ impl Daemon {
             (false, Some(error)) => {
                 tracing::error!(name: "jwks_not_published", %error, "the published key set is not the one that verifies");
             }
-            (true, None) => tracing::info!(name: "jwks_published", "the published key set is the one that verifies again"),
+            (true, None) => {
+                tracing::info!(name: "jwks_published", "the published key set is the one that verifies again")
+            }
             _ => return,
         }
         self.tell_manager();
