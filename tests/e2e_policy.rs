@@ -1,6 +1,8 @@
 //! Who may do what, and how that and the rest of the configuration changes while the daemon runs.
 #![cfg(test)]
 
+#[path = "e2e/cgroups.rs"]
+mod cgroups;
 #[path = "e2e/operate.rs"]
 mod operate;
 #[path = "e2e/peers.rs"]

@@ -124,6 +124,19 @@ fn systemd_has_nothing_to_say_about_the_drop_ins_for_other_hsms() {
 }
 
 #[test]
+fn systemd_has_nothing_to_say_about_the_drop_in_for_control_groups() {
+    let text = fs::read_to_string(folder().join("drop-ins/cgroups.conf")).unwrap();
+    for (text, good) in [(text.clone(), true), (text.replace("=default", "=defaults"), false)] {
+        let root = root("", "", "");
+        let folder = root.path().join("etc/systemd/system/passportd.service.d");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("cgroups.conf"), &text).unwrap();
+        let Some((found, said)) = verified(root.path()) else { return };
+        assert_eq!(found, good, "{said}\n{text}");
+    }
+}
+
+#[test]
 fn the_exposure_only_falls() {
     for (unit, most) in EXPOSURE {
         let path = folder().join(unit);

@@ -63,7 +63,7 @@ pub(super) fn front(
     let manager = Manager::from_environment();
     make_private(&config)?;
     see_published(&config)?;
-    let applied = enter(&plan(&config, &sources, parent))?;
+    let applied = enter(&plan(&config, &sources, parent, policy.asks_cgroups()))?;
     logging::queue_from_now().map_err(BootError::Log)?;
     info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
 
@@ -74,6 +74,7 @@ pub(super) fn front(
     let signer = services.block_on(async { Signer::start(link(&config, signer_uid, &metrics)) });
     let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
     let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
+    lifecycle::say_cgroups(&policy);
     let live = Live { loaded, policy, generation: 1 };
     let parts = Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager };
     let daemon = Arc::new(Daemon::new(parts)?);
@@ -137,9 +138,11 @@ fn see_published(config: &Config) -> Result<(), BootError> {
     })
 }
 
-fn plan(config: &Config, sources: &Sources, parent: Option<u32>) -> Plan {
+fn plan(config: &Config, sources: &Sources, parent: Option<u32>, cgroups: bool) -> Plan {
     // Names are resolved again at reload: /etc holds the user database and our own files, each replaced by renaming.
     let mut read_only: Vec<PathBuf> = ["/etc", "/usr/lib", "/lib", "/proc/self"].iter().map(PathBuf::from).collect();
+    // Those of peers are read only if a rule asks for them.
+    read_only.extend(cgroups.then(|| PathBuf::from("/proc")));
     read_only.push(config.policy.dir.clone());
     let by_environment = sources.environment.iter().find(|(name, _)| name == "PASSPORT_CONFIG_FILE");
     let by_environment = by_environment.and_then(|(_, file)| std::path::absolute(file).ok());

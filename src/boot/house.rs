@@ -100,6 +100,10 @@ impl House for Services {
         }
     }
 
+    fn asks_cgroups(&self) -> bool {
+        self.daemon.live.load().policy.asks_cgroups()
+    }
+
     fn patience(&self) -> Patience {
         patience(&self.daemon)
     }
@@ -121,6 +125,10 @@ impl House for Admins {
 
     fn bounds_of(&self, _peer: &Peer) -> OwnBounds {
         OwnBounds::default()
+    }
+
+    fn asks_cgroups(&self) -> bool {
+        self.daemon.live.load().policy.asks_cgroups()
     }
 
     fn patience(&self) -> Patience {

@@ -18,6 +18,7 @@ use super::text::plain;
 use crate::passport::hex;
 use crate::policy::{
     Explanation, MAX_FILE_BYTES, Operation, Overflow, Peer, Policy, PolicyError, PolicyFile, SystemNames, Template,
+    cgroup,
 };
 
 pub(super) fn run(context: &mut Context<'_>, command: PolicyCommand) -> Result<Exit, CliError> {
@@ -72,6 +73,9 @@ fn report(context: &mut Context<'_>, outcomes: &[(String, Result<Policy, PolicyE
                 if rules == 0 {
                     context.out.note(&format!("warning: {name} has no rule, so nobody may do anything"));
                 }
+                for warning in by_cgroup(policy, cgroup::missing()) {
+                    context.out.note(&format!("warning: {name}: {warning}"));
+                }
             }
             Err(error) => context.out.note(&error.to_string()),
         }
@@ -79,12 +83,21 @@ fn report(context: &mut Context<'_>, outcomes: &[(String, Result<Policy, PolicyE
     Ok(exit)
 }
 
+/// The rules that match nobody on this host, and why.
+fn by_cgroup(policy: &Policy, missing: Option<&str>) -> Vec<String> {
+    let Some(why) = missing else { return Vec::new() };
+    let rules = policy.rules().filter(|rule| rule.is_by_cgroup());
+    rules.map(|rule| format!("rule {:?}, which is by cgroup, matches nobody: {why}", rule.name())).collect()
+}
+
 fn document(name: &str, outcome: &Result<Policy, PolicyError>) -> Value {
     match outcome {
         Ok(policy) => {
             let rules: Vec<_> = policy.rules().map(|rule| json!({"name": rule.name(), "file": rule.file()})).collect();
             let templates: Vec<_> = policy.templates().map(Template::name).collect();
-            json!({"path": name, "ok": true, "hash": hex::encode(&policy.hash()), "rules": rules, "templates": templates})
+            let warnings = by_cgroup(policy, cgroup::missing());
+            let hash = hex::encode(&policy.hash());
+            json!({"path": name, "ok": true, "hash": hash, "rules": rules, "templates": templates, "warnings": warnings})
         }
         Err(error) => json!({"path": name, "ok": false, "error": error.to_string()}),
     }
@@ -114,9 +127,9 @@ fn explain(context: &mut Context<'_>, explain: Explain) -> Result<Exit, CliError
     let progress = context.out.progress(READING, Extent::Unknown);
     let policy = Policy::load(&dir, &SystemNames, overflow).map_err(|error| failed(&error))?;
     drop(progress);
-    let Explain { uid, gid, groups, listener, template, .. } = explain;
+    let Explain { uid, gid, groups, listener, cgroup, template, .. } = explain;
     let (ids, origin) = Ids::of(uid, gid, groups)?;
-    let peer = Peer { uid, gid: ids.gid, pid: 0, groups: ids.groups, listener };
+    let peer = Peer { uid, gid: ids.gid, pid: 0, groups: ids.groups, listener, cgroup };
     let explanation = policy.explain(&peer, operation, template.as_deref());
     if context.out.is_json() {
         context.out.json(&Explained { explanation: &explanation, origin: &origin })?;
@@ -202,5 +215,21 @@ impl fmt::Display for Origin {
             Source::Assumed => format!("{assumed}, since no user has this uid"),
         };
         write!(f, "gid: {}; groups: {}", from(self.gid, "the number of the uid"), from(self.groups, "none"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_match_nobody_here_are_named() {
+        let text = "[[peer]]\nname = \"web\"\nuid = 7\ncgroup = \"/system.slice/web.service\"\n[[peer]]\nname = \"b\"\nuid = 8\n";
+        let file = PolicyFile { name: "a.toml".to_owned(), bytes: text.into() };
+        let overflow = Overflow { uid: 65534, gid: 65534 };
+        let policy = Policy::from_files(Path::new(""), vec![file], &SystemNames, overflow).unwrap();
+        assert_eq!(by_cgroup(&policy, None), Vec::<String>::new());
+        let said = by_cgroup(&policy, Some("no such call"));
+        assert_eq!(said, [r#"rule "web", which is by cgroup, matches nobody: no such call"#]);
     }
 }

@@ -26,7 +26,7 @@ pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
 pub use manager::{Manager, watchdog_every};
 pub use published::watch_published;
-pub use reload::{ReloadError, Reloaded};
+pub use reload::{ReloadError, Reloaded, say_cgroups};
 pub use revoking::{RevokeError, Revoked, Wish, watch_kept};
 pub use signer::watch_signer;
 

@@ -70,7 +70,7 @@ impl Daemon {
                 tracing::error!(name: "jwks_not_published", %error, "the published key set is not the one that verifies");
             }
             (true, None) => {
-                tracing::info!(name: "jwks_published", "the published key set is the one that verifies again")
+                tracing::info!(name: "jwks_published", "the published key set is the one that verifies again");
             }
             _ => return,
         }

@@ -9,7 +9,7 @@ use super::{Author, Daemon, Live};
 use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::config::{Config, ConfigError, Loaded, Sources, reload_diff};
 use crate::passport::hex;
-use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
+use crate::policy::{Overflow, Policy, PolicyError, SystemNames, cgroup};
 
 /// Bytes of a list of names in an audit record: with two hashes before it, it fits `audit::MAX_DETAIL`.
 const MAX_NAMES: usize = 300;
@@ -160,6 +160,7 @@ impl Daemon {
         self.audit.record_many(records).await?;
         // Before the first that lives so long is issued; if the disk does not take it, `watch_kept` asks again.
         drop(self.remember_lifetime(live.loaded.config.passport.max_ttl_s).await);
+        say_cgroups(&live.policy);
         self.metrics.set_policy(&live.policy.hash());
         self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
         self.verdicts.set_most(live.loaded.config.verify.cache_items);
@@ -173,6 +174,15 @@ impl Daemon {
     async fn ended(&self) {
         // An error says that the daemon itself is gone.
         drop(self.stopping().wait_for(|stopping| *stopping).await);
+    }
+}
+
+/// Says that rules match nobody because nobody can see what they ask for.
+pub fn say_cgroups(policy: &Policy) {
+    if policy.asks_cgroups()
+        && let Some(reason) = cgroup::missing()
+    {
+        tracing::warn!(name: "cgroups_unknown", reason, "rules by cgroup match nobody");
     }
 }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 use toml::{Spanned, de::DeTable};
 
 use super::{
+    cgroup::MAX_CGROUP,
     decide::Share,
     error::PolicyError,
     file::{File, PeerTable, Strings},
@@ -105,8 +106,8 @@ impl Context<'_> {
         let name = source.unique(&table.name, seen)?;
         let conditions = self.conditions(table)?;
         if conditions.is_empty() {
-            let message = "a rule needs a condition: user, uid, group, gid, groups or listener; without one it would \
-                           mean everybody";
+            let message = "a rule needs a condition: user, uid, group, gid, groups, listener or cgroup; without one \
+                           it would mean everybody";
             return Err(source.wrong(&table.name.span(), message));
         }
         Ok(Rule {
@@ -157,6 +158,9 @@ impl Context<'_> {
         if let Some(listener) = &table.listener {
             conditions.push(Condition::Listener(self.source.identifier(listener, MAX_NAME)?));
         }
+        if let Some(cgroup) = &table.cgroup {
+            conditions.push(Condition::Cgroup(self.cgroup(cgroup, table.user.is_some() || table.uid.is_some())?));
+        }
         Ok(conditions)
     }
 
@@ -180,6 +184,30 @@ impl Context<'_> {
         let gid =
             gid.ok_or_else(|| wrong(format!("there is no group {:?}; create it, or remove the rule", name.get_ref())))?;
         self.somebody(&name.span(), gid, self.overflow.gid).map(|()| gid)
+    }
+
+    /// The control group of a service of the system. Others are no boundary: what is delegated to a user, that user fills as it
+    /// likes; and within a service, whoever may start a process in it is only told apart by its uid.
+    fn cgroup(&self, path: &Spanned<String>, has_user: bool) -> Result<String, PolicyError> {
+        let wrong = |message: &str| Err(self.source.wrong(&path.span(), message));
+        let unit = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte));
+        let below = path.get_ref().strip_prefix("/system.slice/").filter(|_| path.get_ref().len() <= MAX_CGROUP);
+        let is_service = below.is_some_and(|below| {
+            let (slices, service) = below.rsplit_once('/').unwrap_or(("", below));
+            let kind =
+                |name: &str, ending: &str| unit(name) && name.strip_suffix(ending).is_some_and(|own| !own.is_empty());
+            kind(service, ".service") && (slices.is_empty() || slices.split('/').all(|slice| kind(slice, ".slice")))
+        });
+        match (is_service, has_user) {
+            (true, true) => Ok(path.get_ref().clone()),
+            (true, false) => {
+                wrong("`cgroup` needs `user` or `uid` beside it: whoever runs in the unit as another is somebody else")
+            }
+            (false, _) => wrong(
+                "`cgroup` is the whole path of a service of the system, as /system.slice/web.service \
+                 (`systemctl show -P ControlGroup web.service`)",
+            ),
+        }
     }
 
     /// Refuses ids that stand for nobody: such a rule would never match, which its writer should know. The largest

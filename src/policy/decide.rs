@@ -159,6 +159,11 @@ impl Policy {
         self.templates.iter().map(Arc::as_ref)
     }
 
+    /// Whether a rule looks at control groups.
+    pub fn asks_cgroups(&self) -> bool {
+        self.rules().any(Rule::is_by_cgroup)
+    }
+
     /// What the peer may do: the rules that match it. Identity is frozen at connect, so a connection needs this once
     /// for each policy that comes into force.
     pub fn rights(&self, peer: &Peer) -> Rights {

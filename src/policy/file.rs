@@ -27,6 +27,7 @@ pub(super) struct PeerTable {
     pub(super) gid: Option<Spanned<u32>>,
     pub(super) groups: Option<Spanned<Strings>>,
     pub(super) listener: Option<Spanned<String>>,
+    pub(super) cgroup: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) allow: Strings,
     #[serde(default)]

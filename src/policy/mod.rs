@@ -12,6 +12,7 @@
 //! # group = "web"               # or gid = 33: the primary group, as the kernel saw it at connect
 //! # groups = ["web", "admins"]  # a member of any of these, be it primary or supplementary
 //! # listener = "web"            # came in by this socket
+//! # cgroup = "/system.slice/web.service" # runs in this unit, beside user or uid; where the kernel says so (Linux 6.5)
 //! allow = ["issue", "verify", "introspect", "keys"]
 //! templates = ["demo"]          # that it may issue from
 //! verify_as = ["demo"]          # audiences that it may verify as
@@ -40,6 +41,7 @@
 //! limit holds.
 
 mod build;
+pub mod cgroup;
 mod decide;
 mod difference;
 mod error;

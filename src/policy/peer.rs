@@ -20,11 +20,15 @@ pub struct Peer {
     pub groups: Vec<u32>,
     /// The name of the socket by which it came.
     pub listener: String,
+    /// The control group that it was in, if the policy asks and the kernel says (`SO_PEERPIDFD`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}, gid {}, groups {:?}, listener {:?}", self.uid, self.gid, self.groups, self.listener)
+        write!(f, "uid {}, gid {}, groups {:?}, listener {:?}", self.uid, self.gid, self.groups, self.listener)?;
+        self.cgroup.as_ref().map_or(Ok(()), |cgroup| write!(f, ", cgroup {cgroup:?}"))
     }
 }
 
@@ -43,6 +47,8 @@ pub(super) enum Condition {
     Groups(Vec<(String, u32)>),
     /// It came by this socket.
     Listener(String),
+    /// It was in this control group.
+    Cgroup(String),
 }
 
 impl Condition {
@@ -55,6 +61,8 @@ impl Condition {
                 groups.iter().any(|(_, gid)| *gid != overflow.gid && (peer.gid == *gid || peer.groups.contains(gid)))
             }
             Self::Listener(listener) => peer.listener == *listener,
+            // Where the kernel can't say, nobody is in it.
+            Self::Cgroup(cgroup) => peer.cgroup.as_ref() == Some(cgroup),
         }
     }
 }
@@ -74,6 +82,7 @@ impl fmt::Display for Condition {
                 f.write_str("]")
             }
             Self::Listener(listener) => write!(f, "listener = {listener:?}"),
+            Self::Cgroup(cgroup) => write!(f, "cgroup = {cgroup:?}"),
         }
     }
 }
@@ -129,6 +138,11 @@ impl Rule {
             Condition::Listener(name) => Some(name.as_str()),
             _ => None,
         })
+    }
+
+    /// Whether it looks at the peer's control group.
+    pub fn is_by_cgroup(&self) -> bool {
+        self.conditions.iter().any(|condition| matches!(condition, Condition::Cgroup(_)))
     }
 
     /// Each condition with whether it holds for the peer.

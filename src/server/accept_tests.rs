@@ -62,6 +62,10 @@ impl House for Counting {
         OwnBounds::default()
     }
 
+    fn asks_cgroups(&self) -> bool {
+        false
+    }
+
     fn patience(&self) -> Patience {
         Patience { read: Duration::from_secs(10), idle: Duration::from_secs(10), in_flight: 4 }
     }

@@ -129,7 +129,7 @@ type Serving = Pin<Box<dyn Future<Output = End>>>;
 fn connection(daemon: Arc<Daemon>) -> (UnixStream, Serving) {
     let bounds = Bounds { connections: 8, connections_per_uid: 8, bytes: 1 << 20, bytes_per_uid: 1 << 20 };
     let place = Arc::new(Shares::new(1, Box::new(move || bounds)).admit(7, OwnBounds::default()).unwrap());
-    let peer = Peer { uid: 7, gid: 7, pid: 1, groups: Vec::new(), listener: "main".to_owned() };
+    let peer = Peer { uid: 7, gid: 7, pid: 1, groups: Vec::new(), listener: "main".to_owned(), cgroup: None };
     let speaker = Arc::new(Service::new(daemon, peer, Arc::clone(&place), Gates::default()));
     let minute = Duration::from_secs(60);
     let patience = Patience { read: minute, idle: minute, in_flight: 64 };

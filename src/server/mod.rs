@@ -51,6 +51,9 @@ pub trait House: Send + Sync + 'static {
     /// What policy gives this peer, if a rule says so.
     fn bounds_of(&self, peer: &Peer) -> OwnBounds;
 
+    /// Whether a policy asks for the control groups of peers.
+    fn asks_cgroups(&self) -> bool;
+
     /// How long peers may take.
     fn patience(&self) -> Patience;
 
@@ -140,6 +143,7 @@ fn welcome<H: House>(
         return Ok(Came::Often);
     }
     let peer = peer::with_groups(peer, &stream);
+    let peer = if house.asks_cgroups() { peer::with_cgroup(peer, &stream) } else { peer };
     let place = match shares.admit(peer.uid, house.bounds_of(&peer)) {
         Ok(place) => Arc::new(place),
         Err(full) => {

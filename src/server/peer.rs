@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
-use crate::policy::Peer;
+use crate::policy::{Peer, cgroup};
 
 /// The peer of a connected Unix socket that came through `listener`, as far as one call says: without its groups.
 ///
@@ -19,6 +19,7 @@ pub fn credentials(socket: &impl AsFd, listener: &str) -> nix::Result<Peer> {
         pid: credentials.pid(),
         groups: Vec::new(),
         listener: listener.to_owned(),
+        cgroup: None,
     })
 }
 
@@ -26,6 +27,11 @@ pub fn credentials(socket: &impl AsFd, listener: &str) -> nix::Result<Peer> {
 pub fn with_groups(peer: Peer, socket: &impl AsFd) -> Peer {
     // Without them a rule by group fails closed.
     Peer { groups: peergroups::peer_groups(socket).unwrap_or_default(), ..peer }
+}
+
+/// The same peer with its control group. Where that is not found out, a rule by it fails closed.
+pub fn with_cgroup(peer: Peer, socket: &impl AsFd) -> Peer {
+    Peer { cgroup: cgroup::of_peer(peer.pid, socket), ..peer }
 }
 
 #[cfg(test)]

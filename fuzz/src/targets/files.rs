@@ -48,6 +48,7 @@ fn peers() -> impl Iterator<Item = Peer> {
         pid: 1,
         groups: groups.to_vec(),
         listener: listener.to_owned(),
+        cgroup: None,
     };
     [
         peer(0, 0, &[], "passportd"),

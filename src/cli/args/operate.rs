@@ -199,6 +199,9 @@ pub(crate) struct Explain {
     /// The listener it comes through
     #[arg(long, default_value = "main")]
     pub(crate) listener: String,
+    /// The control group it is in, as /system.slice/web.service
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<String>,
     /// The operation
     #[arg(long)]
     pub(crate) op: String,

@@ -29,13 +29,13 @@ fn landlock(host: &Host) -> Check {
     Check::ok("landlock", format!("Linux {kernel}, ABI {landlock}{part}"))
 }
 
-/// No rule of this release asks for it, so its absence is no trouble.
+/// Only rules by cgroup ask for it; `policy check` says which.
 fn peer_pidfd(host: &Host) -> Check {
     Check::ok(
         "pidfd",
         match host.peer_pidfd {
             true => "SO_PEERPIDFD is there",
-            false => "this kernel has no SO_PEERPIDFD (Linux 6.5): rules by cgroup would never match",
+            false => "this kernel has no SO_PEERPIDFD (Linux 6.5): rules by cgroup match nobody",
         },
     )
 }
@@ -74,7 +74,7 @@ mod tests {
         assert_eq!(landlock(&host(0, true)).status, Status::Warn);
         assert_eq!(landlock(&host(2, true)).detail, "Linux 6.1.0, ABI 2: a part of what ABI 6 (Linux 6.12) offers");
         assert_eq!(landlock(&host(6, true)).detail, "Linux 6.1.0, ABI 6");
-        assert!(peer_pidfd(&host(6, false)).detail.contains("never match"));
+        assert!(peer_pidfd(&host(6, false)).detail.contains("match nobody"));
     }
 
     #[test]

@@ -51,5 +51,5 @@ fn policy(text: &str) -> Policy {
 
 /// A peer that only has a user.
 fn uid(uid: u32) -> Peer {
-    Peer { uid, gid: 5000, pid: 1, groups: vec![], listener: "passportd".into() }
+    Peer { uid, gid: 5000, pid: 1, groups: vec![], listener: "passportd".into(), cgroup: None }
 }

@@ -46,6 +46,9 @@ table! {
     jwks_published INFO - []
         "It could be replaced now."
         "Nothing.";
+    cgroups_unknown WARN - [reason]
+        "The policy has rules by cgroup, and nobody can see in which one peers are, so that these rules match nobody."
+        "What the reason says; the drop-in cgroups.conf for ProtectProc=. Or a listener for each service.";
     start_not_recorded WARN "74096b9f84a0dd2ec4fcd9103bff43ce" [error]
         "The ledger does not take the record of the start; nothing is issued until it does."
         "Make room on the disk of the ledger, or mend it.";
