@@ -14,7 +14,7 @@ const ORDER: &str = "secret clock passport statement wire metrics policy config 
 const ASIDE: [(&str, &str); 2] = [
     ("client", "clock passport wire verify"),
     // The last three for the doctor, who reads their files and changes nothing (decision 0034).
-    ("cli", "secret clock passport statement wire metrics policy config verify client hsm state audit"),
+    ("cli", "secret clock passport statement wire metrics policy config verify client hsm log state audit"),
 ];
 /// Crates that few rooms keep to themselves.
 const KEPT: [(&str, &str); 2] = [("bincode", "wire"), ("cryptoki", "hsm ceremony")];

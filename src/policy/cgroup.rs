@@ -62,7 +62,9 @@ fn cgroups_of(pid: i32) -> io::Result<String> {
 
 /// That of the unified hierarchy, which is systemd's (cgroups(7): its line begins with `0::`).
 fn unified(said: &str) -> Option<&str> {
-    said.lines().find_map(|line| line.strip_prefix("0::")).filter(|path| path.len() <= MAX_CGROUP)
+    // A line that was cut off would be the path of a group above.
+    let mut lines = said.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+    lines.find_map(|line| line.strip_prefix("0::")).filter(|path| path.len() <= MAX_CGROUP)
 }
 
 #[cfg(test)]
@@ -81,10 +83,10 @@ mod tests {
     fn the_group_is_that_of_the_unified_hierarchy() {
         assert_eq!(unified(SAID), Some("/system.slice/web.service"));
         assert_eq!(unified("0::/\n"), Some("/"));
-        for none in ["", "1:cpu:/system.slice/web.service\n", "10::/system.slice/web.service\n"] {
+        for none in ["", "1:cpu:/system.slice/web.service\n", "10::/system.slice/web.service\n", SAID.trim_end()] {
             assert_eq!(unified(none), None, "{none:?}");
         }
-        assert_eq!(unified(&format!("0::/{}", "x".repeat(MAX_CGROUP))), None);
+        assert_eq!(unified(&format!("0::/{}\n", "x".repeat(MAX_CGROUP))), None);
     }
 
     #[test]
