@@ -102,7 +102,7 @@ fn damaged(good: &OwnedEnvelope) -> Vec<Case> {
 /// Passports that the HSM itself signed, and that are still not good here.
 fn signed(house: &House) -> Vec<Case> {
     let good = || house.forge(|_| {});
-    let aud = |aud| Want { aud: Some(aud), scopes: Vec::new() };
+    let aud = |aud| Want { aud: Some(aud), ..Want::default() };
     vec![
         case("for somebody else", Code::BadAud, true, house.forge(|claims| claims["aud"] = json!(["other"]))),
         case("for nobody", Code::BadAud, true, house.forge(|claims| claims["aud"] = json!([]))),
