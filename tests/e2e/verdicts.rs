@@ -11,7 +11,7 @@ use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::{House, Options};
 
 /// Reasons that take more than a passport, `tests/revoke` and `tests/spend`; and the one that only other verifiers have.
-const NOT_YET: [Code; 5] = [Code::Revoked, Code::Replayed, Code::LimitExceeded, Code::PopInvalid, Code::NeedsDaemon];
+const NOT_YET: [Code; 4] = [Code::Revoked, Code::Replayed, Code::LimitExceeded, Code::NeedsDaemon];
 
 struct Case {
     name: &'static str,
@@ -135,6 +135,11 @@ fn signed(house: &House) -> Vec<Case> {
             true,
             house.forge(|claims| claims["nbf"] = (claims["exp"].as_i64().unwrap() - 1).into()),
         ),
+        Case {
+            want: Want { peer_uid: Some(1), ..for_demo() },
+            ..case("another user's", Code::PopInvalid, true, house.forge(|claims| claims["cnf"] = json!({"uid": 2})))
+        },
+        case("some user's", Code::PopRequired, true, house.forge(|claims| claims["cnf"] = json!({"uid": 2}))),
         case(
             "bound to a key",
             Code::PopRequired,
