@@ -9,7 +9,7 @@ use criterion::{Bencher, BenchmarkId, Criterion, Throughput, criterion_group, cr
 use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use passportd::check::{Means, Terms, check};
 use passportd::clock::Moment;
-use passportd::passport::{Cap, Claims, Expect, Jwk, Kid, scan};
+use passportd::passport::{Cap, Claims, Expect, Jwk, Kid, Presenter, scan};
 use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier, Way};
 use passportd::wire::{Passport, Verdict};
@@ -69,6 +69,7 @@ fn claims(kid: &Kid, number: usize) -> Claims {
         epoch: 0,
         cap: Cap { template: "orders".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     }
 }
@@ -82,7 +83,7 @@ fn terms() -> Terms<'static> {
         require_aud: true,
         scopes: &["orders:read"],
     };
-    Terms { expect, max_msg_bytes: 4096 }
+    Terms { expect, max_msg_bytes: 4096, presenter: Presenter::Unsaid }
 }
 
 fn checking(criterion: &mut Criterion, stock: &Stock, verifier: &Verifier, name: &str) {

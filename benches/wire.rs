@@ -26,7 +26,7 @@ fn frame(op: ServiceOp<'_>) -> Vec<u8> {
 }
 
 fn want() -> Want<'static> {
-    Want { aud: Some("api"), scopes: vec!["read"] }
+    Want { aud: Some("api"), scopes: vec!["read"], ..Want::default() }
 }
 
 fn single() -> Vec<u8> {

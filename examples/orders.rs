@@ -63,7 +63,7 @@ async fn order(line: &[u8], client: &Client) -> String {
     let Ok(passport) = OwnedEnvelope::from_json(line.trim_ascii()) else {
         return "refused: that is no passport".to_owned();
     };
-    let want = Want { aud: Some("orders".to_owned()), scopes: vec!["orders:write".to_owned()] };
+    let want = Want { aud: Some("orders".to_owned()), scopes: vec!["orders:write".to_owned()], ..Want::default() };
     match client.verify(&passport, &want).await {
         Ok(Verdict::Accepted(_) | Verdict::Consumed(_)) => "ok".to_owned(),
         Ok(Verdict::Refused(reason)) => format!("refused: {reason}"),

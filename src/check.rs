@@ -15,7 +15,7 @@ mod opened;
 mod taking;
 pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
 
-use crate::passport::{Envelope, Expect, Jws, KidRef, Text, View};
+use crate::passport::{Envelope, Expect, Jws, KidRef, Presenter, Text, View};
 use crate::state::{Kept, Named, Store};
 use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
 use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
@@ -28,6 +28,8 @@ pub struct Terms<'a> {
     pub expect: Expect<'a>,
     /// The largest `msg`, in bytes.
     pub max_msg_bytes: usize,
+    /// Who presented them.
+    pub presenter: Presenter,
 }
 
 /// What signatures are verified with.
@@ -154,7 +156,8 @@ impl<'k> Opened<'_, 'k> {
         if Names::of(view, *kid).are_revoked(kept) {
             return Err(Code::Revoked);
         }
-        let (takes, bound) = (view.needs_daemon(), view.cnf_jkt.is_some());
+        view.judge_presenter(terms.presenter)?;
+        let (takes, bound) = (view.takes(), view.cnf_jkt.is_some());
         Ok(Candidate { key, message, signature, accepted, takes, bound })
     }
 
@@ -340,6 +343,7 @@ pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>,
         let kept = state.kept();
         Ok(match opened.judge(terms) {
             Ok(_) if Names::of(&opened.view, opened.kid).are_revoked(&kept) => refused(Code::Revoked, claims),
+            Ok(_) if let Err(refusal) = opened.view.judge_presenter(terms.presenter) => refused(refusal.into(), claims),
             Ok(_) if let Some(code) = spent(&opened.view, opened.kid.tenant(), &kept) => refused(code, claims),
             Ok(_) => Introspection { active: true, reason: None, claims },
             Err(code) => refused(code, claims),

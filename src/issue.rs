@@ -138,6 +138,7 @@ pub fn prepare(
         nonce: spec.nonce,
         jkt: spec.jkt,
         form: spec.form,
+        uid: spec.uid,
     };
     let terms = ground.rights.decide_issue(&wish, &ground.bounds).into_result().map_err(IssueError::Denied)?;
     let kid = active(&terms.tenant, &terms.purpose)
@@ -173,6 +174,7 @@ fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Grou
         epoch,
         cap: Cap { template: terms.template, action: terms.action, limit: terms.limit },
         cnf_jkt: terms.jkt,
+        cnf_uid: terms.uid,
         par: None,
     }
 }

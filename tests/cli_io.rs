@@ -2,6 +2,9 @@
 #![cfg(feature = "cli")]
 
 #[cfg(test)]
+#[path = "cli_io/challenge.rs"]
+mod challenge;
+#[cfg(test)]
 #[path = "cli_fake/mod.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod fake;

@@ -76,6 +76,15 @@ max_ttl_s = 3600
 limit = 2
 
 [[template]]
+name = "bound"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+max_ttl_s = 3600
+bind = "peer"
+
+[[template]]
 name = "keyless"
 tenant = "t1"
 purpose = "other"

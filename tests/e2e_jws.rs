@@ -333,7 +333,7 @@ async fn the_client_asks_for_either_form_and_presents_it() {
     let house = house();
     let client = house.client().await;
     let wish = |form| IssueRequest { template: "demo".into(), sub: "alice".into(), form, ..IssueRequest::default() };
-    let want = Wanted { aud: Some("demo".into()), scopes: Vec::new() };
+    let want = Wanted { aud: Some("demo".into()), ..Wanted::default() };
     let one = client.issue(&wish(PassportForm::Jws)).await.unwrap();
     assert!(matches!(&one, OwnedPassport::Jws(text) if text.starts_with("eyJ")), "{one:?}");
     assert!(client.verify(&one, &want).await.unwrap().is_accepted());

@@ -37,6 +37,7 @@ fn claims(kid: &Kid, exp: i64) -> Claims {
         epoch: 0,
         cap: Cap { template: "order".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     }
 }

@@ -174,6 +174,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
         prop::option::of(1u64..1 << 53),
         prop::option::of(Just("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".to_owned())),
         prop::option::of(identifier()),
+        prop::option::of(0..u32::MAX),
     );
     let key = ("[a-z0-9-]{1,32}(\\.[a-z0-9-]{1,32})?", "[a-z0-9-]{1,32}", 1u64..1 << 53, 0u64..1 << 53);
     (names, lists, times, options, key).prop_map(|(names, lists, (iat, ttl, nbf), options, key)| {
@@ -193,6 +194,7 @@ fn any_claims() -> impl Strategy<Value = Claims> {
             epoch,
             cap: Cap { template: names.3, action: options.2, limit: options.3 },
             cnf_jkt: options.4,
+            cnf_uid: options.6,
             par: options.5,
         }
     })
@@ -220,7 +222,10 @@ fn tree(claims: &Claims) -> Value {
     put(&mut payload, "nbf", claims.nbf.map(Value::from));
     put(&mut payload, "nonce", claims.nonce.clone().map(Value::from));
     put(&mut payload, "ctx", claims.ctx.clone().map(Value::from));
-    put(&mut payload, "cnf", claims.cnf_jkt.clone().map(|jkt| serde_json::json!({"jkt": jkt})));
+    let mut cnf = serde_json::json!({});
+    put(&mut cnf, "jkt", claims.cnf_jkt.clone().map(Value::from));
+    put(&mut cnf, "uid", claims.cnf_uid.map(Value::from));
+    put(&mut payload, "cnf", cnf.as_object().is_some_and(|cnf| !cnf.is_empty()).then_some(cnf));
     put(&mut payload, "par", claims.par.clone().map(Value::from));
     put(&mut payload, "cap", Some(cap));
     payload

@@ -587,6 +587,9 @@ class Runner:
                 why = f"template {template!r}: {result}"
                 if result.code is p.Code.NOT_READY:
                     self.names["keyless"] = template
+            elif "uid" in shown(result.value)["claims"].get("cnf", {}):
+                if set(audiences) & set(shown(result.value)["claims"]["aud"]):
+                    self.names["bound"] = template
             elif "limit" in shown(result.value)["claims"]["cap"]:
                 if set(audiences) & set(shown(result.value)["claims"]["aud"]):
                     self.names["limited"] = template
@@ -604,6 +607,8 @@ class Runner:
         self._try_jws(client)
         if "limited" not in self.names:
             self._lacking["limited"] = "no template of this user has a limit"
+        if "bound" not in self.names:
+            self._lacking["bound"] = "no template of this user binds passports to their peer"
         if "keyless" not in self.names:
             self._lacking["keyless"] = "every template of this user has a key"
 

@@ -488,14 +488,19 @@ class IssueSpec:
     nonce: Optional[str] = None
     jkt: Optional[str] = None
     form: Form = Form.ENVELOPE
+    uid: Optional[int] = None
 
 
 @dataclass(frozen=True)
 class Want:
-    """What a passport must be good for. No `aud`: the only one that this peer may verify as."""
+    """What a passport must be good for. No `aud`: the only one that this peer may verify as.
+
+    `peer_uid` is the user of the process that presented the passport, out of `SO_PEERCRED` of the connection on which it did.
+    """
 
     aud: Optional[str] = None
     scopes: Sequence[str] = ()
+    peer_uid: Optional[int] = None
 
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
@@ -919,8 +924,9 @@ _SPEC = Struct(
     nonce=OptionOf(STR),
     jkt=OptionOf(STR),
     form=_NamesOf(Form),
+    uid=OptionOf(U32),
 )
-_WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS)
+_WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS, peer_uid=OptionOf(U32))
 _PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES), Struct(Jws, text=STR))
 _PROOF = EnumOf(Struct(Pop, proof=STR), Struct(Dpop, proof=STR, htm=STR, htu=STR, nonce=OptionOf(STR)))
 REQUEST = Struct(
@@ -1295,10 +1301,14 @@ class Client(_Caller):
         action: Optional[str] = None,
         ctx: Optional[Mapping[str, Any]] = None,
         form: Form = Form.ENVELOPE,
+        uid: Optional[int] = None,
     ) -> AnyPassport:
-        """A passport in the wanted form. What is left out is as the template says; `ctx` is signed along, and must hold no floats."""
+        """A passport in the wanted form. What is left out is as the template says; `ctx` is signed along, and must hold no floats.
+
+        `uid` is the user who alone may present it, where the template binds passports to their peer: this process's, if left out.
+        """
         text = None if ctx is None else json.dumps(ctx, allow_nan=False)
-        spec = IssueSpec(template, sub, aud, scopes, ttl_s, nbf, action, text, form=form)
+        spec = IssueSpec(template, sub, aud, scopes, ttl_s, nbf, action, text, form=form, uid=uid)
         return self._expect(ServiceOp.Issue(spec), ServiceOk.Issued).passport()
 
     def issue_batch(self, specs: Sequence[IssueSpec]) -> List[Union[AnyPassport, Problem]]:
@@ -1320,9 +1330,15 @@ class Client(_Caller):
             answers += [one if isinstance(one, Problem) else one.passport() for one in batch]
         return answers
 
-    def verify(self, passport: AnyPassport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Verdict:
-        """`Accepted` or `Refused`; raises `Problem` when there is no verdict."""
-        return self._expect(ServiceOp.Verify(Want(aud, scopes), passport), ServiceOk.Verdict)
+    def verify(
+        self,
+        passport: AnyPassport,
+        aud: Optional[str] = None,
+        scopes: Sequence[str] = (),
+        peer_uid: Optional[int] = None,
+    ) -> Verdict:
+        """`Accepted` or `Refused`; raises `Problem` when there is no verdict. `peer_uid`: see `Want`."""
+        return self._expect(ServiceOp.Verify(Want(aud, scopes, peer_uid), passport), ServiceOk.Verdict)
 
     def verify_with(
         self,
@@ -1331,23 +1347,28 @@ class Client(_Caller):
         scopes: Sequence[str] = (),
         retry: Optional[bytes] = None,
         proof: Optional[Union[Pop, Dpop]] = None,
+        peer_uid: Optional[int] = None,
     ) -> Verdict:
         """As `verify`, with a proof of possession, or with 16 random bytes that make the request repeatable.
 
         After an error that leaves open whether the passport was accepted, the same request with the same bytes is answered
         as the first one was, for 120 s, and takes nothing more.
         """
-        return self._expect(ServiceOp.VerifyWith(Want(aud, scopes), passport, retry, proof), ServiceOk.Verdict)
+        return self._expect(ServiceOp.VerifyWith(Want(aud, scopes, peer_uid), passport, retry, proof), ServiceOk.Verdict)
 
     def challenge(self) -> Challenge:
         """A value for a proof of possession, good on this connection."""
         return self._expect(ServiceOp.Challenge(), ServiceOk.Challenge)
 
     def verify_batch(
-        self, passports: Sequence[AnyPassport], aud: Optional[str] = None, scopes: Sequence[str] = ()
+        self,
+        passports: Sequence[AnyPassport],
+        aud: Optional[str] = None,
+        scopes: Sequence[str] = (),
+        peer_uid: Optional[int] = None,
     ) -> List[Verdict]:
         """A verdict for each, as if asked one by one. Split by the daemon's limits; parts go one after another."""
-        want = Want(aud, scopes)
+        want = Want(aud, scopes, peer_uid)
         verdicts: List[Verdict] = []
         sizes = [_passport_size(one) for one in passports]
         parts = self._in_parts(
@@ -1383,9 +1404,15 @@ class Client(_Caller):
             yield at, end, batch
             at = end
 
-    def introspect(self, passport: AnyPassport, aud: Optional[str] = None, scopes: Sequence[str] = ()) -> Introspection:
+    def introspect(
+        self,
+        passport: AnyPassport,
+        aud: Optional[str] = None,
+        scopes: Sequence[str] = (),
+        peer_uid: Optional[int] = None,
+    ) -> Introspection:
         """What `verify` would say now, and the claims, without accepting anything."""
-        return self._expect(ServiceOp.Introspect(Want(aud, scopes), passport), ServiceOk.Introspection)
+        return self._expect(ServiceOp.Introspect(Want(aud, scopes, peer_uid), passport), ServiceOk.Introspection)
 
     def keys(self, if_etag: Optional[bytes] = None) -> Union[KeySet, NotModified]:
         """The public keys, or `NotModified` when the set with the ETag `if_etag` is current."""

@@ -240,6 +240,7 @@ fn accounts_exist(role: &Role, server: &Server) -> Result<(), BootError> {
         wanted(server.socket_group.as_ref(), "socket_group", &group, "group")?;
         wanted(server.admin_socket_group.as_ref(), "admin_socket_group", &group, "group")?;
         for listener in &server.listeners {
+            wanted(listener.user.as_ref(), "listener: user", &user, "user")?;
             wanted(listener.group.as_ref(), "listener: group", &group, "group")?;
         }
     }
@@ -250,7 +251,7 @@ fn accounts_exist(role: &Role, server: &Server) -> Result<(), BootError> {
 fn uid_of(name: &str) -> Result<u32, BootError> {
     match nix::unistd::User::from_name(name) {
         Ok(Some(user)) => Ok(user.uid.as_raw()),
-        _ => Err(BootError::Unknown { key: "user, hsm_user", kind: "user", name: name.to_owned() }),
+        _ => Err(BootError::Unknown { key: "user, hsm_user, listener: user", kind: "user", name: name.to_owned() }),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tracing::info;
 
-use super::{BootError, gid_after, gid_of, uid_after};
+use super::{BootError, gid_after, gid_of, uid_after, uid_of};
 use crate::config::Config;
 use crate::server::inherit::{Expected, Inherited};
 use crate::server::listen::{Access, bind};
@@ -29,8 +29,9 @@ pub(super) struct Opened {
 /// One Unix socket of the configuration.
 struct Wanted<'a> {
     name: &'a str,
-    settings: [&'a str; 3],
+    settings: [&'a str; 4],
     path: &'a Path,
+    user: Option<&'a String>,
     mode: u32,
     group: Option<&'a String>,
 }
@@ -73,8 +74,9 @@ pub(super) fn open(config: &Config, mut inherited: Inherited) -> Result<Opened, 
 fn admin(config: &Config) -> Wanted<'_> {
     Wanted {
         name: ADMIN,
-        settings: ["admin_socket", "admin_socket_mode", "admin_socket_group"],
+        settings: ["admin_socket", "admin_socket_mode", "admin_socket_group", "user"],
         path: &config.server.admin_socket,
+        user: None,
         mode: config.server.admin_socket_mode,
         group: config.server.admin_socket_group.as_ref(),
     }
@@ -84,15 +86,17 @@ fn services(config: &Config) -> Vec<Wanted<'_>> {
     let server = &config.server;
     let main = Wanted {
         name: MAIN,
-        settings: ["socket", "socket_mode", "socket_group"],
+        settings: ["socket", "socket_mode", "socket_group", "user"],
         path: &server.socket,
+        user: None,
         mode: server.socket_mode,
         group: server.socket_group.as_ref(),
     };
     let own = server.listeners.iter().map(|listener| Wanted {
         name: &listener.name,
-        settings: ["listener.socket", "listener.mode", "listener.group"],
+        settings: ["listener.socket", "listener.mode", "listener.group", "listener.user"],
         path: &listener.socket,
+        user: listener.user.as_ref(),
         mode: listener.mode,
         group: listener.group.as_ref(),
     });
@@ -102,10 +106,11 @@ fn services(config: &Config) -> Vec<Wanted<'_>> {
 impl<'a> Wanted<'a> {
     fn hold(self, own: (u32, u32), inherited: &mut Inherited) -> Result<Held<'a>, BootError> {
         let group = self.group.map(|name| gid_of(name)).transpose()?;
+        let user = self.user.map(|name| uid_of(name)).transpose()?;
         let Self { name, settings, path, mode, .. } = self;
-        let inherited = inherited.unix(&Expected { name, settings, path, mode, group, own })?;
+        let inherited = inherited.unix(&Expected { name, settings, path, user, mode, group, own })?;
         // As root it may find what a front has left that was started as its own user.
-        let access = Access { mode, group, user: None, heir_of: Some(own.0) };
+        let access = Access { mode, group, user, heir_of: Some(own.0) };
         Ok(Held { name, path, access, inherited })
     }
 }

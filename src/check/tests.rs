@@ -5,7 +5,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use super::*;
 use crate::clock::Moment;
 use crate::metrics::Counter;
-use crate::passport::{Cap, Claims, Jwk, Kid};
+use crate::passport::{Cap, Claims, Jwk, Kid, Presenter};
 
 const NOW: i64 = 1_767_225_600;
 
@@ -25,6 +25,7 @@ fn claims(kid: &Kid) -> Claims {
         epoch: 0,
         cap: Cap { template: "orders".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     }
 }
@@ -32,7 +33,7 @@ fn claims(kid: &Kid) -> Claims {
 fn expect<'a>(now: i64, audiences: &'a [&'a str], scopes: &'a [&'a str]) -> Terms<'a> {
     let now = Moment::from_unix(now);
     let expect = Expect { issuer: "test", now, skew_s: 0, audiences, require_aud: true, scopes };
-    Terms { expect, max_msg_bytes: 4096 }
+    Terms { expect, max_msg_bytes: 4096, presenter: Presenter::Unsaid }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! | [`args`] | the command line and its help |
 //! | [`environment`] | variables that stand for options |
 //! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
-//! | [`service`], [`passports`], [`seal`], [`publish`], [`durable`] | commands on the services' socket, and files that they make |
+//! | [`service`], [`passports`], [`proving`], [`holder`], [`seal`], [`publish`], [`durable`] | commands on the services' socket, and files that they make |
 //! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
 //! | [`mod@revoke`] | revoking passports, subjects, keys and epochs, on either socket |
 //! | [`inspect`] | what a passport says, without trust |
@@ -28,6 +28,7 @@ mod context;
 mod doctor;
 mod environment;
 mod error;
+mod holder;
 mod hsm;
 mod input;
 mod inspect;
@@ -37,6 +38,7 @@ mod passports;
 mod plan;
 mod policy;
 mod progress;
+mod proving;
 mod publish;
 mod revoke;
 mod scrape;
@@ -122,7 +124,8 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Health(from) => service::health(context, from).await,
         Command::Keys(keys) => service::keys(context, keys).await,
         Command::Issue(issue) => passports::issue(context, issue).await,
-        Command::Verify(verify) => passports::verify(context, verify).await,
+        Command::Verify(verify) => passports::verify(context, verify, Moment::now()).await,
+        Command::Challenge(challenge) => proving::challenge(context, challenge).await,
         Command::Introspect(verify) => passports::introspect(context, verify).await,
         Command::Inspect(inspect) => inspect::run(context, &inspect),
         Command::Revoke(revoke) => revoke::revoke(context, revoke).await,

@@ -5,10 +5,13 @@ use serde_json::{Value, json};
 use super::args::{Issue, Verify, VerifyWith};
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::holder::Holder;
 use super::input::{self, Given, Slot};
 use super::progress::Extent;
+use super::proving;
 use super::text::{self, plain};
 use crate::client::{Client, IssueRequest, Want};
+use crate::clock::Moment;
 use crate::passport::OwnedPassport;
 use crate::wire::{Accepted, Code, Consumed, Introspection, Problem, Verdict};
 
@@ -26,7 +29,11 @@ pub(super) async fn issue(context: &mut Context<'_>, mut issue: Issue) -> Result
         return issued(context, &answers);
     }
     let count = usize::try_from(issue.count).unwrap_or(usize::MAX);
-    let request = request(issue)?;
+    let holder = issue.pop_key.take().map(|path| Holder::read(&path)).transpose()?;
+    let mut request = request(issue)?;
+    if let Some(holder) = holder {
+        request.jkt = Some(holder.thumbprint());
+    }
     let client = context.client().await?;
     if count > 1 {
         let answers = issue_all(context, &client, &vec![request; count]).await?;
@@ -69,9 +76,9 @@ async fn verify_all(
 fn request(issue: Issue) -> Result<IssueRequest, CliError> {
     let ctx = issue.ctx.as_deref().map(serde_json::from_str).transpose();
     let ctx = ctx.map_err(|error| CliError::Usage(format!("--ctx is not a JSON object: {error}")))?;
-    let Issue { template, sub, aud, scopes, ttl, nbf, action, limit, nonce, jkt, form, .. } = issue;
+    let Issue { template, sub, aud, scopes, ttl, nbf, action, limit, nonce, jkt, form, uid, .. } = issue;
     let (template, sub) = (template.unwrap_or_default(), sub.unwrap_or_default());
-    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx, limit, nonce, jkt, form })
+    Ok(IssueRequest { template, sub, aud, scopes, ttl_s: ttl, nbf, action, ctx, limit, nonce, jkt, form, uid })
 }
 
 /// Shows a batch; refused if any item is.
@@ -96,20 +103,22 @@ fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError
     Ok(exit)
 }
 
-pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith) -> Result<Exit, CliError> {
-    let VerifyWith { verify, retry_key } = with;
+pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith, now: Moment) -> Result<Exit, CliError> {
+    let VerifyWith { verify, retry_key, pop_key, dpop } = with;
+    let alone = retry_key.is_some() || pop_key.is_some() || dpop.dpop.is_some();
     let (given, want) = (given(context, &verify)?, want(verify));
     let slots = match given {
         Given::One(Slot::Passport(passport)) => {
-            let client = context.client().await?;
-            let verdict = match retry_key {
-                Some(key) => client.verify_with(&passport, &want, Some(key), None).await?,
-                None => client.verify(&passport, &want).await?,
+            let verdict = if alone {
+                proving::verdict(context, &passport, &want, retry_key, (pop_key, dpop), now).await?
+            } else {
+                context.client().await?.verify(&passport, &want).await?
             };
             return one_verdict(context, &passport, &verdict);
         }
-        Given::Batch(_) if retry_key.is_some() => {
-            return Err(CliError::Usage("--retry-key goes with one passport; a batch has none".to_owned()));
+        Given::Batch(_) if alone => {
+            let what = "--retry-key, --pop-key and --dpop go with one passport; a batch has none";
+            return Err(CliError::Usage(what.to_owned()));
         }
         Given::One(problem) => vec![problem],
         Given::Batch(slots) => slots,
@@ -136,7 +145,7 @@ fn given(context: &mut Context<'_>, verify: &Verify) -> Result<Given<Slot>, CliE
 }
 
 fn want(verify: Verify) -> Want {
-    Want { aud: verify.aud, scopes: verify.scopes }
+    Want { aud: verify.aud, scopes: verify.scopes, peer_uid: verify.peer_uid }
 }
 
 fn passport(slot: &Slot) -> Option<&OwnedPassport> {
@@ -146,7 +155,11 @@ fn passport(slot: &Slot) -> Option<&OwnedPassport> {
     }
 }
 
-fn one_verdict(context: &mut Context<'_>, passport: &OwnedPassport, verdict: &Verdict) -> Result<Exit, CliError> {
+pub(super) fn one_verdict(
+    context: &mut Context<'_>,
+    passport: &OwnedPassport,
+    verdict: &Verdict,
+) -> Result<Exit, CliError> {
     let exit = if verdict.is_accepted() { Exit::Ok } else { Exit::NotValid };
     if context.out.is_json() {
         return context.out.json(&verdict_json(passport, verdict)).map(|()| exit);

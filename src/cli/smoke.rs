@@ -103,7 +103,7 @@ async fn exercise(steps: &mut Steps<'_, '_>, client: &Client, smoke: &Smoke) -> 
         }
     };
     steps.take("issue one", start, Ok(passport.kid.clone()))?;
-    let want = Want { aud: smoke.aud.clone().or_else(|| audience(&passport)), scopes: Vec::new() };
+    let want = Want { aud: smoke.aud.clone().or_else(|| audience(&passport)), ..Want::default() };
 
     let start = Instant::now();
     let seen = accepted(client.verify(&passport, &want).await);
@@ -200,7 +200,7 @@ async fn long_batch(client: &Client, want: &Want) -> Seen {
     let count = usize::try_from(limit).unwrap_or(usize::MAX).saturating_add(1);
     // Empty passports: nothing but their number is too large.
     let items = vec![Passport::Envelope { alg: "", kid: "", msg: &[], sig: &[] }; count];
-    let want = crate::wire::Want { aud: want.aud.as_deref(), scopes: Vec::new() };
+    let want = crate::wire::Want { aud: want.aud.as_deref(), ..Default::default() };
     match client.ask([0; 16], ServiceOp::VerifyBatch { want, items }).await {
         Ok(_) => Err(format!("{count} passports were taken; limits.max_batch is {limit}")),
         Err(ClientError::Problem(problem)) if problem.code == Code::TooLarge => {

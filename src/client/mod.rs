@@ -10,7 +10,7 @@
 //! # async fn example() -> Result<(), passportd::client::ClientError> {
 //! let client = Client::connect(Options::service("/run/passportd/passportd.sock")).await?;
 //! let passport = client.issue(&IssueRequest { template: "demo".into(), sub: "alice".into(), ..Default::default() }).await?;
-//! let verdict = client.verify(&passport, &Want { aud: Some("demo".into()), scopes: vec!["read".into()] }).await?;
+//! let verdict = client.verify(&passport, &Want { aud: Some("demo".into()), scopes: vec!["read".into()], ..Want::default() }).await?;
 //! println!("{verdict:?}");
 //! # Ok(())
 //! # }

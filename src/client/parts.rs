@@ -58,7 +58,7 @@ mod tests {
     /// The size of the frame that carries these for a verdict; encoding fails where no frame does.
     fn request_of(passports: &[Passport<'_>]) -> usize {
         let op = ServiceOp::VerifyBatch {
-            want: crate::wire::Want { aud: Some("demo"), scopes: vec!["read"] },
+            want: crate::wire::Want { aud: Some("demo"), scopes: vec!["read"], ..crate::wire::Want::default() },
             items: passports.to_vec(),
         };
         let mut frame = Vec::new();

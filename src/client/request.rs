@@ -33,6 +33,8 @@ pub struct IssueRequest {
     pub jkt: Option<String>,
     /// In which form.
     pub form: PassportForm,
+    /// The user who alone may present it, where the template binds passports to their peer; none: the caller's own.
+    pub uid: Option<u32>,
 }
 
 impl IssueRequest {
@@ -54,6 +56,7 @@ impl IssueRequest {
             nonce: self.nonce.as_deref(),
             jkt: self.jkt.as_deref(),
             form: self.form,
+            uid: self.uid,
         }
     }
 }

@@ -18,11 +18,14 @@ pub struct Want {
     pub aud: Option<String>,
     /// Scopes that must all be there.
     pub scopes: Vec<String>,
+    /// The user of the process that presented it, out of `SO_PEERCRED`; a passport that is bound to a user needs it.
+    pub peer_uid: Option<u32>,
 }
 
 impl Want {
     pub(super) fn on_wire(&self) -> crate::wire::Want<'_> {
-        crate::wire::Want { aud: self.aud.as_deref(), scopes: self.scopes.iter().map(String::as_str).collect() }
+        let scopes = self.scopes.iter().map(String::as_str).collect();
+        crate::wire::Want { aud: self.aud.as_deref(), scopes, peer_uid: self.peer_uid }
     }
 }
 

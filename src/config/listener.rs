@@ -12,7 +12,7 @@ use crate::policy::suggest;
 const MAX_LISTENERS: usize = 32;
 /// Names that the daemon uses itself, in policy and as `FileDescriptorName`.
 const RESERVED: [&str; 6] = ["main", "service", "services", "admin", "metrics", "ceremony"];
-const KEYS: [&str; 4] = ["name", "socket", "mode", "group"];
+const KEYS: [&str; 5] = ["name", "socket", "user", "mode", "group"];
 
 /// A named socket. Policy rules match the name; owner and mode decide who can connect at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Listener {
     pub name: String,
     /// Where it is bound.
     pub socket: PathBuf,
+    /// User that owns the socket; none: whoever binds it.
+    pub user: Option<String>,
     /// Permission bits. Default 0660.
     pub mode: u32,
     /// Group that owns the socket.
@@ -71,6 +73,7 @@ fn one(value: &DeValue<'_>) -> Result<Listener, Wrong> {
     Ok(Listener {
         name: field(table, "name", &Name)?.ok_or_else(|| Wrong::new("a listener needs a name"))?,
         socket: field(table, "socket", &SocketPath)?.ok_or_else(|| Wrong::new("a listener needs a socket"))?,
+        user: field(table, "user", &Maybe(Account))?.flatten(),
         mode: field(table, "mode", &Mode)?.unwrap_or(0o660),
         group: field(table, "group", &Maybe(Account))?.flatten(),
     })

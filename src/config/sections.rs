@@ -62,7 +62,7 @@ section! {
         socket_group: Option<String> = None, Maybe(Account), Restart;
         /// Group that owns the administrators' socket.
         admin_socket_group: Option<String> = None, Maybe(Account), Restart;
-        /// Sockets of their own for single services: `[[server.listener]]` with name, socket, mode, group.
+        /// Sockets of their own for single services: `[[server.listener]]` with name, socket, user, mode, group.
         listeners "listener": Vec<Listener> = Vec::new(), Listeners, Restart;
         /// Where Prometheus reads.
         metrics_addr: Option<SocketAddr> = Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9909)), AddrOrOff, Restart;

@@ -273,14 +273,15 @@ fn settings_that_cannot_hold_together() {
 
 #[test]
 fn listeners() {
-    let one = "[[server.listener]]\nname = \"web\"\nsocket = \"/run/web.sock\"\nmode = \"0600\"\ngroup = \"www\"\n";
+    let one = "[[server.listener]]\nname = \"web\"\nsocket = \"/run/web.sock\"\nmode = \"0600\"\ngroup = \"www\"\nuser = \"web\"\n";
     let listener = with(one).unwrap().config.server.listeners[0].clone();
     assert_eq!((listener.name.as_str(), listener.mode, listener.group.as_deref()), ("web", 0o600, Some("www")));
+    assert_eq!(listener.user.as_deref(), Some("web"));
     let cases = [
         (one.replace("web\"\ns", "admin\"\ns"), "7:8", "none of"),
         (one.replace("mode", "mod"), "9:1", "did you mean `mode`?"),
         (one.replace("socket = \"/run/web.sock\"\n", ""), "6:1", "needs a socket"),
-        (format!("{one}{one}"), "11:1", "same name or socket"),
+        (format!("{one}{one}"), "12:1", "same name or socket"),
     ];
     for (text, place, words) in cases {
         let message = refused(with(&text));

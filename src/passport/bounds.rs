@@ -28,6 +28,8 @@ pub const MAX_NONCE: usize = 128;
 pub const MAX_TEMPLATE: usize = 64;
 /// Longest `cap.action`.
 pub const MAX_ACTION: usize = 128;
+/// What no `cnf.uid` is: the kernel's "no user", as which nobody runs.
+pub const NO_UID: u32 = u32::MAX;
 /// Exact length of `cnf.jkt`: 32 bytes as unpadded base64url.
 pub const JKT_LEN: usize = 43;
 

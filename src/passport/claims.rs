@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{
     bounds::{
         MAX_ACTION, MAX_AUD, MAX_AUD_LEN, MAX_INTEGER, MAX_ISS, MAX_JTI, MAX_NONCE, MAX_SCOPE_LEN, MAX_SCOPES, MAX_SUB,
-        MAX_TEMPLATE, is_identifier, is_thumbprint,
+        MAX_TEMPLATE, NO_UID, is_identifier, is_thumbprint,
     },
     canon::{self, Unwritable},
     kid::Kid,
@@ -45,6 +45,8 @@ pub struct Claims {
     pub cap: Cap,
     /// Confirmation `cnf.jkt` (RFC 7800; RFC 9449 §6.1): the thumbprint of the holder's key.
     pub cnf_jkt: Option<String>,
+    /// Confirmation `cnf.uid`, a member of our own: the user who alone may present it, on this host. At most 2^32 − 2.
+    pub cnf_uid: Option<u32>,
     /// The `jti` of the passport that this one was made from.
     pub par: Option<String>,
 }
@@ -94,6 +96,9 @@ pub enum ClaimsError {
     /// `cnf.jkt` is no SHA-256 thumbprint.
     #[error("`cnf.jkt` must be an RFC 7638 SHA-256 thumbprint: 43 characters of base64url")]
     Thumbprint,
+    /// `cnf.uid` is nobody's.
+    #[error("`cnf.uid` must be a uid that somebody can have, 0 to 4294967294")]
+    Uid,
     /// `ctx` holds a number that is not an integer within ±(2^53 − 1).
     #[error("`ctx` must not hold floats or integers beyond ±9007199254740991; write them as strings")]
     Number,
@@ -175,6 +180,9 @@ impl Claims {
         if self.cnf_jkt.as_deref().is_some_and(|jkt| !is_thumbprint(jkt)) {
             return Err(ClaimsError::Thumbprint);
         }
+        if self.cnf_uid == Some(NO_UID) {
+            return Err(ClaimsError::Uid);
+        }
         number("iat", self.iat, 0)?;
         number("exp", self.exp, 0)?;
         self.nbf.map_or(Ok(()), |nbf| number("nbf", nbf, 0))?;
@@ -190,11 +198,7 @@ impl Claims {
         out.push_str("{\"aud\":");
         canon::strings(out, &self.aud);
         self.cap.write(out)?;
-        if let Some(jkt) = &self.cnf_jkt {
-            out.push_str(",\"cnf\":{\"jkt\":");
-            canon::string(out, jkt);
-            out.push('}');
-        }
+        self.write_cnf(out);
         if let Some(ctx) = &self.ctx {
             out.push_str(",\"ctx\":");
             canon::object(out, ctx, 2)?;
@@ -226,6 +230,23 @@ impl Claims {
         canon::string(out, &self.sub);
         out.push('}');
         Ok(())
+    }
+
+    /// Appends `"cnf":{…}`, if there is anything to be confirmed.
+    fn write_cnf(&self, out: &mut String) {
+        if self.cnf_jkt.is_none() && self.cnf_uid.is_none() {
+            return;
+        }
+        out.push_str(",\"cnf\":{");
+        if let Some(jkt) = &self.cnf_jkt {
+            out.push_str("\"jkt\":");
+            canon::string(out, jkt);
+        }
+        if let Some(uid) = self.cnf_uid {
+            out.push_str(if self.cnf_jkt.is_some() { ",\"uid\":" } else { "\"uid\":" });
+            canon::integer(out, uid.into());
+        }
+        out.push('}');
     }
 
     /// Appends the kid, whose alphabet needs no escapes.
@@ -287,6 +308,7 @@ pub(super) mod tests {
             epoch: 0,
             cap: Cap { template: "demo".into(), action: None, limit: None },
             cnf_jkt: None,
+            cnf_uid: None,
             par: None,
         }
     }
@@ -301,6 +323,7 @@ pub(super) mod tests {
             epoch: 7,
             cap: Cap { template: "demo".into(), action: Some("open door".into()), limit: Some(3) },
             cnf_jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into()),
+            cnf_uid: Some(1000),
             par: Some("parent".into()),
             ..plain()
         }
@@ -310,13 +333,15 @@ pub(super) mod tests {
     fn the_bytes_are_exactly_these() {
         let expected = concat!(
             r#"{"aud":["demo"],"cap":{"action":"open door","limit":3,"template":"demo"},"#,
-            r#""cnf":{"jkt":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"},"#,
+            r#""cnf":{"jkt":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k","uid":1000},"#,
             r#""ctx":{"a":{"😂":1,"！":2},"z":[null,true,-5,"ö\n"]},"#,
             r#""epoch":7,"exp":1700003600,"iat":1700000000,"iss":"passportd.example","#,
             r#""jti":"0190c7a2-7b1e-7000-8000-0123456789ab","kid":"ed25519/t1.host7/auth/v3","nbf":1700000010,"#,
             r#""nonce":"n\"1\\","par":"parent","scopes":["read","write"],"sub":"alice"}"#,
         );
         assert_eq!(String::from_utf8(full().canonical(4096).unwrap()).unwrap(), expected);
+        let by_uid = Claims { cnf_jkt: None, ..full() }.canonical(4096).unwrap();
+        assert!(String::from_utf8(by_uid).unwrap().contains(r#","cnf":{"uid":1000},"#));
         let bytes = plain().canonical(4096).unwrap();
         assert_eq!(serde_json_canonicalizer::to_vec(&serde_json::from_slice::<Value>(&bytes).unwrap()).unwrap(), bytes);
     }
@@ -331,7 +356,7 @@ pub(super) mod tests {
             change(&mut claims);
             claims.canonical(8192).unwrap_err().to_string()
         };
-        let cases: [(&str, Change); 19] = [
+        let cases: [(&str, Change); 20] = [
             ("`iss` must be 1 to 256", |c| c.iss.clear()),
             ("`sub` must be 1 to 256", |c| c.sub = "a".repeat(257)),
             ("`sub` must be 1 to 256", |c| c.sub = "a\nMESSAGE=b".into()),
@@ -346,6 +371,7 @@ pub(super) mod tests {
             ("`nonce` must be", |c| c.nonce = Some("a".repeat(129))),
             ("`par` must be", |c| c.par = Some(String::new())),
             ("`cnf.jkt` must be", |c| c.cnf_jkt = Some("short".into())),
+            ("`cnf.uid` must be a uid", |c| c.cnf_uid = Some(u32::MAX)),
             ("`iat` must be", |c| c.iat = -1),
             ("`exp` must be an integer", |c| c.exp = 1 << 53),
             ("`exp` must be later", |c| c.exp = c.iat),

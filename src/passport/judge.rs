@@ -43,11 +43,11 @@ pub enum Refusal {
     /// It lacks a scope that is demanded.
     #[error("the passport lacks a scope")]
     ScopeDenied,
-    /// Its holder must prove that they hold their key.
-    #[error("a proof of possession is required")]
+    /// Whoever presents it must be proven: that they hold its key, or who they are.
+    #[error("whoever presents the passport must be proven: by their key, or by their uid")]
     PopRequired,
-    /// The proof does not hold.
-    #[error("the proof of possession is not valid")]
+    /// The proof does not hold, or whoever presents it is not the user to whom it is bound.
+    #[error("the proof of possession is not valid, or the passport is another user's")]
     PopInvalid,
     /// Only the daemon may accept it.
     #[error("only the daemon may accept this passport")]
@@ -113,7 +113,32 @@ pub struct Expect<'a> {
     pub scopes: &'a [&'a str],
 }
 
+/// Who presented a passport on this host, as the service that verifies it knows from the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presenter {
+    /// It was not said.
+    #[default]
+    Unsaid,
+    /// The process of this user.
+    Uid(u32),
+    /// A process of the overflow uid, which all strangers share; so it is the user of no passport.
+    Nobody,
+}
+
 impl View<'_> {
+    /// Whether it may be presented by this user: one that is bound to a user may not be by any other.
+    ///
+    /// # Errors
+    /// [`Refusal::PopRequired`] if it was not said who it is, [`Refusal::PopInvalid`] if it is another.
+    pub fn judge_presenter(&self, presenter: Presenter) -> Result<(), Refusal> {
+        match (self.cnf_uid, presenter) {
+            (None, _) => Ok(()),
+            (Some(_), Presenter::Unsaid) => Err(Refusal::PopRequired),
+            (Some(bound), Presenter::Uid(uid)) if bound == uid => Ok(()),
+            (Some(_), Presenter::Uid(_) | Presenter::Nobody) => Err(Refusal::PopInvalid),
+        }
+    }
+
     /// Whether the claims are what the verifier expects. Says nothing about the signature, the key or revocation.
     ///
     /// A passport of another issuer is [`Refusal::UnknownKid`]: a kid names a key of one issuer.
@@ -176,6 +201,23 @@ mod tests {
         let mut claims = samples::plain();
         change(&mut claims);
         scan(&claims.canonical(4096).unwrap()).unwrap().judge(expect)
+    }
+
+    #[test]
+    fn who_is_bound_is_presented_by_that_user_and_nobody_else() {
+        let judged = |cnf_uid, presenter| {
+            let claims = super::super::Claims { cnf_uid, ..samples::plain() };
+            scan(&claims.canonical(4096).unwrap()).unwrap().judge_presenter(presenter)
+        };
+        for presenter in [Presenter::Unsaid, Presenter::Uid(0), Presenter::Uid(1000), Presenter::Nobody] {
+            assert_eq!(judged(None, presenter), Ok(()), "{presenter:?}");
+        }
+        for bound in [0, 1000, 65_534] {
+            assert_eq!(judged(Some(bound), Presenter::Uid(bound)), Ok(()));
+            assert_eq!(judged(Some(bound), Presenter::Uid(bound + 1)), Err(Refusal::PopInvalid));
+            assert_eq!(judged(Some(bound), Presenter::Unsaid), Err(Refusal::PopRequired));
+            assert_eq!(judged(Some(bound), Presenter::Nobody), Err(Refusal::PopInvalid));
+        }
     }
 
     #[test]

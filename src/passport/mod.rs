@@ -32,7 +32,7 @@ pub mod scan;
 
 pub use claims::{Cap, Claims, ClaimsError, check_subject};
 pub use envelope::{Envelope, EnvelopeError, Opened, OwnedEnvelope};
-pub use judge::{Expect, Refusal};
+pub use judge::{Expect, Presenter, Refusal};
 pub use jwk::{Jwk, JwksError, MAX_KEYS, etag, jwks, parse_jwks, thumbprint};
 pub use jws::{Form, Jws, Room};
 pub use kid::{Kid, KidError, KidRef};

@@ -11,6 +11,7 @@ use super::{
     peer::{Peer, Rule},
     template::Template,
 };
+use crate::passport::Presenter;
 use crate::wire::sealed::Namespace;
 
 /// How much of a client's text goes into a message for the operator, in characters.
@@ -91,7 +92,7 @@ impl DenyCode {
         match self {
             Self::NoPeerPolicy => "no policy names this peer; ask the operator",
             Self::OpDenied => "the policy does not grant this operation, template or namespace to this peer",
-            Self::ScopeDenied => "the template does not allow this subject, scope, action, limit, nonce or key",
+            Self::ScopeDenied => "the template does not allow this subject, scope, action, limit, nonce, key or uid",
             Self::BadAud => "this audience is not allowed, or an audience must be named",
             Self::Lacking => "the template demands a nonce, or the thumbprint of a key, that the request does not name",
             Self::Malformed => "the lifetime must be at least 1 s and end after the start of validity",
@@ -169,7 +170,7 @@ impl Policy {
     pub fn rights(&self, peer: &Peer) -> Rights {
         let rules: Vec<_> = self.rules.iter().filter(|rule| rule.matches(peer, self.overflow)).cloned().collect();
         let share = rules.iter().fold(Share::default(), |share, rule| share.or_larger(rule.share));
-        Rights { dir: Arc::clone(&self.dir), peer: peer.clone(), rules, share }
+        Rights { dir: Arc::clone(&self.dir), peer: peer.clone(), rules, share, overflow: self.overflow }
     }
 
     /// Whether the peer may do `operation`.
@@ -196,9 +197,24 @@ pub struct Rights {
     peer: Peer,
     rules: Vec<Arc<Rule>>,
     share: Share,
+    overflow: Overflow,
 }
 
 impl Rights {
+    /// The peer's user.
+    pub(super) const fn uid(&self) -> u32 {
+        self.peer.uid
+    }
+
+    /// Who presented a passport to the peer, by what it says.
+    pub const fn presenter(&self, uid: Option<u32>) -> Presenter {
+        match uid {
+            None => Presenter::Unsaid,
+            Some(uid) if uid == self.overflow.uid => Presenter::Nobody,
+            Some(uid) => Presenter::Uid(uid),
+        }
+    }
+
     /// The peer's numbers.
     pub const fn share(&self) -> Share {
         self.share

@@ -64,9 +64,10 @@ fn same_template(old: &Template, new: &Template) -> bool {
         limit,
         nonce,
         proof,
+        bind,
     } = old;
     (tenant, purpose, subjects, audiences) == (&new.tenant, &new.purpose, &new.subjects, &new.audiences)
         && (scopes, default_scopes, actions) == (&new.scopes, &new.default_scopes, &new.actions)
         && (max_ttl_s, default_ttl_s) == (&new.max_ttl_s, &new.default_ttl_s)
-        && (forms, limit, nonce, proof) == (&new.forms, &new.limit, &new.nonce, &new.proof)
+        && (forms, limit, nonce, proof, bind) == (&new.forms, &new.limit, &new.nonce, &new.proof, &new.bind)
 }

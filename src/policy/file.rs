@@ -1,6 +1,6 @@
 //! The tables of a policy file, as TOML has them. Nothing is checked here but names and types of keys.
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 use toml::Spanned;
 
 /// A list of strings, each of which knows its place.
@@ -65,6 +65,5 @@ pub(super) struct TemplateTable {
     pub(super) nonce: Option<Spanned<String>>,
     pub(super) proof: Option<Spanned<String>>,
     pub(super) offline_risk: Option<bool>,
-    // A restriction that this release can't enforce. It is known so that the refusal says just that.
-    pub(super) binding: Option<Spanned<IgnoredAny>>,
+    pub(super) bind: Option<Spanned<String>>,
 }

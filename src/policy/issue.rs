@@ -3,8 +3,9 @@
 use super::{
     decide::{Decision, Denial, DenyCode, Rights, quoted},
     operation::Operation,
-    template::{Need, Template},
+    template::{Bind, Need, Template},
 };
+use crate::passport::Presenter;
 use crate::wire::PassportForm;
 
 /// What a client asks for.
@@ -32,6 +33,8 @@ pub struct IssueWish<'a> {
     pub jkt: Option<&'a str>,
     /// In which form.
     pub form: PassportForm,
+    /// The user to whom it is bound.
+    pub uid: Option<u32>,
 }
 
 /// The bounds that the configuration sets on every template.
@@ -74,6 +77,8 @@ pub struct Terms {
     pub nonce: Option<String>,
     /// The thumbprint of the holder's key.
     pub jkt: Option<String>,
+    /// The user to whom it is bound.
+    pub uid: Option<u32>,
 }
 
 impl Rights {
@@ -102,7 +107,26 @@ impl Rights {
             limit: limit(template, wish)?,
             nonce: needed(template, "nonce", template.nonce, wish.nonce)?,
             jkt: needed(template, "proof", template.proof, wish.jkt)?,
+            uid: self.bound_to(template, wish.uid)?,
         })
+    }
+
+    /// The user to whom the passport is bound: the one wished for, else the peer's own.
+    fn bound_to(&self, template: &Template, wish: Option<u32>) -> Result<Option<u32>, Denial> {
+        let (name, file) = (&template.name, &template.file);
+        match (template.bind, wish) {
+            (Bind::None, None) => Ok(None),
+            (Bind::None, Some(uid)) => {
+                let rule = format!("`bind` of template {name:?} ({file}) is not \"peer\", and uid {uid} was asked for");
+                Err(Denial { code: DenyCode::ScopeDenied, rule })
+            }
+            (Bind::Peer, Some(nobody)) if self.presenter(wish) == Presenter::Nobody => {
+                let rule =
+                    format!("all strangers share uid {nobody}, so no passport is bound to it (template {name:?})");
+                Err(Denial { code: DenyCode::ScopeDenied, rule })
+            }
+            (Bind::Peer, wish) => Ok(Some(wish.unwrap_or_else(|| self.uid()))),
+        }
     }
 
     /// Whether the template allows the peer to speak of the subject.

@@ -34,7 +34,8 @@
 //! forms = ["envelope"]          # the default; "jws" is for verifiers with a JOSE library of their own
 //! limit = 10                    # how often a passport may be accepted; nonce = "optional": it may name a value that is
 //! proof = "required"            # accepted once; proof: whoever presents it must prove to have the key of its thumbprint
-//! # offline_risk = true          # needed for "jws" beside limit, nonce or proof, which only the daemon can honour
+//! bind = "peer"                 # bound to the uid that asks for it, or for which it asks: nobody else may present it
+//! # offline_risk = true          # needed for "jws" beside limit, nonce, proof or bind, which only the daemon can honour
 //! ```
 //!
 //! A number that several matching rules name counts as the largest of them; where none names it, the configuration's

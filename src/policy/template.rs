@@ -27,6 +27,28 @@ pub struct Template {
     pub(super) limit: Option<u32>,
     pub(super) nonce: Need,
     pub(super) proof: Need,
+    pub(super) bind: Bind,
+}
+
+/// To whom passports of a template are bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Bind {
+    /// To nobody.
+    #[default]
+    None,
+    /// To the user who alone may present them.
+    Peer,
+}
+
+impl Bind {
+    /// That of this name.
+    pub(super) fn by_name(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None),
+            "peer" => Some(Self::Peer),
+            _ => None,
+        }
+    }
 }
 
 /// Whether passports of a template have something.

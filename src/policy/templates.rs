@@ -8,7 +8,7 @@ use super::{
     error::PolicyError,
     file::{Strings, TemplateTable},
     source::Source,
-    template::{Need, Pattern, Template},
+    template::{Bind, Need, Pattern, Template},
 };
 use crate::passport::{bounds, kid};
 use crate::wire::PassportForm;
@@ -23,7 +23,6 @@ pub(super) fn template(
     seen: &mut BTreeMap<String, Arc<str>>,
 ) -> Result<Template, PolicyError> {
     let name = source.unique(&table.name, seen)?;
-    only_what_there_is(source, table)?;
     for (text, fits, error) in [
         (&table.tenant, kid::is_tenant(table.tenant.get_ref()), kid::KidError::Tenant),
         (&table.purpose, kid::is_purpose(table.purpose.get_ref()), kid::KidError::Purpose),
@@ -41,7 +40,8 @@ pub(super) fn template(
         return Err(source.wrong(&first.span(), format!("a passport has at most {} scopes", bounds::MAX_SCOPES)));
     }
     let (limit, nonce) = (limit(source, table.limit.as_ref())?, need(source, table.nonce.as_ref())?);
-    let proof = need(source, table.proof.as_ref())?;
+    let (proof, bind) = (need(source, table.proof.as_ref())?, bind(source, table.bind.as_ref())?);
+    let needs_daemon = limit.is_some() || nonce != Need::None || proof != Need::None || bind != Bind::None;
     Ok(Template {
         name,
         file: Arc::clone(&source.name),
@@ -54,10 +54,11 @@ pub(super) fn template(
         actions: source.strings(&table.actions, bounds::MAX_ACTION)?,
         max_ttl_s,
         default_ttl_s,
-        forms: forms(source, table, limit.is_some() || nonce != Need::None || proof != Need::None)?,
+        forms: forms(source, table, needs_daemon)?,
         limit,
         nonce,
         proof,
+        bind,
     })
 }
 
@@ -76,18 +77,19 @@ fn need(source: &Source<'_>, need: Option<&Spanned<String>>) -> Result<Need, Pol
     })
 }
 
-/// Refuses what this release can't enforce: ignoring a restriction would widen the template.
-fn only_what_there_is(source: &Source<'_>, table: &TemplateTable) -> Result<(), PolicyError> {
-    table.binding.as_ref().map_or(Ok(()), |value| {
-        Err(source.wrong(&value.span(), "`binding` is not yet available in this release; remove it"))
+/// To whom passports are bound.
+fn bind(source: &Source<'_>, bind: Option<&Spanned<String>>) -> Result<Bind, PolicyError> {
+    bind.map_or(Ok(Bind::None), |text| {
+        let wrong = || source.wrong(&text.span(), "this must be \"none\" or \"peer\"");
+        Bind::by_name(text.get_ref()).ok_or_else(wrong)
     })
 }
 
 /// The forms in which passports are issued: envelopes, if nothing is said.
 ///
-/// Whoever verifies a JWS without asking a daemon can't know what was taken by others, and looks at no proof. So where
-/// passports may have a limit, a nonce or a key, somebody must have said that this is known.
-fn forms(source: &Source<'_>, table: &TemplateTable, takes: bool) -> Result<Vec<PassportForm>, PolicyError> {
+/// Whoever verifies a JWS without asking a daemon can't know what was taken by others, and looks at no proof and no user. So
+/// where passports may have a limit, a nonce, a key or a user, somebody must have said that this is known.
+fn forms(source: &Source<'_>, table: &TemplateTable, needs_daemon: bool) -> Result<Vec<PassportForm>, PolicyError> {
     let Some(list) = &table.forms else { return Ok(vec![PassportForm::Envelope]) };
     source.bounded(list.get_ref())?;
     if list.get_ref().is_empty() {
@@ -96,9 +98,9 @@ fn forms(source: &Source<'_>, table: &TemplateTable, takes: bool) -> Result<Vec<
     let form = |text: &Spanned<String>| {
         let wrong = || source.wrong(&text.span(), "this must be \"envelope\" or \"jws\"");
         let form = PassportForm::by_name(text.get_ref()).ok_or_else(wrong)?;
-        if form == PassportForm::Jws && takes && table.offline_risk != Some(true) {
-            let message = "who verifies a JWS without the daemon can't honour the template's `limit`, `nonce` or \
-                           `proof`; remove \"jws\", or say `offline_risk = true`";
+        if form == PassportForm::Jws && needs_daemon && table.offline_risk != Some(true) {
+            let message = "who verifies a JWS without the daemon can't honour the template's `limit`, `nonce`, \
+                           `proof` or `bind`; remove \"jws\", or say `offline_risk = true`";
             return Err(source.wrong(&text.span(), message));
         }
         Ok(form)

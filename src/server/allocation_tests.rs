@@ -69,6 +69,7 @@ fn passports(signer: &SigningKey, kid: &Kid) -> Vec<(Vec<u8>, [u8; 64])> {
         epoch: 0,
         cap: Cap { template: "demo".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     };
     let sign = |message: Vec<u8>| {
@@ -173,7 +174,7 @@ fn items<'a>(kid: &'a str, passports: &'a [(Vec<u8>, [u8; 64])]) -> impl Iterato
 
 /// What is wanted: with one list for it if there are scopes, and none if not.
 fn want(scopes: &'static [&'static str]) -> Want<'static> {
-    Want { aud: Some("demo"), scopes: scopes.to_vec() }
+    Want { aud: Some("demo"), scopes: scopes.to_vec(), ..Want::default() }
 }
 
 const SCOPES: [&[&str]; 2] = [&[], &["read"]];

@@ -122,10 +122,12 @@ pub struct Inherited {
 pub struct Expected<'a> {
     /// Its name: `main`, `admin`, or that of a `[[server.listener]]`.
     pub name: &'a str,
-    /// The settings that say its path, mode and group, for messages.
-    pub settings: [&'a str; 3],
+    /// The settings that say its path, mode, group and owner, for messages.
+    pub settings: [&'a str; 4],
     /// Its path.
     pub path: &'a Path,
+    /// The uid of its configured owner.
+    pub user: Option<u32>,
     /// Its permission bits.
     pub mode: u32,
     /// The gid of its configured group.
@@ -294,7 +296,7 @@ fn raw(socket: &Socket) -> Option<RawFd> {
 
 /// What is wrong with the socket's file: the setting, what is found, and what the setting says.
 fn trouble(expected: &Expected<'_>) -> Option<(String, String, String)> {
-    let Expected { path, settings: [at, mode, group], .. } = expected;
+    let Expected { path, settings: [at, mode, group, user], .. } = expected;
     let lost = |found: String| Some(((*at).to_owned(), found, path.display().to_string()));
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) if meta.file_type().is_socket() => meta,
@@ -314,8 +316,12 @@ fn trouble(expected: &Expected<'_>) -> Option<(String, String, String)> {
     if !fits {
         return Some(((*group).to_owned(), format!("belongs to gid {gid}"), wanted));
     }
+    let found = format!("belongs to uid {uid}");
+    if let Some(wanted) = expected.user {
+        return (uid != wanted).then(|| ((*user).to_owned(), found, format!("uid {wanted}")));
+    }
     let wanted = format!("a socket, which must belong to root or to uid {own_uid}");
-    (uid != 0 && uid != own_uid).then(|| ((*at).to_owned(), format!("belongs to uid {uid}"), wanted))
+    (uid != 0 && uid != own_uid).then(|| ((*at).to_owned(), found, wanted))
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ fn own() -> (u32, u32) {
 fn expected(path: &Path) -> Expected<'_> {
     Expected {
         name: "main",
-        settings: ["socket", "socket_mode", "socket_group"],
+        settings: ["socket", "socket_mode", "socket_group", "listener.user"],
         path,
+        user: None,
         mode: MODE,
         group: None,
         own: own(),
@@ -110,6 +111,13 @@ fn another_mode_or_group_names_the_setting_and_both_values() {
         "{group}"
     );
     came([("main", socket())]).unix(&Expected { group: Some(gid), ..expected(&path) }).unwrap().unwrap();
+    let (uid, _) = own();
+    let owner = said(socket(), &Expected { user: Some(uid + 1), ..expected(&path) });
+    assert!(
+        owner.contains(&format!("belongs to uid {uid}, but [server] listener.user says uid {}", uid + 1)),
+        "{owner}"
+    );
+    came([("main", socket())]).unix(&Expected { user: Some(uid), ..expected(&path) }).unwrap().unwrap();
     if own() != (0, 0) {
         let (uid, gid) = own();
         let stranger = said(socket(), &Expected { own: (uid + 1, gid), ..expected(&path) });

@@ -221,6 +221,8 @@ fn digest(want: &Want<'_>, passport: &Passport<'_>, proof: Option<&Possession<'_
     part(want.aud.unwrap_or_default().as_bytes());
     part(&u64::try_from(want.scopes.len()).unwrap_or(u64::MAX).to_be_bytes());
     want.scopes.iter().for_each(|scope| part(scope.as_bytes()));
+    part(&[u8::from(want.peer_uid.is_some())]);
+    part(&want.peer_uid.unwrap_or_default().to_be_bytes());
     match passport {
         Passport::Envelope { alg, kid, msg, sig } => {
             [alg.as_bytes(), kid.as_bytes(), msg, sig].into_iter().for_each(&mut part);

@@ -183,6 +183,7 @@ pub(super) fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a 
             scopes: &want.scopes,
         },
         max_msg_bytes: config.limits.max_msg_bytes,
+        presenter: turn.rights.presenter(want.peer_uid),
     }
 }
 

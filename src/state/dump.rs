@@ -41,7 +41,7 @@ enum Told {
     Used { jti: String, count: u64 },
     Nonce { nonce: String },
     Answer { key: String, uid: u32, request: String, jti: String, left: Option<u64> },
-    Proof { id: String },
+    Proof { id: String, sub: String },
 }
 
 /// Every row, as one commit would write it. What is in the file was checked when it was opened.
@@ -109,7 +109,7 @@ fn told(entry: Entry) -> Line {
         What::Answer(Answer { key, uid, request, jti, left }) => {
             Told::Answer { key: hex::encode(&key), uid, request: hex::encode(&request), jti, left }
         }
-        What::Proof { id } => Told::Proof { id: hex::encode(&id) },
+        What::Proof { id, sub } => Told::Proof { id: hex::encode(&id), sub },
     };
     Line::Entry { until, uid, tenant, what }
 }
@@ -123,7 +123,7 @@ fn entry(until: i64, uid: Option<u32>, tenant: String, what: Told) -> Option<Ent
         Told::Answer { key, uid, request, jti, left } => {
             What::Answer(Answer { key: bytes(&key)?, uid, request: bytes(&request)?, jti, left })
         }
-        Told::Proof { id } => What::Proof { id: bytes(&id)? },
+        Told::Proof { id, sub } => What::Proof { id: bytes(&id)?, sub },
     };
     let entry = Entry { until, owner: uid.map_or(Owner::Admin, Owner::Peer), tenant, what };
     entry.fits().then_some(entry)

@@ -70,6 +70,8 @@ pub enum What {
     Proof {
         /// SHA-256 of the key's thumbprint and the proof's `jti`, each with its length.
         id: [u8; 32],
+        /// The subject of the passport that it was for, whose quota it takes.
+        sub: String,
     },
 }
 
@@ -107,7 +109,7 @@ impl What {
             Self::RevokedSubject { sub, .. } => sub.as_bytes().to_vec(),
             Self::Nonce { nonce } => nonce.as_bytes().to_vec(),
             Self::Answer(answer) => [&answer.uid.to_be_bytes()[..], &answer.key].concat(),
-            Self::Proof { id } => id.to_vec(),
+            Self::Proof { id, .. } => id.to_vec(),
         }
     }
 
@@ -121,7 +123,8 @@ impl What {
 
     fn beside(&self) -> Vec<u8> {
         match self {
-            Self::RevokedId { .. } | Self::Nonce { .. } | Self::Proof { .. } => Vec::new(),
+            Self::RevokedId { .. } | Self::Nonce { .. } => Vec::new(),
+            Self::Proof { sub, .. } => sub.as_bytes().to_vec(),
             Self::RevokedSubject { before, .. } => before.to_be_bytes().to_vec(),
             Self::Used { count, .. } => count.to_be_bytes().to_vec(),
             Self::Answer(Answer { request, jti, left, .. }) => {
@@ -178,8 +181,12 @@ impl Entry {
 
     /// Whether its texts are no longer than a row takes.
     pub(super) fn fits(&self) -> bool {
-        let jti = if let What::Answer(answer) = &self.what { answer.jti.len() } else { 0 };
-        self.until >= 0 && self.tenant.len() <= MAX_TENANT && self.what.id().len() <= MAX_ID && jti <= MAX_ID
+        let beside = match &self.what {
+            What::Answer(answer) => answer.jti.len(),
+            What::Proof { sub, .. } => sub.len(),
+            _ => 0,
+        };
+        self.until >= 0 && self.tenant.len() <= MAX_TENANT && self.what.id().len() <= MAX_ID && beside <= MAX_ID
     }
 
     /// What a row says.
@@ -218,7 +225,7 @@ fn parse(key: &[u8], value: &[u8]) -> Option<Entry> {
             let uid = u32::from_be_bytes(*uid);
             What::Answer(Answer { key: key.try_into().ok()?, uid, request: *request, jti: text(jti)?, left })
         }
-        6 => none(What::Proof { id: id.try_into().ok()? })?,
+        6 => What::Proof { id: id.try_into().ok()?, sub: text(beside)? },
         _ => return None,
     };
     let (until, owner) = (i64::try_from(u64::from_be_bytes(*until)).ok()?, Owner::read(*owner)?);
@@ -254,7 +261,8 @@ mod tests {
             answer(None),
             answer(Some(0)),
             answer(Some(u64::MAX)),
-            What::Proof { id: [3; 32] },
+            What::Proof { id: [3; 32], sub: "svc/ä".into() },
+            What::Proof { id: [4; 32], sub: "x".repeat(MAX_ID) },
         ];
         let one = |(at, what): (usize, What)| {
             let owner = if at % 2 == 0 { Owner::Admin } else { Owner::Peer(u32::MAX) };
@@ -309,6 +317,7 @@ mod tests {
         assert!(!entry(What::Nonce { nonce: text.clone() }).fits());
         let answer = Answer { key: [0; 16], uid: 0, request: [0; 32], jti: text, left: None };
         assert!(!entry(What::Answer(answer)).fits());
+        assert!(!entry(What::Proof { id: [0; 32], sub: "x".repeat(MAX_ID + 1) }).fits());
         assert!(!Entry { tenant: "t".repeat(256), ..all().remove(0) }.fits());
         assert!(!Entry { until: -1, ..all().remove(0) }.fits());
     }

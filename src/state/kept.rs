@@ -23,10 +23,20 @@ pub struct Room {
     pub reserved: usize,
 }
 
+/// Of this many parts of all rows, the proofs of one subject may be one: with two million rows some 260 proofs a second, each of
+/// which is kept for four minutes. Whoever holds a key makes as many proofs as they like, and their service, which forwards
+/// them, is not to pay for it with its own share.
+const SUBJECT_SHARE: usize = 32;
+
 impl Room {
     /// So many rows, of which a tenth is left to admins.
     pub const fn of(total: usize) -> Self {
         Self { total, reserved: total / 10 }
+    }
+
+    /// How many proofs of one subject are kept.
+    pub const fn proofs_of_a_subject(&self) -> usize {
+        self.total.div_ceil(SUBJECT_SHARE)
     }
 }
 
@@ -39,6 +49,8 @@ pub enum Full {
     Tenant,
     /// The peer's.
     Peer,
+    /// What a subject may have of proofs.
+    Subject,
 }
 
 impl Full {
@@ -49,6 +61,7 @@ impl Full {
             }
             Self::Tenant => "the tenant has as many revocations, uses and nonces as one tenant may have",
             Self::Peer => "this user has as many revocations, uses and nonces as one user may have",
+            Self::Subject => "as many proofs of this subject are kept as one subject may have",
         }
     }
 }
@@ -117,6 +130,8 @@ pub struct Kept {
     rows: usize,
     tenants: HashMap<Box<str>, usize>,
     peers: HashMap<u32, usize>,
+    /// Proofs of each subject.
+    proofs: ByTag<usize>,
     admins: usize,
 }
 
@@ -223,6 +238,15 @@ impl Kept {
         if after(self.peers.get(&uid).copied().unwrap_or(0)) <= free { Ok(()) } else { Err(Full::Peer) }
     }
 
+    /// Whether one proof more of this subject may be kept.
+    ///
+    /// # Errors
+    /// [`Full::Subject`].
+    pub(super) fn admits_proof(&self, room: &Room, tenant: &str, sub: &str) -> Result<(), Full> {
+        let there = self.proofs.get(&self.tag(7, tenant, sub.as_bytes())).copied().unwrap_or(0);
+        if there < room.proofs_of_a_subject() { Ok(()) } else { Err(Full::Subject) }
+    }
+
     /// Whether the row adds one, or takes the place of one that is there.
     pub(super) fn is_there(&self, entry: &Entry) -> bool {
         let tag = self.tag_of(entry);
@@ -310,6 +334,14 @@ impl Kept {
     fn count(&mut self, entry: &Entry, more: bool) {
         let step = |number: &mut usize| *number = if more { *number + 1 } else { number.saturating_sub(1) };
         step(&mut self.rows);
+        if let What::Proof { sub, .. } = &entry.what {
+            let tag = self.tag(7, &entry.tenant, sub.as_bytes());
+            let there = self.proofs.entry(tag).or_default();
+            step(there);
+            if *there == 0 {
+                self.proofs.remove(&tag);
+            }
+        }
         let Owner::Peer(uid) = entry.owner else { return step(&mut self.admins) };
         step(self.tenants.entry(entry.tenant.as_str().into()).or_default());
         step(self.peers.entry(uid).or_default());

@@ -259,6 +259,48 @@ fn who_fills_a_share_is_refused_and_others_are_not() {
     assert!(!store.kept().is_revoked(&named("h", "x")), "all of a change or nothing");
 }
 
+/// One subject's holder makes proof after proof; a service forwards them all.
+#[test]
+fn a_subject_that_floods_proofs_fills_its_quota_and_nobody_elses() {
+    let (_dir, path) = place();
+    let room = Room { total: 3200, reserved: 0 };
+    let most = room.proofs_of_a_subject();
+    assert_eq!((most, Room::of(2_000_000).proofs_of_a_subject()), (100, 62_500));
+    let proof = |sub: &str, n: usize| {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        Spend { sub: sub.into(), proof: Some((id, NOW + 240)), ..spend(&format!("{sub}-{n}")) }
+    };
+    let took = |store: &Store, spend: Spend| {
+        block(store.spend(spend)).map(|spending| spending == Spending::Spent { left: None })
+    };
+    let full = |result| matches!(result, Err(StateError::Full(Full::Subject)));
+    let store = open(&path).unwrap();
+    store.set_room(room);
+    let first: Vec<_> = block(store.spend_many((0..most).map(|n| proof("flood", n)).collect())).unwrap();
+    assert_eq!(first, vec![Spending::Spent { left: None }; most]);
+    for n in most..most + 3 {
+        assert!(full(took(&store, proof("flood", n))), "{n}");
+    }
+    let others = |store: &Store, n| {
+        assert!(took(store, proof("calm", n)).unwrap(), "another subject");
+        assert!(took(store, Spend { tenant: "u".into(), ..proof("flood", n) }).unwrap(), "another tenant's");
+        let nonce = Some(format!("n{n}"));
+        assert!(took(store, Spend { sub: "flood".into(), nonce, ..spend("free") }).unwrap(), "what takes no proof");
+    };
+    others(&store, 10_000);
+    store.close();
+
+    // The quota is the same after a restart, and comes back as its proofs go.
+    let store = open(&path).unwrap();
+    store.set_room(room);
+    assert!(full(took(&store, proof("flood", most))));
+    others(&store, 10_001);
+    store.evict(NOW + 240).unwrap();
+    store.commit_blocking(Change::default(), 6).unwrap();
+    assert!(took(&store, proof("flood", most)).unwrap());
+}
+
 #[test]
 fn the_format_before_is_read_and_becomes_the_present_one() {
     let (_dir, path) = place();

@@ -89,6 +89,9 @@ pub(super) fn decide(spend: &Spend, kept: &Kept, room: &Room) -> Result<(Spendin
     if spend.proof.as_ref().is_some_and(|(id, _)| kept.proof_is_spent(tenant, id)) {
         return none(Spending::ProofReplayed);
     }
+    if spend.proof.is_some() {
+        kept.admits_proof(room, tenant, sub)?;
+    }
     let left = limit.map(|limit| limit.saturating_sub(used).saturating_sub(1));
     let rows = spend.rows((used, owner), left);
     let new = rows.iter().filter(|row| !kept.is_there(row)).count();
@@ -110,7 +113,7 @@ impl Spend {
             rows.push(row(self.until, What::Nonce { nonce }));
         }
         if let Some((id, until)) = self.proof {
-            rows.push(row(until, What::Proof { id }));
+            rows.push(row(until, What::Proof { id, sub: self.sub.clone() }));
         }
         if let Some((key, request)) = self.retry {
             let answer = Answer { key, uid: self.uid, request, jti: jti(), left };
@@ -219,6 +222,30 @@ mod tests {
         // A row of two kinds each: as many must stay free of the tenant's, and the tenant must leave as many.
         assert_eq!(decide(&spend, &kept, &room(6)), Err(Full::Peer));
         assert!(decide(&spend, &kept, &room(7)).is_ok());
+    }
+
+    #[test]
+    fn a_subject_with_many_proofs_is_refused_and_others_are_not() {
+        let (mut kept, room) = (Kept::default(), Room { total: 320, reserved: 0 });
+        let most = u8::try_from(room.proofs_of_a_subject()).unwrap();
+        assert_eq!(most, 10);
+        let with = |sub: &str, proof: u8| Spend { sub: sub.into(), proof: Some(([proof; 32], 500)), ..spend() };
+        for proof in 0..most {
+            assert_eq!(take(&mut kept, &with("a", proof)), Spending::Spent { left: None });
+        }
+        assert_eq!(decide(&with("a", most), &kept, &room), Err(Full::Subject));
+        assert_eq!(decide(&Spend { uid: 1001, ..with("a", most) }, &kept, &room), Err(Full::Subject), "whoever asks");
+        // What was accepted is known as such; what takes no proof is nobody's business.
+        assert_eq!(take(&mut kept, &with("a", 0)), Spending::ProofReplayed);
+        assert!(decide(&Spend { proof: None, nonce: Some("n".into()), ..with("a", 0) }, &kept, &room).is_ok());
+        // Nobody else: other subjects, and the same one of another tenant.
+        assert!(decide(&with("b", most), &kept, &room).is_ok());
+        assert!(decide(&Spend { tenant: "t2".into(), ..with("a", most) }, &kept, &room).is_ok());
+        // When one goes, there is room for one.
+        let what = What::Proof { id: [0; 32], sub: "a".into() };
+        kept.remove(&Entry { until: 500, owner: Owner::Peer(1000), tenant: "t1".into(), what });
+        assert_eq!(take(&mut kept, &with("a", most)), Spending::Spent { left: None });
+        assert_eq!(decide(&with("a", most + 1), &kept, &room), Err(Full::Subject));
     }
 
     #[test]

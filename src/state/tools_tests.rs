@@ -20,7 +20,7 @@ fn entries() -> Vec<Entry> {
         What::Used { jti: "j".into(), count: u64::MAX },
         What::Nonce { nonce: "n".into() },
         What::Answer(answer),
-        What::Proof { id: [3; 32] },
+        What::Proof { id: [3; 32], sub: "s".into() },
     ];
     let one = |(at, what)| {
         let owner = if at % 2 == 0 { Owner::Admin } else { Owner::Peer(u32::MAX) };

@@ -116,8 +116,12 @@ impl Code {
             Self::Revoked => ("revoked", Verdict, "the passport, its subject or its key is revoked"),
             Self::Replayed => ("replayed", Verdict, "its nonce has been used"),
             Self::LimitExceeded => ("limit_exceeded", Verdict, "its uses are used up"),
-            Self::PopRequired => ("pop_required", Verdict, "it needs a proof of possession"),
-            Self::PopInvalid => ("pop_invalid", Verdict, "the proof of possession does not hold"),
+            Self::PopRequired => {
+                ("pop_required", Verdict, "it needs a proof of possession, or the uid of who presents it")
+            }
+            Self::PopInvalid => {
+                ("pop_invalid", Verdict, "the proof of possession does not hold, or another user presents it")
+            }
             Self::NeedsDaemon => ("needs_daemon", Verdict, "only the daemon can accept it"),
             Self::Busy => ("busy", Problem, "too much is under way; try again"),
             Self::RateLimited => ("rate_limited", Problem, "the rate of this peer is used up; try again"),

@@ -144,6 +144,8 @@ pub struct IssueSpec<'a> {
     pub jkt: Option<&'a str>,
     /// In which form it is wanted.
     pub form: PassportForm,
+    /// The user who alone may present it, where the template binds passports to their peer; none: the asking peer's own.
+    pub uid: Option<u32>,
 }
 
 /// In which form a passport is issued.
@@ -164,6 +166,9 @@ pub struct Want<'a> {
     pub aud: Option<&'a str>,
     /// Scopes that must all be there.
     pub scopes: Vec<&'a str>,
+    /// The user of the process that presented it, as the peer knows from the kernel; none: the peer does not know. A passport that
+    /// is bound to a user is accepted only with that user's.
+    pub peer_uid: Option<u32>,
 }
 
 /// A passport as it travels to the daemon.

@@ -29,6 +29,7 @@ pub(super) fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Probl
         epoch: 0,
         cap: Cap { template: "demo".into(), action: spec.action.map(Into::into), limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     };
     let msg = claims.canonical(MAX_MSG).unwrap();

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ed25519_dalek::SigningKey;
 use passportd::check::{Means, Terms, check, introspect};
 use passportd::clock::Moment;
-use passportd::passport::{Expect, Jwk, Kid};
+use passportd::passport::{Expect, Jwk, Kid, Presenter};
 use passportd::state::Store;
 use passportd::verify::{Budget, Keyring, Verifier};
 use passportd::wire::frame::{Split, split};
@@ -251,7 +251,8 @@ fn with_terms<T>(state: &State, want: &Want<'_>, ask: impl FnOnce(&Terms<'_>) ->
     let audiences: Vec<_> = want.aud.into_iter().collect();
     let (issuer, now) = (ISSUER, state.now());
     let expect = Expect { issuer, now, skew_s: 0, audiences: &audiences, require_aud: true, scopes: &want.scopes };
-    ask(&Terms { expect, max_msg_bytes: MAX_MSG })
+    let presenter = want.peer_uid.map_or(Presenter::Unsaid, Presenter::Uid);
+    ask(&Terms { expect, max_msg_bytes: MAX_MSG, presenter })
 }
 
 fn verdicts(state: &State, want: &Want<'_>, items: &[Passport<'_>]) -> Result<Vec<passportd::wire::Verdict>, Problem> {

@@ -9,7 +9,7 @@ use crate::{ceremonies, offline};
 
 /// All commands, each against a daemon of its own, so that no page depends on another.
 pub(crate) fn all() -> Vec<Page> {
-    let mut pages = vec![ping(), keys(), issue(), verify(), introspect(), inspect(), attest()];
+    let mut pages = vec![ping(), keys(), issue(), verify(), challenge(), introspect(), inspect(), attest()];
     pages.extend([smoke(), conformance(), bench(), completions(), seal(), unseal(), reseal()]);
     pages.extend(offline::all());
     pages.extend(ceremonies::all());
@@ -188,7 +188,34 @@ fn verify() -> Page {
     page.both(&fake, &["--aud", "demo"], &batch);
     page.case(&fake, &[], "{");
     page.case(&fake, &["/no/such/file"], "");
+    page.both(&fake, &["--aud", "demo", "--peer-uid", "1000"], &one);
+    std::fs::write(fake.path("proof.jwt"), "e30.e30.AA\n").unwrap();
+    let proof = fake.path("proof.jwt");
+    let dpop = ["--aud", "demo", "--dpop", proof.to_str().unwrap(), "--htm", "GET"];
+    page.case(&fake, &dpop, &one);
+    page.case(&fake, &[&dpop[..], &["--htu", "https://api.example/orders"]].concat(), &one);
+    page.case(&fake, &[&dpop[..], &["--htu", "https://api.example/orders"]].concat(), &batch);
+    page.case(&fake, &["--aud", "demo", "--pop-key", proof.to_str().unwrap()], &one);
     page.troubles(&fake, &["--aud", "demo"], &one);
+    page.misused(&fake)
+}
+
+fn challenge() -> Page {
+    let fake = Fake::frozen();
+    let (one, batch) = passports(&fake);
+    let mut page = Page::new("challenge");
+    let file = |name: &str, text: &str| {
+        std::fs::write(fake.path(name), text).unwrap();
+        fake.path(name).to_str().unwrap().to_owned()
+    };
+    let (one, batch) = (file("one.json", &one), file("batch.json", &batch));
+    page.both(&fake, &["--aud", "demo", &one], "e30.e30.AA");
+    page.both(&fake, &["--aud", "other", &one], "e30.e30.AA");
+    page.both(&fake, &["--aud", "demo", &one], "");
+    page.case(&fake, &["--aud", "demo", "-"], "");
+    page.case(&fake, &["--aud", "demo", &batch], "");
+    page.case(&fake, &[&one], "e30.e30.AA");
+    page.troubles(&fake, &["--aud", "demo", &one], "e30.e30.AA");
     page.misused(&fake)
 }
 

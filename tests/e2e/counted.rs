@@ -172,7 +172,8 @@ fn the_names_of_the_older_systems_are_fed() {
     raw.issue(IssueSpec { template: "none", ..demo("x") }).unwrap_err();
     raw.verify_batch(for_demo(), &[passport.clone(), passport.clone()]).unwrap();
     raw.verify(for_demo(), &passport).unwrap();
-    let elsewhere = passportd::wire::Want { aud: Some("demo"), scopes: vec!["none"] };
+    let elsewhere =
+        passportd::wire::Want { aud: Some("demo"), scopes: vec!["none"], ..passportd::wire::Want::default() };
     raw.verify(elsewhere, &passport).unwrap();
     let bent = passportd::passport::OwnedEnvelope { sig: vec![0; 64], ..passport };
     raw.verify(for_demo(), &bent).unwrap();

@@ -118,7 +118,7 @@ fn who_verifies_as_one_need_not_say_so_and_as_several_must() {
     let mut raw = house.raw();
     let passport = raw.issue(wish("one", "x")).unwrap();
     assert_eq!(raw.verify(nobody(), &passport).unwrap_err().code, Code::BadAud);
-    let as_c = Want { aud: Some("c"), scopes: Vec::new() };
+    let as_c = Want { aud: Some("c"), ..Want::default() };
     assert_eq!(raw.verify(as_c, &passport).unwrap_err().code, Code::BadAud, "no verdict as somebody else");
 }
 
@@ -129,12 +129,12 @@ fn without_require_aud_a_template_without_audiences_is_for_everybody() {
     let open = raw.issue(wish("open", "x")).unwrap();
     assert_eq!(claims(&open)["aud"], json!([]));
     for aud in [None, Some("a"), Some("b")] {
-        let verdict = raw.verify(Want { aud, scopes: Vec::new() }, &open).unwrap();
+        let verdict = raw.verify(Want { aud, ..Want::default() }, &open).unwrap();
         assert!(matches!(verdict, Verdict::Accepted(_)), "{aud:?}");
     }
     // One that has audiences is still for those alone.
     let one = raw.issue(wish("one", "x")).unwrap();
-    assert_eq!(raw.verify(Want { aud: Some("b"), scopes: Vec::new() }, &one), Ok(Verdict::Refused(Code::BadAud)));
+    assert_eq!(raw.verify(Want { aud: Some("b"), ..Want::default() }, &one), Ok(Verdict::Refused(Code::BadAud)));
     assert_eq!(code(&house, wish("many", "x")), Code::BadAud, "and several stay ambiguous");
 }
 

@@ -43,7 +43,7 @@ fn healthy() -> Seen {
     );
     let (mut raw, mut admin) = (house.raw(), house.admin_raw());
     let passport = raw.issue(demo("x")).unwrap();
-    let stranger = Want { aud: Some("stranger"), scopes: Vec::new() };
+    let stranger = Want { aud: Some("stranger"), ..Want::default() };
     let mut seen = Seen::new();
     for op in [
         ServiceOp::Issue(IssueSpec { ctx: Some("[]"), ..demo("x") }),

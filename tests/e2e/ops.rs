@@ -203,7 +203,7 @@ async fn the_library_client_does_all_of_it() {
     assert_eq!(client.whoami().await.unwrap().rules, ["tester"]);
     assert!(client.health().await.unwrap().issue_ready);
     let wish = |sub: &str| IssueRequest { template: "demo".into(), sub: sub.into(), ..IssueRequest::default() };
-    let want = Want { aud: Some("demo".into()), scopes: vec!["read".into()] };
+    let want = Want { aud: Some("demo".into()), scopes: vec!["read".into()], ..Want::default() };
     let passport = client.issue(&wish("alice")).await.unwrap().into_envelope().unwrap();
     assert!(matches!(client.verify(&passport, &want).await.unwrap(), Verdict::Accepted(_)));
     assert!(client.introspect(&passport, &want).await.unwrap().active);

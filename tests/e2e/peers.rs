@@ -71,7 +71,7 @@ fn three_users_get_three_answers() {
     let mut issuer = house.raw_as(ISSUER, ISSUER, &[]);
     let mut verifier = house.raw_as(VERIFIER, VERIFIER, &[]);
     let mut stranger = house.raw_as(STRANGER, STRANGER, &[]);
-    let for_demo = || Want { aud: Some("demo"), scopes: Vec::new() };
+    let for_demo = || Want { aud: Some("demo"), ..Want::default() };
 
     let passport = issuer.issue(demo("alice")).unwrap();
     assert_eq!(code(verifier.issue(demo("alice"))), Code::OpDenied);

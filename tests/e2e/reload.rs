@@ -64,9 +64,9 @@ fn a_broken_policy_changes_nothing_and_says_file_and_line() {
         ("[[peer]]\nname = \"tester\"\nuid = 1\n", "20-broken.toml:2", "is taken in 00-start.toml"),
         ("[[peer]]\nname = \"x\"\n", "20-broken.toml:2", "a rule needs a condition"),
         (
-            "\n\n[[template]]\nname = \"t\"\ntenant = \"t1\"\npurpose = \"p\"\nsubjects = [\"*\"]\nmax_ttl_s = 5\nbinding = \"uid\"\n",
+            "\n\n[[template]]\nname = \"t\"\ntenant = \"t1\"\npurpose = \"p\"\nsubjects = [\"*\"]\nmax_ttl_s = 5\nbind = \"uid\"\n",
             "20-broken.toml:9",
-            "not yet available",
+            "must be \"none\" or \"peer\"",
         ),
     ] {
         house.write_policy("20-broken.toml", text);
@@ -222,7 +222,7 @@ async fn a_client_follows_limits_that_a_reload_lowered() {
     house.set("limits.max_batch", 5);
     reload(&house).unwrap();
     let passports: Vec<_> = passports.into_iter().map(Result::unwrap).collect();
-    let want = passportd::client::Want { aud: Some("demo".into()), scopes: Vec::new() };
+    let want = passportd::client::Want { aud: Some("demo".into()), ..passportd::client::Want::default() };
     let verdicts = client.verify_batch(&passports, &want).await.unwrap();
     assert!(verdicts.len() == 20 && verdicts.iter().all(|one| matches!(one, passportd::wire::Verdict::Accepted(_))));
 }

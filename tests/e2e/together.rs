@@ -68,7 +68,7 @@ fn each_gets_its_own_answer() {
                 }
                 9 => (verify(on_wire(&stranger)), Due::Refused(Code::BadKid)),
                 13 => {
-                    let want = Want { aud: Some("nobody-verifies-as-this"), scopes: Vec::new() };
+                    let want = Want { aud: Some("nobody-verifies-as-this"), ..Want::default() };
                     (ServiceOp::Verify { want, passport: on_wire(&good[at]) }, Due::Problem(Code::BadAud))
                 }
                 _ => (verify(on_wire(&good[at])), Due::Accepted),

@@ -11,7 +11,7 @@ use crate::support::passports::{demo, for_demo, on_wire};
 use crate::support::{House, Options};
 
 /// Reasons that take more than a passport, `tests/revoke` and `tests/spend`; and the one that only other verifiers have.
-const NOT_YET: [Code; 5] = [Code::Revoked, Code::Replayed, Code::LimitExceeded, Code::PopInvalid, Code::NeedsDaemon];
+const NOT_YET: [Code; 4] = [Code::Revoked, Code::Replayed, Code::LimitExceeded, Code::NeedsDaemon];
 
 struct Case {
     name: &'static str,
@@ -102,7 +102,7 @@ fn damaged(good: &OwnedEnvelope) -> Vec<Case> {
 /// Passports that the HSM itself signed, and that are still not good here.
 fn signed(house: &House) -> Vec<Case> {
     let good = || house.forge(|_| {});
-    let aud = |aud| Want { aud: Some(aud), scopes: Vec::new() };
+    let aud = |aud| Want { aud: Some(aud), ..Want::default() };
     vec![
         case("for somebody else", Code::BadAud, true, house.forge(|claims| claims["aud"] = json!(["other"]))),
         case("for nobody", Code::BadAud, true, house.forge(|claims| claims["aud"] = json!([]))),
@@ -135,6 +135,11 @@ fn signed(house: &House) -> Vec<Case> {
             true,
             house.forge(|claims| claims["nbf"] = (claims["exp"].as_i64().unwrap() - 1).into()),
         ),
+        Case {
+            want: Want { peer_uid: Some(1), ..for_demo() },
+            ..case("another user's", Code::PopInvalid, true, house.forge(|claims| claims["cnf"] = json!({"uid": 2})))
+        },
+        case("some user's", Code::PopRequired, true, house.forge(|claims| claims["cnf"] = json!({"uid": 2}))),
         case(
             "bound to a key",
             Code::PopRequired,

@@ -232,6 +232,7 @@ pub(crate) fn payload(kid: &str, change: impl FnOnce(&mut Claims)) -> Vec<u8> {
         epoch: 0,
         cap: Cap { template: "demo".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     };
     change(&mut claims);

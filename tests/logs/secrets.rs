@@ -27,7 +27,7 @@ fn scenario(house: &mut House) -> Vec<String> {
     raw.issue(IssueSpec { template: "none", ..spec.clone() }).unwrap_err();
     raw.issue(IssueSpec { ctx: Some(CONTEXT), ..spec.clone() }).unwrap_err();
     raw.verify(for_demo(), &passport).unwrap();
-    raw.verify(Want { aud: Some(NONCE), scopes: Vec::new() }, &passport).unwrap_err();
+    raw.verify(Want { aud: Some(NONCE), ..Want::default() }, &passport).unwrap_err();
     let mut broken = passport.clone();
     broken.sig[7] ^= 1;
     raw.verify_batch(for_demo(), &[passport.clone(), broken.clone()]).unwrap();

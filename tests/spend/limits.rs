@@ -27,7 +27,7 @@ fn issuing_says_no_more_than_the_template_allows() {
     let bound = IssueSpec { template: "bound", jkt: Some(JKT), ..few(2) };
     assert_eq!(claims(&raw.issue(bound.clone()).unwrap())["cnf"]["jkt"], JKT);
     let refused = |error: Problem| (error.code, error.message);
-    let allows = "the template does not allow this subject, scope, action, limit, nonce or key";
+    let allows = "the template does not allow this subject, scope, action, limit, nonce, key or uid";
     for spec in [
         few(11),
         few(0),

@@ -24,7 +24,7 @@ fn the_same_request_is_answered_as_before_and_takes_nothing_more() {
     assert_eq!(raw.with(for_demo(), &passport, key(1), None), Ok(Seen::Again(Some(2))), "as it was answered");
     let other = raw.with(for_demo(), &nonce, key(1), None).unwrap_err();
     assert!(other.code == Code::Malformed && other.message.contains("another request"), "{other:?}");
-    let want = Want { scopes: Vec::new(), aud: None };
+    let want = Want::default();
     let other = raw.with(want, &passport, key(1), None).unwrap_err();
     assert!(other.code == Code::Malformed && other.message.contains("another request"), "{other:?}");
     assert_eq!(raw.see(&nonce), Seen::Refused(Code::Replayed));

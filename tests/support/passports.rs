@@ -21,7 +21,7 @@ pub(crate) fn demo(sub: &str) -> IssueSpec<'_> {
 
 /// What such a passport is good for.
 pub(crate) fn for_demo() -> Want<'static> {
-    Want { aud: Some("demo"), scopes: Vec::new() }
+    Want { aud: Some("demo"), ..Want::default() }
 }
 
 /// A passport, as it goes to the daemon.

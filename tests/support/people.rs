@@ -29,6 +29,11 @@ pub(crate) fn ids(user: &str) -> (u32, u32) {
 /// A connection that the kernel says was made by `uid`, `gid` and `groups`. Ids belong to threads, so a thread of its own
 /// becomes that user, connects, and ends.
 pub(crate) fn connect_as(socket: &Path, uid: u32, gid: u32, groups: &[u32]) -> UnixStream {
+    try_connect_as(socket, uid, gid, groups).unwrap()
+}
+
+/// The same, or why that user may not.
+pub(crate) fn try_connect_as(socket: &Path, uid: u32, gid: u32, groups: &[u32]) -> std::io::Result<UnixStream> {
     let (socket, groups) = (socket.to_owned(), groups.to_vec());
     let connect = move || {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -36,7 +41,7 @@ pub(crate) fn connect_as(socket: &Path, uid: u32, gid: u32, groups: &[u32]) -> U
         set_thread_groups(&groups).unwrap();
         set_thread_res_gid(gid, gid, gid).unwrap();
         set_thread_res_uid(uid, uid, uid).unwrap();
-        UnixStream::connect(socket).unwrap()
+        UnixStream::connect(socket)
     };
     std::thread::spawn(connect).join().unwrap()
 }

@@ -78,19 +78,19 @@ fn hungry() -> Vec<(&'static str, Vec<u8>)> {
         bodies.push(("Reply", fill(vec![1, 1, 0, 2, 0, 0, 0], count, &[0])));
     }
     // IssueBatch of empty items, and of items with long lists of empty strings.
-    for count in [7_710, 15_000, 40_000] {
-        bodies.push(("Request", fill(start(5), count, &[0; 12])));
+    for count in [7_489, 15_000, 40_000] {
+        bodies.push(("Request", fill(start(5), count, &[0; 13])));
     }
     for per_item in [10, 100, 1_000, 10_000, 60_000] {
         let mut item = vec![0, 0];
         item = fill(item, per_item, &[0]);
-        item.extend_from_slice(&[0; 9]);
+        item.extend_from_slice(&[0; 10]);
         bodies.push(("Request", fill(start(5), MAX_FRAME / item.len(), &item)));
         // No more than the weight allows, so that it is read to its end: 8 for each string.
         bodies.push(("Request", fill(start(5), 250_000 / (per_item + 6), &item)));
     }
     // VerifyBatch of empty passports; WhoAmI with five lists.
-    bodies.push(("Request", fill([start(7), vec![0, 0]].concat(), 32_000, &[0; 5])));
+    bodies.push(("Request", fill([start(7), vec![0, 0, 0]].concat(), 32_000, &[0; 5])));
     let mut identity = vec![1, 1, 0, 2, 0, 0, 0, 0, 0];
     for count in [80_000, 55_000, 35_000, 25_000] {
         identity = fill(identity, count, &[0]);

@@ -69,9 +69,10 @@ mirror! {
         nonce: Option<String>,
         jkt: Option<String>,
         form: PassportForm,
+        uid: Option<u32>,
     }
     pub(crate) enum PassportForm { Envelope, Jws }
-    pub(crate) struct Want { aud: Option<String>, scopes: Vec<String> }
+    pub(crate) struct Want { aud: Option<String>, scopes: Vec<String>, peer_uid: Option<u32> }
     pub(crate) enum Passport {
         Envelope { alg: String, kid: String, msg: Vec<u8>, sig: Vec<u8> },
         Jws { text: String },

@@ -182,7 +182,7 @@ fn passport() -> Passport<'static> {
 }
 
 fn want() -> Want<'static> {
-    Want { aud: Some("api"), scopes: vec!["read", "write"] }
+    Want { aud: Some("api"), scopes: vec!["read", "write"], peer_uid: None }
 }
 
 fn requests(out: &mut Vec<Sample>) {

@@ -177,6 +177,7 @@ fn issued(policy: &Policy, peer: &Peer, name: &str) {
             nonce,
             jkt,
             form: crate::wire::PassportForm::Envelope,
+            uid: None,
         };
         match policy.decide_issue(peer, &wish, &bounds) {
             Decision::Allow(terms) => {

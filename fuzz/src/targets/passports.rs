@@ -57,6 +57,7 @@ fn same_claims(view: &View<'_>, tree: &Value) {
     assert_eq!((Some(view.iat), Some(view.exp), view.nbf, Some(view.epoch)), numbers);
     assert_eq!((view.limit, Some(view.kid)), (tree["cap"]["limit"].as_u64(), tree["kid"].as_str()));
     assert_eq!(view.cnf_jkt, tree["cnf"]["jkt"].as_str());
+    assert_eq!(view.cnf_uid.map(u64::from), tree["cnf"]["uid"].as_u64());
     let ctx = view.ctx.map(|ctx| serde_json::from_str::<Value>(ctx).unwrap());
     assert_eq!(ctx.unwrap_or(Value::Null), tree["ctx"]);
 }
@@ -74,7 +75,8 @@ pub fn claims(bytes: &[u8]) {
         }
     };
     same_claims(&view, &tree.expect("what the scanner admits is canonical"));
-    assert_eq!(view.needs_daemon(), view.limit.is_some() || view.nonce.is_some() || view.cnf_jkt.is_some());
+    assert_eq!(view.takes(), view.limit.is_some() || view.nonce.is_some() || view.cnf_jkt.is_some());
+    assert_eq!(view.needs_daemon(), view.takes() || view.cnf_uid.is_some());
     match view.to_claims() {
         Ok(claims) => match claims.canonical(bytes.len()) {
             Ok(written) => assert_eq!(written, bytes),

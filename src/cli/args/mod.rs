@@ -19,8 +19,8 @@ pub(super) use operate::{
 };
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
+pub(super) use service::{Challenge, Dpop, Inspect, Issue, Keys, Verify, VerifyWith};
 use service::{INTROSPECT, VERIFY};
-pub(super) use service::{Inspect, Issue, Keys, Verify, VerifyWith};
 pub(super) use state::{Certain, ClockReset, StateCommand};
 
 const AFTER: &str = "\
@@ -135,6 +135,8 @@ pub(super) enum Command {
     /// A verdict on one passport or a batch
     #[command(after_help = VERIFY)]
     Verify(VerifyWith),
+    /// Asks for a proof of possession, and verifies a passport with it
+    Challenge(Challenge),
     /// The claims of a passport and whether it would be accepted, without accepting it
     #[command(after_help = INTROSPECT)]
     Introspect(Verify),

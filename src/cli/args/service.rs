@@ -12,7 +12,7 @@ const MAX_COUNT: u64 = 100_000;
 
 const ISSUE: &str = "\
 A batch is {\"items\":[...]} or a bare array of {template, sub, aud[], scopes[], ttl_s, nbf, action, ctx, limit,
-nonce, jkt, form}, as in
+nonce, jkt, form, uid}, as in
 [{\"template\":\"demo\",\"sub\":\"alice\"},{\"template\":\"demo\",\"sub\":\"bob\"}].
 Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `passportctl verify` reads.
 
@@ -21,6 +21,8 @@ Examples:
   passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
   passportctl issue --template ticket --sub alice --limit 1 --nonce \"$(uuidgen)\"
   passportctl issue --template web --sub alice --form jws
+  passportctl issue --template vault --sub alice --pop-key holder.pem
+  passportctl issue --template desk --sub alice --uid \"$(id -u alice)\"
   passportctl issue --batch wanted.json > issued.json";
 
 fn form() -> impl TypedValueParser<Value = PassportForm> {
@@ -65,9 +67,15 @@ pub(crate) struct Issue {
     /// The RFC 7638 thumbprint of its holder's Ed25519 key, which must then be proven to be there
     #[arg(long, value_name = "THUMBPRINT")]
     pub(crate) jkt: Option<String>,
+    /// Its holder's Ed25519 key (PEM, as of `openssl genpkey -algorithm ed25519`), in place of its thumbprint
+    #[arg(long, value_name = "FILE", conflicts_with = "jkt")]
+    pub(crate) pop_key: Option<PathBuf>,
     /// In which form: a compact JWS is for verifiers with a JOSE library, where the template has it
     #[arg(long, value_name = "FORM", default_value = "envelope", value_parser = form())]
     pub(crate) form: PassportForm,
+    /// The user who alone may present it, where the template binds passports to their peer [default: your own]
+    #[arg(long, value_name = "UID")]
+    pub(crate) uid: Option<u32>,
     /// How many passports of this kind; more than one give a batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=MAX_COUNT))]
     pub(crate) count: u64,
@@ -75,7 +83,7 @@ pub(crate) struct Issue {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "limit", "nonce", "jkt", "form", "count"]
+        conflicts_with_all = ["template", "sub", "aud", "scopes", "ttl", "nbf", "action", "ctx", "limit", "nonce", "jkt", "pop_key", "form", "uid", "count"]
     )]
     pub(crate) batch: Option<PathBuf>,
 }
@@ -83,11 +91,16 @@ pub(crate) struct Issue {
 pub(super) const VERIFY: &str = "\
 Reads one envelope {alg, kid, msg_b64, sig_b64}, a compact JWS, or a batch: {\"items\":[...]} or a bare array of
 envelopes, JWS in quotes, or {\"passport\":...}. Exits 3 if any passport is refused. To accept a passport that has a limit or a nonce takes a use of it, durably.
+A passport that names a key takes a proof: --pop-key makes one with the holder's key, on the connection on which it verifies;
+`passportctl challenge` takes one from elsewhere; --dpop takes one out of an HTTP request (RFC 9449).
 
 Examples:
   passportctl verify --aud demo --scope read passport.json
   passportctl issue --template demo --sub alice | passportctl verify --aud demo
   passportctl issue --template demo --sub alice --count 100 | passportctl verify --aud demo
+  passportctl verify --aud demo --peer-uid 1000 passport.json
+  passportctl verify --aud demo --pop-key holder.pem passport.json
+  passportctl verify --aud demo --dpop proof.jwt --htm GET --htu https://api.example/orders passport.json
   passportctl verify --aud demo --retry-key 4f1c90b6a6d24c0d9f1e55d0c1a7e2b3 ticket.json";
 
 pub(super) const INTROSPECT: &str = "\
@@ -105,6 +118,55 @@ pub(crate) struct VerifyWith {
     /// 32 random hexadecimal digits: the same question with the same ones is answered once more for 120 s, and takes nothing
     #[arg(long, value_name = "HEX", value_parser = retry_key)]
     pub(crate) retry_key: Option<[u8; 16]>,
+    /// The holder's Ed25519 key (PEM, mode 0600 or 0400), to prove that it is there
+    #[arg(long, value_name = "FILE", conflicts_with = "dpop")]
+    pub(crate) pop_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) dpop: Dpop,
+}
+
+/// A proof that came with an HTTP request.
+#[derive(Debug, Args)]
+pub(crate) struct Dpop {
+    /// The `dpop+jwt` that came with an HTTP request
+    #[arg(long, value_name = "FILE", requires_all = ["htm", "htu"])]
+    pub(crate) dpop: Option<PathBuf>,
+    /// That request's method
+    #[arg(long, value_name = "METHOD", requires = "dpop")]
+    pub(crate) htm: Option<String>,
+    /// That request's target
+    #[arg(long, value_name = "URI", requires = "dpop")]
+    pub(crate) htu: Option<String>,
+    /// The nonce that the HTTP service gave, if it gives any
+    #[arg(long, value_name = "NONCE", requires = "dpop")]
+    pub(crate) dpop_nonce: Option<String>,
+}
+
+const CHALLENGE: &str = "\
+Prints what a `passport-pop+jwt` must say, waits for that proof on stdin, on one line, and verifies the passport with it on
+the same connection, since its nonce is good there alone, once, and for a short time. Exits 3 if the passport is refused.
+As JSON it prints two lines: the challenge, then the verdict.
+
+Examples:
+  passportctl challenge --aud demo passport.json
+  passportctl challenge --aud demo --output json passport.json";
+
+/// `challenge`.
+#[derive(Debug, Args)]
+#[command(after_help = CHALLENGE)]
+pub(crate) struct Challenge {
+    /// The audience to verify as [default: the only one that policy grants]
+    #[arg(long)]
+    pub(crate) aud: Option<String>,
+    /// A scope that must be there; may be given several times
+    #[arg(long = "scope")]
+    pub(crate) scopes: Vec<String>,
+    /// The user who presented it, for passports that are bound to one
+    #[arg(long, value_name = "UID")]
+    pub(crate) peer_uid: Option<u32>,
+    /// The file with the passport; stdin is for the proof
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 fn retry_key(text: &str) -> Result<[u8; 16], String> {
@@ -120,6 +182,9 @@ pub(crate) struct Verify {
     /// A scope that must be there; may be given several times
     #[arg(long = "scope")]
     pub(crate) scopes: Vec<String>,
+    /// The user who presented it, for passports that are bound to one
+    #[arg(long, value_name = "UID")]
+    pub(crate) peer_uid: Option<u32>,
     #[command(flatten)]
     pub(crate) passports: Passports,
 }

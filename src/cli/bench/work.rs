@@ -66,7 +66,7 @@ impl Work for Verifying {
     const GREETS: bool = true;
 
     fn request(&self, id: u64, out: &mut Vec<u8>) -> Result<(), CliError> {
-        let want = Want { aud: self.aud.as_deref(), scopes: Vec::new() };
+        let want = Want { aud: self.aud.as_deref(), ..Want::default() };
         // Requests start at different passports.
         let skip = usize::try_from(id).unwrap_or_default() % self.passports.len().max(1);
         let mut passports = self.passports.iter().cycle().skip(skip).map(Passport::from);

@@ -160,6 +160,8 @@ pub(super) struct Spec {
     jkt: Option<String>,
     #[serde(default)]
     form: PassportForm,
+    #[serde(default)]
+    uid: Option<u32>,
 }
 
 /// `Want`, owned.
@@ -168,6 +170,7 @@ pub(super) struct Spec {
 pub(super) struct Wanted {
     aud: Option<String>,
     scopes: Vec<String>,
+    peer_uid: Option<u32>,
 }
 
 /// A passport: its envelope, the text of a JWS, or a bound reply that holds one of them.
@@ -218,13 +221,14 @@ impl Spec {
             nonce: self.nonce.as_deref(),
             jkt: self.jkt.as_deref(),
             form: self.form,
+            uid: self.uid,
         }
     }
 }
 
 impl Wanted {
     fn on_wire(&self) -> Want<'_> {
-        Want { aud: self.aud.as_deref(), scopes: texts(&self.scopes) }
+        Want { aud: self.aud.as_deref(), scopes: texts(&self.scopes), peer_uid: self.peer_uid }
     }
 }
 

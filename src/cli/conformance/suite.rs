@@ -7,13 +7,14 @@ use super::case::{Case, CaseFile};
 use crate::cli::error::CliError;
 
 /// Every file of `tests/conformance`; a test compares.
-const EMBEDDED: [(&str, &str); 11] = [
+const EMBEDDED: [(&str, &str); 12] = [
     ("hello.json", include_str!("../../../tests/conformance/hello.json")),
     ("frames.json", include_str!("../../../tests/conformance/frames.json")),
     ("service.json", include_str!("../../../tests/conformance/service.json")),
     ("issue.json", include_str!("../../../tests/conformance/issue.json")),
     ("verify.json", include_str!("../../../tests/conformance/verify.json")),
     ("revoke.json", include_str!("../../../tests/conformance/revoke.json")),
+    ("bound.json", include_str!("../../../tests/conformance/bound.json")),
     ("jws.json", include_str!("../../../tests/conformance/jws.json")),
     ("seal.json", include_str!("../../../tests/conformance/seal.json")),
     ("admin.json", include_str!("../../../tests/conformance/admin.json")),

@@ -58,7 +58,7 @@ impl Survey {
 
     /// Why a need is not met, if it is not. An error is a mistake in the data.
     pub(super) fn lacks(&self, need: &str) -> Result<Option<String>, String> {
-        if ["passport", "other_aud", "keyless", "limited", "jws", "admin"].contains(&need) {
+        if ["passport", "other_aud", "keyless", "limited", "bound", "jws", "admin"].contains(&need) {
             return Ok(self.lacking.get(need).cloned());
         }
         let (name, operation) = match need.split_once('.') {
@@ -87,10 +87,10 @@ impl Survey {
         let mut why = "the policy grants this user no template".to_owned();
         for template in templates.iter().take(MAX_TEMPLATES) {
             match issue(client, template, &options.sub, &audiences).await? {
-                Ok(sample) if sample.pointer("/claims/cap/limit").is_some() => {
+                Ok(sample) if let Some(kind) = special(&sample) => {
                     let ours = audiences.iter().any(|aud| of(&sample, "aud").contains(aud));
                     if ours {
-                        self.bind("limited", template.as_str());
+                        self.bind(kind, template.as_str());
                     }
                 }
                 Ok(sample) if !self.names.contains_key("template") => {
@@ -115,6 +115,9 @@ impl Survey {
         self.try_jws(client, &options.sub).await?;
         if !self.names.contains_key("limited") {
             self.lack("limited", "no template of this user has a limit");
+        }
+        if !self.names.contains_key("bound") {
+            self.lack("bound", "no template of this user binds passports to their peer");
         }
         if !self.names.contains_key("keyless") {
             self.lack("keyless", "every template of this user has a key");
@@ -150,6 +153,12 @@ impl Survey {
         self.bind("aud", aud);
         self.bind("sample", sample);
     }
+}
+
+/// What the template of a sample is called if its passports are not for everybody's use at any time.
+fn special(sample: &Value) -> Option<&'static str> {
+    let says = |claim: &str| sample.pointer(claim).is_some();
+    says("/claims/cnf/uid").then_some("bound").or_else(|| says("/claims/cap/limit").then_some("limited"))
 }
 
 /// A list of texts among the claims.

@@ -113,6 +113,11 @@ fn configure(sockets: &mut [Socket], server: &Server) {
     for (socket, (mode, group)) in sockets.iter_mut().zip(wanted) {
         (socket.mode, socket.group) = (Some(mode), group);
     }
+    for (socket, one) in sockets.iter_mut().skip(2).zip(&server.listeners) {
+        if let Some(user) = &one.user {
+            socket.owners = uid_of(user).ok().flatten().map(|uid| vec![uid]);
+        }
+    }
 }
 
 async fn knock(path: &Path, patience: Duration) -> Knock {

@@ -106,6 +106,7 @@ fn accounts(config: &Config) -> Vec<Account> {
     .flatten()
     .collect();
     for listener in &server.listeners {
+        all.extend(named(&format!("user of listener {}", listener.name), "user", listener.user.as_ref()));
         all.extend(named(&format!("group of listener {}", listener.name), "group", listener.group.as_ref()));
     }
     all

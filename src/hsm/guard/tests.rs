@@ -77,6 +77,7 @@ fn claims() -> Claims {
         epoch: 0,
         cap: Cap { template: "demo".to_owned(), action: None, limit: None },
         cnf_jkt: None,
+        cnf_uid: None,
         par: None,
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     super::bounds::{
         MAX_ACTION, MAX_AUD, MAX_AUD_LEN, MAX_ISS, MAX_JTI, MAX_NONCE, MAX_SCOPE_LEN, MAX_SCOPES, MAX_SUB,
-        MAX_TEMPLATE, is_thumbprint,
+        MAX_TEMPLATE, NO_UID, is_thumbprint,
     },
     Fault, Member, Refused, Text, Texts, View,
     cursor::{Cursor, Elements, Members},
@@ -28,6 +28,7 @@ pub(super) struct Found<'a> {
     action: Option<Text<'a>>,
     limit: Option<u64>,
     cnf_jkt: Option<&'a str>,
+    cnf_uid: Option<u32>,
     par: Option<Text<'a>>,
 }
 
@@ -70,22 +71,29 @@ impl<'a> Found<'a> {
         Ok(())
     }
 
-    /// Reads `cnf`, which without `jkt` would confirm nothing.
+    /// Reads `cnf`, which without `jkt` and `uid` would confirm nothing.
     fn cnf(&mut self, cursor: &mut Cursor<'a>) -> Result<(), Refused> {
         must_start(cursor, b'{', Member::Cnf)?;
         let mut members = Members::open(cursor, 2)?;
         while let Some(name) = members.next(cursor)? {
-            if name != "jkt" {
-                return cursor.refuse(Fault::UnknownMember);
-            }
             let at = cursor.at();
-            let jkt = plain(cursor, Member::CnfJkt)?;
-            if !is_thumbprint(jkt) {
-                return Err(Refused::new(Fault::OutOfBounds(Member::CnfJkt), at));
+            match name.plain() {
+                Some("jkt") => {
+                    let jkt = plain(cursor, Member::CnfJkt)?;
+                    if !is_thumbprint(jkt) {
+                        return Err(Refused::new(Fault::OutOfBounds(Member::CnfJkt), at));
+                    }
+                    self.cnf_jkt = Some(jkt);
+                }
+                Some("uid") => {
+                    let uid = u32::try_from(number(cursor, Member::CnfUid, 0)?).ok().filter(|uid| *uid != NO_UID);
+                    self.cnf_uid = Some(uid.ok_or(Refused::new(Fault::OutOfBounds(Member::CnfUid), at))?);
+                }
+                _ => return cursor.refuse(Fault::UnknownMember),
             }
-            self.cnf_jkt = Some(jkt);
         }
-        if self.cnf_jkt.is_none() { cursor.refuse(Fault::Missing(Member::CnfJkt)) } else { Ok(()) }
+        let nothing = self.cnf_jkt.is_none() && self.cnf_uid.is_none();
+        if nothing { cursor.refuse(Fault::Missing(Member::Cnf)) } else { Ok(()) }
     }
 
     /// The claims, if all that must be there are; `at` is the end of the payload.
@@ -108,6 +116,7 @@ impl<'a> Found<'a> {
             action: self.action,
             limit: self.limit,
             cnf_jkt: self.cnf_jkt,
+            cnf_uid: self.cnf_uid,
             par: self.par,
         })
     }

@@ -111,6 +111,8 @@ pub enum Member {
     Cnf,
     /// `cnf.jkt`
     CnfJkt,
+    /// `cnf.uid`
+    CnfUid,
     /// `ctx`
     Ctx,
     /// `epoch`
@@ -148,6 +150,7 @@ impl Member {
             Self::CapTemplate => "cap.template",
             Self::Cnf => "cnf",
             Self::CnfJkt => "cnf.jkt",
+            Self::CnfUid => "cnf.uid",
             Self::Ctx => "ctx",
             Self::Epoch => "epoch",
             Self::Exp => "exp",
@@ -206,6 +209,8 @@ pub struct View<'a> {
     pub limit: Option<u64>,
     /// The thumbprint of the holder's key.
     pub cnf_jkt: Option<&'a str>,
+    /// The user who alone may present it.
+    pub cnf_uid: Option<u32>,
     /// The `jti` of the passport that this one was made from.
     pub par: Option<Text<'a>>,
 }
@@ -236,9 +241,14 @@ pub fn is_canonical(document: &[u8]) -> Result<(), Refused> {
 }
 
 impl View<'_> {
-    /// Whether only the daemon may accept this passport: it is to be accepted a number of times, or once, or with a
-    /// proof, and only the daemon can count, remember and ask.
+    /// Whether only the daemon may accept this passport: accepting it takes something, or it is bound to a user.
     pub const fn needs_daemon(&self) -> bool {
+        self.takes() || self.cnf_uid.is_some()
+    }
+
+    /// Whether accepting it takes something: it is to be accepted a number of times, or once, or with a proof, and only
+    /// the daemon can count, remember and ask.
+    pub const fn takes(&self) -> bool {
         self.limit.is_some() || self.nonce.is_some() || self.cnf_jkt.is_some()
     }
 
@@ -264,6 +274,7 @@ impl View<'_> {
             epoch: self.epoch,
             cap: Cap { template: text(self.template), action: self.action.map(text), limit: self.limit },
             cnf_jkt: self.cnf_jkt.map(str::to_owned),
+            cnf_uid: self.cnf_uid,
             par: self.par.map(text),
         })
     }

@@ -18,11 +18,20 @@ fn fault(swap: &[(&str, &str)]) -> Fault {
 
 #[test]
 fn what_is_written_is_read() {
-    for claims in [samples::plain(), samples::full()] {
+    let bound = |cnf_uid| Claims { cnf_uid: Some(cnf_uid), ..samples::plain() };
+    for claims in [samples::plain(), samples::full(), bound(0), bound(u32::MAX - 1)] {
         let bytes = claims.canonical(4096).unwrap();
         assert_eq!(scan(&bytes).unwrap().to_claims().unwrap(), claims);
         assert_eq!(is_canonical(&bytes), Ok(()));
     }
+}
+
+#[test]
+fn what_is_bound_to_a_user_is_not_for_verifiers_beside_the_daemon() {
+    let bound = Claims { cnf_uid: Some(0), ..samples::plain() }.canonical(4096).unwrap();
+    let (view, free) = (scan(&bound).unwrap(), samples::plain().canonical(4096).unwrap());
+    assert!(view.needs_daemon() && !view.takes() && view.cnf_uid == Some(0));
+    assert!(!scan(&free).unwrap().needs_daemon());
 }
 
 #[test]
@@ -95,9 +104,17 @@ fn members_are_a_closed_set_of_fixed_types() {
         (("\"epoch\":7", "\"epoch\":7,\"evil\":1"), Fault::UnknownMember),
         (("\"limit\":3", "\"limit\":3,\"max\":1"), Fault::UnknownMember),
         (("\"cnf\":{\"jkt\"", "\"cnf\":{\"jwk\""), Fault::UnknownMember),
+        (("\"uid\":1000", "\"uids\":1000"), Fault::UnknownMember),
+        (("\"uid\":1000", "\"uid\":1000,\"uid\":1000"), Fault::DuplicateMember),
+        (("\"uid\":1000", "\"uid\":\"1000\""), Fault::WrongType(Member::CnfUid)),
+        (("\"uid\":1000", "\"uid\":null"), Fault::WrongType(Member::CnfUid)),
+        (("\"uid\":1000", "\"uid\":-1"), Fault::OutOfBounds(Member::CnfUid)),
+        (("\"uid\":1000", "\"uid\":4294967295"), Fault::OutOfBounds(Member::CnfUid)),
+        (("\"uid\":1000", "\"uid\":4294968296"), Fault::OutOfBounds(Member::CnfUid)),
+        (("\"uid\":1000", "\"uid\":1000.0"), Fault::Float),
         (
-            ("\"cnf\":{\"jkt\":\"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k\"}", "\"cnf\":{}"),
-            Fault::Missing(Member::CnfJkt),
+            ("\"cnf\":{\"jkt\":\"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k\",\"uid\":1000}", "\"cnf\":{}"),
+            Fault::Missing(Member::Cnf),
         ),
         (("\"epoch\":7,", ""), Fault::Missing(Member::Epoch)),
         ((",\"sub\":\"alice\"", ""), Fault::Missing(Member::Sub)),

@@ -22,6 +22,7 @@ pub(super) fn wish() -> IssueWish<'static> {
         nonce: None,
         jkt: None,
         form: PassportForm::Envelope,
+        uid: None,
     }
 }
 

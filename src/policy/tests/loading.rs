@@ -87,7 +87,8 @@ fn a_wrong_template_is_refused_with_its_place() {
         ("= 60", "= 60\nlimit = 0", "7:9", "`limit` must be at least 1"),
         ("= 60", "= 60\nnonce = 'maybe'", "7:9", "\"none\", \"optional\" or \"required\""),
         ("= 60", "= 60\nproof = 'pop'", "7:9", "\"none\", \"optional\" or \"required\""),
-        ("= 60", "= 60\nbinding = 'uid'", "7:11", "`binding` is not yet available"),
+        ("= 60", "= 60\nbind = 'uid'", "7:8", "this must be \"none\" or \"peer\""),
+        ("= 60", "= 60\nbind = 'peer'\nforms = ['jws']", "8:10", "`offline_risk = true`"),
         (
             "= 60",
             "= 60\n[[template]]\nname = 't'\ntenant = 'a'\npurpose = 'b'\nsubjects = ['*']\nmax_ttl_s = 1",
@@ -104,6 +105,9 @@ fn a_wrong_template_is_refused_with_its_place() {
         "limit = 1\nproof = 'required'\nforms = ['jws']\noffline_risk = true",
         "limit = 1\nnonce = 'none'\nproof = 'optional'",
         "nonce = 'required'",
+        "bind = 'peer'",
+        "bind = 'none'\nforms = ['jws']",
+        "bind = 'peer'\nforms = ['jws']\noffline_risk = true",
     ] {
         assert!(files(&[("a.toml", &TEMPLATE.replace("= 60", &format!("= 60\n{good}")))]).is_ok(), "{good}");
     }

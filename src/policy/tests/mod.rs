@@ -1,5 +1,6 @@
 //! The decisions by table, and what loading refuses.
 
+mod bind;
 mod decisions;
 mod forms;
 mod loading;

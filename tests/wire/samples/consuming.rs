@@ -1,8 +1,8 @@
 //! Of acceptances that take something.
 
-use passportd::wire::{Code, Consumed, Possession, ServiceOk, ServiceOp, Verdict};
+use passportd::wire::{Code, Consumed, IssueSpec, Possession, ServiceOk, ServiceOp, Verdict, Want};
 
-use super::{passport, want};
+use super::{least, passport, want};
 
 fn with(retry: Option<[u8; 16]>, proof: Option<Possession<'static>>) -> ServiceOp<'static> {
     ServiceOp::VerifyWith { want: want(), passport: passport(), retry, proof }
@@ -17,12 +17,15 @@ fn consumed(left: Option<u64>, repeated: bool) -> Consumed {
 }
 
 pub(super) fn ops() -> Vec<(&'static str, ServiceOp<'static>)> {
+    let presented = Want { peer_uid: Some(1000), ..Want::default() };
     vec![
         ("verify-with", with(Some([0xa5; 16]), None)),
         ("verify-with-pop", with(None, Some(Possession::Pop { proof: "e30.e30.AA" }))),
         ("verify-with-dpop", with(Some([0; 16]), Some(dpop(Some("n-1"))))),
         ("verify-with-dpop-least", with(None, Some(dpop(None)))),
         ("challenge", ServiceOp::Challenge),
+        ("issue-bound", ServiceOp::Issue(IssueSpec { uid: Some(1000), ..least() })),
+        ("verify-presented", ServiceOp::Verify { want: presented, passport: passport() }),
     ]
 }
 
