@@ -48,7 +48,7 @@ fn house() -> House {
                 let (name, keys) = one.split_once(':').unwrap();
                 format!(
                     "[[template]]\nname = {name:?}\ntenant = \"t1\"\npurpose = \"auth\"\nsubjects = [\"*\"]\n\
-                     audiences = [\"demo\"]\nmax_ttl_s = 3600\nforms = [\"envelope\", \"jws\"]\n{keys}\n"
+                     audiences = [\"demo\"]\nmax_ttl_s = 3600\nforms = [\"envelope\", \"jws\"]\noffline_risk = true\n{keys}\n"
                 )
             })
             .concat();
