@@ -179,6 +179,9 @@ fn a_backup_is_restored_by_word_alone_and_nothing_of_before_is_good_then() {
     let restored: Vec<_> = records.iter().filter(|one| one["event"] == "state_restored").collect();
     let detail = restored[0]["detail"].as_str().unwrap();
     assert!(restored.len() == 1 && detail.contains("disk died") && detail.contains(FIRST_KEY), "{restored:?}");
+    // No tenant has an epoch of its own; all are in a later one.
+    let (code, epochs) = tool(&house, &["epoch", "list", "--output", "json"]);
+    assert!(code == Some(0) && epochs.contains("\"t1\":"), "{epochs}");
 
     // Once more from the same backup: what the restored daemon has issued is not taken for anything of its own.
     house.end("front", Signal::SIGTERM);

@@ -1,12 +1,15 @@
-//! What revocation costs: how long many take, and what a million of them take from verification.
+//! What revocation costs: how long many take, and what a million of them take from verification. And how many acceptances that
+//! take something the disk keeps up with.
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bars::{Bar, group, median};
 use super::ctl;
+use super::support::options::POLICY;
 use super::support::{House, Options};
 
 /// Rounds of the comparison; in each the houses take turns.
@@ -14,6 +17,14 @@ const ROUNDS: usize = 7;
 /// Revocations from one file, and those that are there when verification is measured.
 const MANY: usize = 100_000;
 const MILLION: usize = 1_000_000;
+/// Rounds of consumption, and seconds of each.
+const SPENDING: usize = 3;
+const SECONDS: &str = "5";
+/// Acceptances that are under way: connections, and requests of each.
+const SHAPES: [(&str, &str); 2] = [("4", "16"), ("1", "64")];
+/// More than any round takes.
+const OFTEN: &str = "[[template]]\nname = \"often\"\ntenant = \"t1\"\npurpose = \"auth\"\nsubjects = [\"*\"]\n\
+                     audiences = [\"demo\"]\nmax_ttl_s = 3600\nlimit = 4000000000\n";
 
 pub(super) fn bars(options: &Options) -> Vec<Bar> {
     let revoked = House::start(options.clone());
@@ -28,7 +39,57 @@ pub(super) fn bars(options: &Options) -> Vec<Bar> {
         }
         with_a_million(&House::start(options.clone()), &revoked)
     }));
+    drop(revoked);
+    bars.extend(group("consumption_per_second", || vec![consumption(options)]));
     bars
+}
+
+/// Acceptances of passports with a limit, each durable in the state and in the ledger, with 64 under way: the lower of two shapes.
+fn consumption(options: &Options) -> Bar {
+    let policy = POLICY.replace("templates = [\"demo\"]", "templates = [\"demo\", \"often\"]");
+    let house = House::start(options.clone().policy(&(policy + OFTEN)));
+    let rates = SHAPES.map(|(connections, in_flight)| {
+        let rounds = (0..SPENDING).map(|_| {
+            // Before and after, so that what the disk does between is of the same minute.
+            let before = fdatasync_p99(house.dir());
+            let load = ["verify", "--template", "often", "--seconds", SECONDS];
+            let shape = ["--connections", connections, "--in-flight", in_flight];
+            let ours = ctl(&house, &[&["bench"], &load[..], &shape].concat());
+            let after = fdatasync_p99(house.dir());
+            assert_eq!(ours["errors"], 0, "{ours}");
+            println!(
+                "consumption, {connections} x {in_flight} under way: {} /s, p50 {} us, p99 {} us, front {} us each; the \
+                 disk's own fdatasync: p99 {} us before, {} us after",
+                ours["per_second"],
+                ours["p50_us"],
+                ours["p99_us"],
+                ours["front_cpu_us_per_item"],
+                before.as_micros(),
+                after.as_micros()
+            );
+            ours["per_second"].as_f64().unwrap()
+        });
+        median(rounds.collect())
+    });
+    let value = rates.into_iter().fold(f64::INFINITY, f64::min);
+    Bar::new("consumption_per_second", value, "/s", ">= 20000", value >= 20_000.0)
+}
+
+/// What one small write to a file in this directory takes to be durable, for 99 of a hundred.
+fn fdatasync_p99(dir: &Path) -> Duration {
+    const WRITES: usize = 300;
+    let mut file = fs::File::create(dir.join("fdatasync")).unwrap();
+    let mut took: Vec<_> = (0..WRITES)
+        .map(|_| {
+            let begun = Instant::now();
+            file.rewind().unwrap();
+            file.write_all(&[0x5a; 4096]).unwrap();
+            file.sync_data().unwrap();
+            begun.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    took[WRITES * 99 / 100]
 }
 
 /// Revokes so many ids by `passportctl`; how many seconds that took.

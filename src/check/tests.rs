@@ -1,15 +1,16 @@
-//! A signature that is remembered spares nothing else.
+//! A signature that is remembered spares nothing else; nor does one that took long to verify.
 
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
 use crate::clock::Moment;
 use crate::metrics::Counter;
-use crate::passport::{Cap, Claims, Jwk, Kid, Presenter};
+use crate::passport::{Cap, Claims, Jwk, Kid, Presenter, jws};
+use crate::state::{Change, Entry, Owner, What};
 
-const NOW: i64 = 1_767_225_600;
+pub(super) const NOW: i64 = 1_767_225_600;
 
-fn claims(kid: &Kid) -> Claims {
+pub(super) fn claims(kid: &Kid) -> Claims {
     Claims {
         iss: "test".to_owned(),
         sub: "x".to_owned(),
@@ -30,7 +31,7 @@ fn claims(kid: &Kid) -> Claims {
     }
 }
 
-fn expect<'a>(now: i64, audiences: &'a [&'a str], scopes: &'a [&'a str]) -> Terms<'a> {
+pub(super) fn expect<'a>(now: i64, audiences: &'a [&'a str], scopes: &'a [&'a str]) -> Terms<'a> {
     let now = Moment::from_unix(now);
     let expect = Expect { issuer: "test", now, skew_s: 0, audiences, require_aud: true, scopes };
     Terms { expect, max_msg_bytes: 4096, presenter: Presenter::Unsaid }
@@ -87,4 +88,47 @@ fn what_is_remembered_is_judged_each_time_as_if_it_were_new() {
     let means = Means { keyring, verifier: &verifier, confirmations, remembered, state: &state };
     let checked = check(&passport, means, &expect(NOW, &["nrders", "orders"], &["read"]));
     assert_eq!((checked.verdicts, checked.hits), (vec![Verdict::Refused(Code::VerifyFailed)], 0));
+}
+
+/// A worker may stand still anywhere between its look at what is revoked and its answer.
+#[test]
+fn what_is_revoked_while_a_worker_stands_still_is_refused() {
+    let signer = SigningKey::from_bytes(&[1; 32]);
+    let kid = Kid::new("t1", "auth", 1).unwrap();
+    let keyring = Keyring::new(&[Jwk::new(kid.clone(), signer.verifying_key().to_bytes())]).unwrap();
+    let said = claims(&kid);
+    let (msg, name, terms) = (said.canonical(4096).unwrap(), kid.to_string(), expect(NOW, &["orders"], &["read"]));
+    let (sig, input) = (signer.sign(&msg).to_bytes(), jws::signing_input(kid.borrowed(), &msg));
+    let text = jws::compact(input.clone(), &signer.sign(input.as_bytes()).to_bytes());
+    let passports =
+        [Passport::Envelope { alg: "Ed25519", kid: &name, msg: &msg, sig: &sig }, Passport::Jws { text: &text }];
+    let row = |what| Entry { until: NOW + 100, owner: Owner::Admin, tenant: "t1".into(), what };
+    let id = |jti: &str| Change::revoked(vec![row(What::RevokedId { jti: jti.into() })]);
+    let subject = |before| Change::revoked(vec![row(What::RevokedSubject { sub: "x".into(), before })]);
+    let accepted = Verdict::Accepted(Accepted { exp: NOW + 1 });
+    for (meanwhile, revoked) in [
+        (None, false),
+        (Some(id(&said.jti)), true),
+        (Some(subject(NOW)), true),
+        (Some(Change::bumped("t1", NOW)), true),
+        (Some(id("another")), false),
+        (Some(subject(NOW - 1)), false),
+        (Some(Change::bumped("t2", NOW)), false),
+    ] {
+        let state = Store::memory(Moment::from_unix(NOW)).unwrap();
+        let (revision, mut verdicts) = (state.revision(), Vec::new());
+        let judged: Vec<_> = {
+            let kept = state.kept();
+            passports.iter().map(|passport| judge(passport, &keyring, &terms, &kept)).collect()
+        };
+        // Here it stands still; whoever revoked has the answer.
+        if let Some(change) = meanwhile.clone() {
+            state.commit_blocking(change, 1).unwrap();
+        }
+        settle(judged.iter(), &Verifier::reference(), None, || true, &mut verdicts);
+        assert_eq!(verdicts, vec![accepted.clone(); 2], "the signatures are good");
+        revise(passports.iter(), &mut verdicts, &state, revision);
+        let due = if revoked { Verdict::Refused(Code::Revoked) } else { accepted.clone() };
+        assert_eq!(verdicts, vec![due; 2], "{meanwhile:?}");
+    }
 }

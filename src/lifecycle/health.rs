@@ -6,7 +6,8 @@ use crate::audit::JOURNALD_SOCKET;
 use crate::config::Journald;
 use crate::metrics::{Condition, Dependency, ReadyReport};
 
-/// What verification needs. Not `state`: what it reads is in memory; what takes a use is refused by itself.
+/// What verification needs. Not `state`: keys and revocations are read from memory, and most acceptances change nothing.
+/// One that takes a use, a nonce or a proof is `store_unavailable` while the state can't be written.
 const VERIFYING: [&str; 2] = ["policy", "serving"];
 /// What issuing needs beside that.
 const ISSUING: [&str; 5] = ["hsm", "audit", "clock", "keys", "issuing"];

@@ -19,8 +19,11 @@ const STATS_WAIT: Duration = Duration::from_millis(500);
 impl Daemon {
     /// What is revoked, and how much is kept.
     fn kept(&self) -> Value {
-        let kept = self.store.kept();
-        let epochs: BTreeMap<_, _> = kept.epochs().collect();
+        let (keys, kept) = (self.store.keys(), self.store.kept());
+        // One that is in a later epoch only because all are has none of its own.
+        let tenants = keys.iter().map(|key| key.tenant.as_str()).chain(kept.epochs().map(|(tenant, _)| tenant));
+        let ended = tenants.map(|tenant| (tenant, kept.epoch(tenant))).filter(|(_, epoch)| *epoch > 0);
+        let epochs: BTreeMap<_, _> = ended.collect();
         json!({
             "revoked_ids": kept.revoked_ids(),
             "revoked_subjects": kept.revoked_subjects(),

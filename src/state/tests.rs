@@ -160,17 +160,34 @@ fn altered_files_are_refused_or_read_right() {
     }
 }
 
+/// What is wrong with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Full,
+    ReadOnly,
+    /// What is written may be there; that it is there for good is not said (fsync(2), EIO).
+    Sync,
+}
+
 /// Bytes that outlive the database on them, and can be made to refuse writes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Disk(Arc<Mutex<(bool, Vec<u8>)>>);
+pub(super) struct Disk(Arc<Mutex<(Option<Trouble>, Vec<u8>)>>);
 
 impl Disk {
     pub(super) fn set_full(&self, full: bool) {
-        self.0.lock().unwrap().0 = full;
+        self.set(full.then_some(Trouble::Full));
     }
 
-    fn check(full: bool) -> io::Result<()> {
-        if full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    pub(super) fn set(&self, trouble: Option<Trouble>) {
+        self.0.lock().unwrap().0 = trouble;
+    }
+
+    fn write_check(trouble: Option<Trouble>) -> io::Result<()> {
+        match trouble {
+            Some(Trouble::Full) => Err(io::ErrorKind::StorageFull.into()),
+            Some(Trouble::ReadOnly) => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            Some(Trouble::Sync) | None => Ok(()),
+        }
     }
 }
 
@@ -187,18 +204,20 @@ impl StorageBackend for Disk {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        Self::check(state.0)?;
+        Self::write_check(state.0)?;
         state.1.resize(usize::try_from(len).unwrap(), 0);
         Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        Self::check(self.0.lock().unwrap().0)
+        let trouble = self.0.lock().unwrap().0;
+        Self::write_check(trouble)?;
+        if trouble.is_some() { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        Self::check(state.0)?;
+        Self::write_check(state.0)?;
         let offset = usize::try_from(offset).unwrap();
         state.1[offset..offset + data.len()].copy_from_slice(data);
         Ok(())

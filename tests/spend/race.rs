@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use passportd::wire::{Code, ServiceOk, ServiceOp, Verdict};
 
-use crate::asked::{CONNECTIONS, Seen, accepted, few, house, once, race, records, seen};
+use crate::asked::{CONNECTIONS, Seen, accepted, few, house, once, policy, race, records, seen};
 use crate::support::passports::{for_demo, on_wire};
 use crate::support::raw::{Raw, request};
+use crate::support::{House, Options, root_or_skip};
 
 #[test]
 fn of_sixteen_that_come_with_one_nonce_one_is_accepted() {
@@ -117,4 +118,56 @@ fn equal_request_ids_of_several_connections_are_several_requests() {
     good.sort_by_key(|one| format!("{one:?}"));
     assert_eq!(good, [Seen::Left(Some(0)), Seen::Left(Some(1))]);
     assert_eq!(bad, [Verdict::Refused(Code::LimitExceeded)]);
+}
+
+/// Whoever asks, and whatever it calls its request: the passport has so many uses.
+#[test]
+fn equal_request_ids_of_several_uids_are_several_requests() {
+    if !root_or_skip("several users") {
+        return;
+    }
+    let uids: Vec<u32> = (41_201..=41_204).collect();
+    let rules = uids
+        .iter()
+        .map(|uid| format!("[[peer]]\nname = \"{uid}\"\nuid = {uid}\nallow = [\"verify\"]\nverify_as = [\"demo\"]\n"));
+    let house = House::start(Options::default().policy(&(policy() + &rules.collect::<String>())));
+    for (passport, most) in [
+        (house.raw().issue(once("by-several")).unwrap(), 1),
+        (house.raw().issue(few(1)).unwrap(), 1),
+        (house.raw().issue(few(2)).unwrap(), 2),
+    ] {
+        // Each uid has four connections; all ask under one id, alone or under one retry key.
+        let barrier = Barrier::new(CONNECTIONS);
+        let good: Vec<(u32, bool, Verdict)> = thread::scope(|scope| {
+            let asked: Vec<_> = (0..CONNECTIONS)
+                .map(|n| {
+                    let uid = uids[n % uids.len()];
+                    let (barrier, passport, mut raw) = (&barrier, &passport, house.raw_as(uid, uid, &[]));
+                    scope.spawn(move || {
+                        let (want, passport) = (for_demo(), on_wire(passport));
+                        let retry = (n < CONNECTIONS / 2).then_some([7; 16]);
+                        let op = ServiceOp::VerifyWith { want, passport, retry, proof: None };
+                        barrier.wait();
+                        raw.send(&request(7, op)).unwrap();
+                        let reply = raw.reply();
+                        assert_eq!(reply.id, 7);
+                        match reply.result {
+                            Ok(ServiceOk::Verdict(verdict)) => (uid, retry.is_some(), verdict),
+                            other => panic!("{other:?}"),
+                        }
+                    })
+                })
+                .collect();
+            let all = asked.into_iter().map(|one| one.join().unwrap());
+            all.filter(|(.., verdict)| verdict.is_accepted()).collect()
+        });
+        let again = |verdict: &Verdict| matches!(verdict, Verdict::Consumed(it) if it.repeated);
+        let taken = good.iter().filter(|(.., verdict)| !again(verdict)).count();
+        assert_eq!(taken, most, "{good:?}");
+        // Only the uid that took something under its key is told so once more.
+        for (uid, keyed, _) in good.iter().filter(|(.., verdict)| again(verdict)) {
+            let first = good.iter().any(|(who, keyed, verdict)| who == uid && *keyed && !again(verdict));
+            assert!(*keyed && first, "{good:?}");
+        }
+    }
 }
