@@ -162,6 +162,8 @@ impl What {
 /// Part of what is in force.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct RevocationPage {
+    /// The tenants that the peer may watch: of others it is told nothing, and can't judge for itself. None: every one.
+    pub tenants: Option<Vec<String>>,
     /// Revocations.
     pub revoked: Vec<Standing>,
     /// On the first page: the epochs of the tenants that have one.
