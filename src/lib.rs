@@ -47,6 +47,9 @@ pub mod state;
 pub mod audit;
 
 #[cfg(feature = "daemon")]
+pub mod watch;
+
+#[cfg(feature = "daemon")]
 pub mod issue;
 
 #[cfg(feature = "daemon")]

@@ -34,6 +34,7 @@ use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::signer::{LinkConfig, Signer};
 use crate::state::{self, KeyState, Store};
+use crate::watch::Stream;
 
 /// Between attempts to put the start on record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
@@ -76,7 +77,9 @@ pub(super) fn front(
     let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
     lifecycle::say_cgroups(&policy);
     let live = Live { loaded, policy, generation: 1 };
-    let parts = Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager };
+    let events = Stream::start().map_err(BootError::Runtime)?;
+    let parts =
+        Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager, events };
     let daemon = Arc::new(Daemon::new(parts)?);
     let ended = serve(&daemon, opened, &services, most);
     // A reload that reads from a file system that does not answer would hold us up.

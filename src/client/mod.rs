@@ -26,6 +26,7 @@ mod proving;
 mod request;
 mod secrets;
 mod service;
+mod watching;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -16,6 +16,8 @@ mod kept;
 mod keys;
 mod look;
 mod newer;
+mod news;
+mod pages;
 mod rows;
 mod spend;
 mod store;
@@ -32,6 +34,8 @@ pub use epochs::{Done, Epochs, Pending};
 pub use kept::{Full, Kept, Named, Room};
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
 pub use look::{MAX_LOOK, look};
+pub use news::{Ear, News};
+pub use pages::{MAX_SCANNED, Page};
 pub use spend::{REPEAT_S, Spend, Spending};
 pub use store::{Change, Committed, ENTRIES, Mode, Snapshot, Store};
 pub use table::KeyTable;
@@ -155,6 +159,8 @@ impl StateError {
 
 #[cfg(test)]
 mod kept_tests;
+#[cfg(test)]
+mod news_tests;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]

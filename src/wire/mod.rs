@@ -14,6 +14,7 @@ mod plain;
 pub mod problem;
 pub mod sealed;
 pub mod service;
+pub mod watch;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest, Revocation};
 pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
@@ -21,9 +22,10 @@ pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
-    Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, KeySet,
-    Passport, PassportForm, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, Passport,
+    PassportForm, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
 };
+pub use watch::{Cursor, Event, KeySet, RevocationPage, Standing, TenantEpoch, Topic, Watched, What};
 
 /// The first byte of every body. It names the layout of all that follows.
 pub const WIRE_VERSION: u8 = 1;

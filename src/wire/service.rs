@@ -3,7 +3,7 @@
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Plain, PlainBuf, Problem};
+use super::{Code, Cursor, KeySet, Plain, PlainBuf, Problem, RevocationPage, Topic, Watched};
 
 /// One request. The id is the client's; the reply carries it, and replies come in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -94,6 +94,20 @@ pub enum ServiceOp<'a> {
     },
     /// A value for a proof of possession, good for one proof, on this connection, for a short time.
     Challenge,
+    /// What changes. Answered once there is something to tell, or after the wait.
+    Watch {
+        /// About what; empty: everything.
+        topics: Vec<Topic>,
+        /// The cursor of the answer before; none: to begin.
+        after: Option<Cursor>,
+        /// How long to wait at most, in milliseconds: 60,000 at most; 0: not at all.
+        wait_ms: u32,
+    },
+    /// A page of the revocations in force, of the tenants that the peer may watch.
+    Revocations {
+        /// The `next` of the page before; none: the first page.
+        after: Option<&'a [u8]>,
+    },
 }
 
 /// A proof of possession, and what it must have been made for.
@@ -251,6 +265,10 @@ pub enum ServiceOk {
         /// For how long it is good.
         expires_in_s: u32,
     },
+    /// To `Watch`.
+    Watched(Watched),
+    /// To `Revocations`.
+    Revocations(RevocationPage),
 }
 
 /// What is running.
@@ -383,15 +401,4 @@ pub struct Introspection {
     pub reason: Option<Code>,
     /// Its claims as canonical JSON, only if the signature is authentic.
     pub claims: Option<Vec<u8>>,
-}
-
-/// A JSON Web Key Set (RFC 7517, RFC 8037).
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct KeySet {
-    /// BLAKE3 of the bytes of `jwks`.
-    pub etag: [u8; 32],
-    /// For how long it may be used before asking again.
-    pub max_age_s: u32,
-    /// The set as JSON.
-    pub jwks: Vec<u8>,
 }

@@ -15,6 +15,7 @@ const EMBEDDED: [(&str, &str); 12] = [
     ("verify.json", include_str!("../../../tests/conformance/verify.json")),
     ("revoke.json", include_str!("../../../tests/conformance/revoke.json")),
     ("bound.json", include_str!("../../../tests/conformance/bound.json")),
+    ("watch.json", include_str!("../../../tests/conformance/watch.json")),
     ("jws.json", include_str!("../../../tests/conformance/jws.json")),
     ("seal.json", include_str!("../../../tests/conformance/seal.json")),
     ("admin.json", include_str!("../../../tests/conformance/admin.json")),

@@ -4,6 +4,7 @@ mod bind;
 mod decisions;
 mod forms;
 mod loading;
+mod watching;
 
 use std::{io, path::Path};
 
