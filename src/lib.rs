@@ -40,7 +40,6 @@ pub mod seal;
 #[cfg(feature = "daemon")]
 pub mod log;
 
-#[cfg(feature = "daemon")]
 pub mod state;
 
 #[cfg(feature = "daemon")]
@@ -52,7 +51,6 @@ pub mod watch;
 #[cfg(feature = "daemon")]
 pub mod issue;
 
-#[cfg(feature = "daemon")]
 pub mod check;
 
 #[cfg(feature = "daemon")]

@@ -1,11 +1,15 @@
 //! A signature that is remembered spares nothing else.
 
+use std::time::Instant;
+
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
 use crate::clock::Moment;
 use crate::metrics::Counter;
 use crate::passport::{Cap, Claims, Jwk, Kid};
+use crate::state::Store;
+use crate::verify::{Budget, Verdicts, Verifier};
 
 const NOW: i64 = 1_767_225_600;
 
