@@ -91,7 +91,7 @@ enum Twist {
 fn twist() -> impl Strategy<Value = Twist> {
     use Twist::*;
     let all = [None, None, None, Expired, Early, Aud, Scope, Issuer, Limit, Nonce, Bound, Large, Alg, Kid, Cut];
-    prop_oneof![3 => proptest::sample::select(&all), 1 => any::<u16>().prop_map(Bit)]
+    prop_oneof![3 => proptest::sample::select(all.to_vec()), 1 => any::<u16>().prop_map(Bit)]
 }
 
 prop_compose! {
