@@ -40,6 +40,11 @@ pub mod seal;
 #[cfg(feature = "daemon")]
 pub mod log;
 
+#[cfg(feature = "daemon")]
+pub mod state;
+
+#[cfg(not(feature = "daemon"))]
+#[path = "state/alone.rs"]
 pub mod state;
 
 #[cfg(feature = "daemon")]

@@ -30,7 +30,7 @@ name = "service"
 uid = @UID@
 listener = "main"
 rps = 10000000
-allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke"]
+allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke", "watch"]
 templates = ["demo", "keyless", "few"]
 verify_as = ["demo", "second"]
 

@@ -219,7 +219,10 @@ fn rooms(library: &str) -> Vec<&str> {
         [public, first, name, end] if public.text == "pub" && first.text == "mod" && end.text == ";" => Some(name.text),
         _ => None,
     });
-    declared.collect()
+    let mut declared: Vec<_> = declared.collect();
+    // One with the daemon, and one without.
+    declared.dedup();
+    declared
 }
 
 /// Why `room` must not import `name`, if it must not.

@@ -250,7 +250,18 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
     if name == "Unseal":
         text = fields["blob_b64"]
         return kind(fields["namespace"], fields["name"], base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    if name == "Watch":
+        after = fields.get("after")
+        topics = [p.Topic(one) for one in fields.get("topics", [])]
+        return kind(topics, None if after is None else to_cursor(after), fields.get("wait_ms", 0))
+    if name == "Revocations":
+        text = fields.get("after_b64")
+        return kind(None if text is None else base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     return kind(**fields)
+
+
+def to_cursor(one: Dict[str, Any]) -> p.Cursor:
+    return p.Cursor(bytes.fromhex(one["life"]), bytes.fromhex(one["wants"]), one["seq"])
 
 
 def to_spec(fields: Dict[str, Any]) -> p.IssueSpec:
@@ -301,6 +312,13 @@ def shown(value: Any) -> Any:
     if isinstance(value, p.Introspection):
         claims = None if value.claims is None else value.claims.decode()
         return {"active": value.active, "reason": shown(value.reason), "claims": claims}
+    if isinstance(value, (p.Events, p.Lagged, p.Begin)) or type(value).__qualname__.startswith("What."):
+        fields = {name: shown(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {type(value).__name__: fields}
+    if isinstance(value, p.RevocationPage):
+        fields = {name: shown(getattr(value, name)) for name in value.__dataclass_fields__ if name != "next"}
+        text = None if value.next is None else base64.urlsafe_b64encode(value.next).decode().rstrip("=")
+        return {**fields, "next_b64": text}
     if isinstance(value, p.KeySet):
         return {"etag": value.etag.hex(), "max_age_s": value.max_age_s, "jwks": value.jwks.decode()}
     if isinstance(value, (list, tuple)):

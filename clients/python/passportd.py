@@ -750,6 +750,98 @@ class NotModified:
     max_age_s: int
 
 
+class Topic(enum.Enum):
+    """What an event is about, in the order of the wire."""
+
+    KEYS = "keys"
+    REVOCATIONS = "revocations"
+    EPOCHS = "epochs"
+    POLICY = "policy"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a watcher has read. Only the daemon makes one."""
+
+    life: bytes
+    wants: bytes
+    seq: int
+
+
+class What:
+    """What has happened. Each says how it stands since: to hear of one twice leads to the same."""
+
+    Key: Any
+    RevokedId: Any
+    RevokedSubject: Any
+    RevokedKey: Any
+    Epoch: Any
+    Policy: Any
+    Draining: Any
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event: its number, when it was in effect (milliseconds since 1970), whose it is (None: everybody's), and a `What`."""
+
+    seq: int
+    at_ms: int
+    tenant: Optional[str]
+    what: Any
+
+
+@dataclass(frozen=True)
+class Events:
+    """These have happened; none: nothing has, in the time that was waited. Go on from `cursor`."""
+
+    events: Sequence[Event]
+    cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Lagged:
+    """Up to `missed` events are lost: look at all that is in force, then go on from `cursor`."""
+
+    missed: int
+    cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Begin:
+    """No cursor, or one of another life of the daemon or of other rights: look at all that is in force, then go on from `cursor`."""
+
+    cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A revocation that is in force: `What.RevokedId` or `What.RevokedSubject`."""
+
+    tenant: str
+    what: Any
+
+
+@dataclass(frozen=True)
+class TenantEpoch:
+    """In which epoch a tenant is."""
+
+    tenant: str
+    epoch: int
+
+
+@dataclass(frozen=True)
+class RevocationPage:
+    """Part of what is in force, of these tenants (None: of all); `next` leads to the next page, None if this was the last."""
+
+    tenants: Optional[Sequence[str]]
+    revoked: Sequence[Standing]
+    epochs: Sequence[TenantEpoch]
+    floor: int
+    compromised: Sequence[str]
+    next: Optional[bytes]
+
+
 @dataclass(frozen=True)
 class Staged:
     """A key that is published and does not sign yet."""
@@ -797,6 +889,15 @@ def _variant(name: str, /, **fields: Any) -> Any:
     return cls
 
 
+What.Key = _variant("What.Key", kid=str, state=str)
+What.RevokedId = _variant("What.RevokedId", jti=str, until=int)
+What.RevokedSubject = _variant("What.RevokedSubject", sub=str, before=int, until=int)
+What.RevokedKey = _variant("What.RevokedKey", kid=str)
+What.Epoch = _variant("What.Epoch", epoch=int)
+What.Policy = _variant("What.Policy", hash=bytes)
+What.Draining = _variant("What.Draining", on=bool)
+
+
 class ServiceOp:
     """The operations of the service socket, for `Client.ask` and `Client.pipeline`."""
 
@@ -817,6 +918,8 @@ class ServiceOp:
         "ServiceOp.VerifyWith", want=Want, passport=Passport, retry=Optional[bytes], proof=Optional[Union[Pop, Dpop]]
     )
     Challenge = _variant("ServiceOp.Challenge")
+    Watch = _variant("ServiceOp.Watch", topics=Sequence[Topic], after=Optional[Cursor], wait_ms=int)
+    Revocations = _variant("ServiceOp.Revocations", after=Optional[bytes])
 
 
 class ServiceOk:
@@ -837,6 +940,8 @@ class ServiceOk:
     Unsealed = _variant("ServiceOk.Unsealed", value=bytes)
     Revoked = _variant("ServiceOk.Revoked", value=bool)
     Challenge = _variant("ServiceOk.Challenge", value=Challenge)
+    Watched = _variant("ServiceOk.Watched", value=Union[Events, Lagged, Begin])
+    Revocations = _variant("ServiceOk.Revocations", value=RevocationPage)
 
 
 class AdminOp:
@@ -922,6 +1027,7 @@ _SPEC = Struct(
 )
 _WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS)
 _PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES), Struct(Jws, text=STR))
+_CURSOR = Struct(Cursor, life=Array(16), wants=Array(32), seq=U64)
 _PROOF = EnumOf(Struct(Pop, proof=STR), Struct(Dpop, proof=STR, htm=STR, htu=STR, nonce=OptionOf(STR)))
 REQUEST = Struct(
     Request,
@@ -945,6 +1051,8 @@ REQUEST = Struct(
             ServiceOp.VerifyWith, want=_WANT, passport=_PASSPORT, retry=OptionOf(Array(16)), proof=OptionOf(_PROOF)
         ),
         Struct(ServiceOp.Challenge),
+        Struct(ServiceOp.Watch, topics=ListOf(_NamesOf(Topic)), after=OptionOf(_CURSOR), wait_ms=U32),
+        Struct(ServiceOp.Revocations, after=OptionOf(BYTES)),
     ),
 )
 
@@ -971,6 +1079,30 @@ _VERDICT = EnumOf(
     Struct(Unproven, why=STR),
 )
 _INTROSPECTION = Struct(Introspection, active=BOOL, reason=OptionOf(CODE), claims=OptionOf(BYTES))
+_WHAT = EnumOf(
+    Struct(What.Key, kid=STR, state=STR),
+    Struct(What.RevokedId, jti=STR, until=I64),
+    Struct(What.RevokedSubject, sub=STR, before=I64, until=I64),
+    Struct(What.RevokedKey, kid=STR),
+    Struct(What.Epoch, epoch=U64),
+    Struct(What.Policy, hash=Array(32)),
+    Struct(What.Draining, on=BOOL),
+)
+_EVENT = Struct(Event, seq=U64, at_ms=I64, tenant=OptionOf(STR), what=_WHAT)
+_WATCHED = EnumOf(
+    Struct(Events, events=ListOf(_EVENT), cursor=_CURSOR),
+    Struct(Lagged, missed=U64, cursor=_CURSOR),
+    Struct(Begin, cursor=_CURSOR),
+)
+_PAGE = Struct(
+    RevocationPage,
+    tenants=OptionOf(_STRINGS),
+    revoked=ListOf(Struct(Standing, tenant=STR, what=_WHAT)),
+    epochs=ListOf(Struct(TenantEpoch, tenant=STR, epoch=U64)),
+    floor=U64,
+    compromised=_STRINGS,
+    next=OptionOf(BYTES),
+)
 REPLY = Struct(
     Reply,
     id=U64,
@@ -991,6 +1123,8 @@ REPLY = Struct(
             Struct(ServiceOk.Unsealed, value=BYTES),
             Struct(ServiceOk.Revoked, value=BOOL),
             Struct(ServiceOk.Challenge, value=Struct(Challenge, nonce=STR, expires_in_s=U32)),
+            Struct(ServiceOk.Watched, value=_WATCHED),
+            Struct(ServiceOk.Revocations, value=_PAGE),
         )
     ),
 )
@@ -1390,6 +1524,20 @@ class Client(_Caller):
     def keys(self, if_etag: Optional[bytes] = None) -> Union[KeySet, NotModified]:
         """The public keys, or `NotModified` when the set with the ETag `if_etag` is current."""
         return self._expect(ServiceOp.Keys(if_etag), ServiceOk.Keys, ServiceOk.KeysNotModified)
+
+    def watch(
+        self, after: Optional[Cursor] = None, topics: Sequence[Topic] = (), wait_ms: int = 5000
+    ) -> Union[Events, Lagged, Begin]:
+        """What has happened after a cursor, once there is something to tell, or after the wait; no topics: all.
+
+        The wait must be shorter than this client's timeout. Begin without a cursor: the answer is `Begin`; look at `keys` and
+        all `revocations`, then go on from its cursor, always with that of the answer before.
+        """
+        return self._expect(ServiceOp.Watch(topics, after, wait_ms), ServiceOk.Watched)
+
+    def revocations(self, after: Optional[bytes] = None) -> RevocationPage:
+        """A page of the revocations in force, of the tenants that this process may watch; `after` is `next` of the page before."""
+        return self._expect(ServiceOp.Revocations(after), ServiceOk.Revocations)
 
     def seal(self, namespace: str, name: str, plain: bytes) -> bytes:
         """A small secret, encrypted: only this daemon opens it, and only under the same namespace and name.

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import unittest
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from unittest import mock
 
@@ -25,6 +25,7 @@ import passportd as p
 SPECIFICATION = pathlib.Path(__file__).resolve().parents[2] / "docs" / "WIRE.md"
 
 PASSPORT = p.Passport("Ed25519", "ed25519/t1/auth/v1", b'{"iss":"x"}', b"\xaa" * 64)
+CURSOR = p.Cursor(b"l" * 16, b"w" * 32, 7)
 JWS = p.Jws("eyJhbGciOiJFZERTQSJ9.eyJpc3MiOiJ4In0.AA")
 Array32 = p.Array(32)
 LIMITS = p.Limits(max_frame=1 << 20, max_msg_bytes=4096, max_batch=512, max_in_flight=256)
@@ -344,6 +345,15 @@ def answer(op: Any) -> Any:
         if op.proof is not None:
             return p.ServiceOk.Verdict(p.Unproven(op.proof.proof))
         return p.ServiceOk.Verdict(p.Consumed(99, 2, op.retry is not None))
+    if isinstance(op, p.ServiceOp.Watch):
+        if op.after is None:
+            return p.ServiceOk.Watched(p.Begin(CURSOR))
+        what = p.What.Epoch(op.wait_ms)
+        return p.ServiceOk.Watched(p.Events([p.Event(8, 5, "t1", what)], replace(op.after, seq=8)))
+    if isinstance(op, p.ServiceOp.Revocations):
+        last = op.after is not None
+        page = p.RevocationPage(["t1"], [p.Standing("t1", p.What.RevokedId("j", 9))], [], 2, [], None if last else b"n")
+        return p.ServiceOk.Revocations(page)
     if isinstance(op, p.ServiceOp.Challenge):
         return p.ServiceOk.Challenge(p.Challenge("n", 60))
     if isinstance(op, p.ServiceOp.Introspect):
@@ -385,6 +395,12 @@ class Calls(unittest.TestCase):
             unproven = client.verify_with(PASSPORT, proof=p.Dpop("x", "GET", "https://api.example/"))
             self.assertEqual((unproven, unproven.accepted, unproven.reason), (p.Unproven("x"), False, p.Code.POP_INVALID))
             self.assertEqual(client.challenge(), p.Challenge("n", 60))
+            self.assertEqual(client.watch(), p.Begin(CURSOR))
+            told = client.watch(CURSOR, [p.Topic.EPOCHS], wait_ms=300)
+            event = p.Event(8, 5, "t1", p.What.Epoch(300))
+            self.assertEqual(told, p.Events((event,), replace(CURSOR, seq=8)))
+            self.assertEqual(client.revocations().next, b"n")
+            self.assertIsNone(client.revocations(b"n").next)
             self.assertEqual([one.accepted for one in client.verify_batch([PASSPORT, bad])], [True, False])
             self.assertEqual(client.verify_batch([]), [])
             self.assertTrue(client.introspect(PASSPORT).active)

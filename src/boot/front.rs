@@ -34,6 +34,7 @@ use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::signer::{LinkConfig, Signer};
 use crate::state::{self, KeyState, Store};
+use crate::watch::Stream;
 
 /// Between attempts to put the start on record.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
@@ -74,7 +75,9 @@ pub(super) fn front(
     let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
     let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
     let live = Live { loaded, policy, generation: 1 };
-    let parts = Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager };
+    let events = Stream::start().map_err(BootError::Runtime)?;
+    let parts =
+        Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager, events };
     let daemon = Arc::new(Daemon::new(parts)?);
     let ended = serve(&daemon, opened, &services, most);
     // A reload that reads from a file system that does not answer would hold us up.

@@ -47,6 +47,7 @@ mod smoke;
 mod state;
 mod status;
 mod text;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -128,6 +129,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Inspect(inspect) => inspect::run(context, &inspect),
         Command::Revoke(revoke) => revoke::revoke(context, revoke).await,
         Command::Epoch(command) => revoke::epoch(context, command).await,
+        Command::Watch(watch) => watch::watch(context, watch).await,
         Command::Seal(seal) => seal::seal(context, seal).await,
         Command::Unseal(unseal) => seal::unseal(context, unseal).await,
         Command::Reseal(reseal) => seal::reseal(context, reseal).await,

@@ -96,6 +96,11 @@ impl<'a> Out<'a> {
         self.screen.terminal
     }
 
+    /// Whether the reader of stdout has left.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// Exactly these bytes. A reader that has left is no error: `passportctl … | head` has got what it wanted, and the
     /// exit code still says how the command ended.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {

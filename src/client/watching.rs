@@ -1,4 +1,4 @@
-//! What changes, and all that is in force: what a [`Verifier`](super::Verifier) is fed with.
+//! What changes, and all that is in force.
 
 use std::time::Duration;
 
@@ -10,12 +10,7 @@ impl Client {
     ///
     /// # Errors
     /// Any [`ClientError`]; [`ClientError::Timeout`] if `wait` is longer than the timeout of a request.
-    pub async fn watch(
-        &self,
-        topics: &[Topic],
-        after: Option<Cursor>,
-        wait: Duration,
-    ) -> Result<Watched, ClientError> {
+    pub async fn watch(&self, topics: &[Topic], after: Option<Cursor>, wait: Duration) -> Result<Watched, ClientError> {
         let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
         match self.ask([0; 16], ServiceOp::Watch { topics: topics.to_vec(), after, wait_ms }).await? {
             ServiceOk::Watched(watched) => Ok(watched),

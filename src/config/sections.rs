@@ -145,6 +145,9 @@ section! {
         max_bytes_per_uid: u64 = 16 * MIB, Int(2 * MIB, 4 * GIB), Reload;
         /// Requests in flight on one connection; further ones are not read until answers have gone out.
         max_in_flight: usize = 256, Int(1, 4096), Reload;
+        /// Requests that may wait for events at one time, half of them of one user; more are answered `busy`. One may wait on a
+        /// connection.
+        watchers: usize = 256, Int(1, 4096), Reload;
         /// Milliseconds in which a frame that has begun must be complete.
         read_timeout_ms: u64 = 10_000, Int(100, 600_000), Reload;
         /// Seconds after which a connection without a request is closed.

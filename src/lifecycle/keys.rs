@@ -131,7 +131,7 @@ impl Daemon {
         let table = self.store.keys();
         let staged = Staged { kid: kid.to_owned(), public: key.public };
         if table.get(kid).is_some_and(|known| known.state == KeyState::Staged && known.public == public(&key)) {
-            self.publish(self.keyring_of(&table)?);
+            self.publish(&table, self.keyring_of(&table)?);
             return Ok(staged);
         }
         let changed = table.stage(new_key(&key)?, self.reckoned().unix())?;
@@ -148,7 +148,7 @@ impl Daemon {
         let _one_at_a_time = self.changes.lock().await;
         let table = self.store.keys();
         if table.get(kid).is_some_and(|known| known.state == KeyState::Active) {
-            self.publish(self.keyring_of(&table)?);
+            self.publish(&table, self.keyring_of(&table)?);
             return Ok(Activated { kid: kid.to_owned(), retired: None });
         }
         let changed = table.activate(kid, self.reckoned().unix())?;
@@ -172,13 +172,13 @@ impl Daemon {
         let _one_at_a_time = self.changes.lock().await;
         let table = self.store.keys();
         if table.get(kid).is_some_and(|known| known.state == KeyState::Compromised) {
-            self.publish(self.keyring_of(&table)?);
+            self.publish(&table, self.keyring_of(&table)?);
             return Ok(());
         }
         let changed = table.compromise(kid, self.reckoned().unix())?;
-        let keyring = self.keyring_of(&table.apply(&changed)?)?;
+        let table = table.apply(&changed)?;
         let record = author.entry(Event::KeyCompromised, Outcome::Ok).kid(kid).detail(reason);
-        self.make(changed, keyring, vec![record]).await?;
+        self.make(changed, &table, vec![record]).await?;
         self.doubt_signer();
         Ok(())
     }
@@ -193,13 +193,14 @@ impl Daemon {
         retired: Option<&str>,
         author: &Author,
     ) -> Result<(), KeyChangeError> {
-        let keyring = self.keyring_of(&table.apply(&changed)?)?;
+        let table = table.apply(&changed)?;
         let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
         records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
-        self.make(changed, keyring, records).await
+        self.make(changed, &table, records).await
     }
 
-    async fn make(&self, changed: Vec<KeyRecord>, keyring: Keyring, records: Vec<Entry>) -> Result<(), KeyChangeError> {
+    async fn make(&self, changed: Vec<KeyRecord>, table: &KeyTable, records: Vec<Entry>) -> Result<(), KeyChangeError> {
+        let keyring = self.keyring_of(table)?;
         let first = records.first().cloned();
         let receipt = self.audit.record_many(records).await?;
         if let Err(error) = self.store.commit(Change::keys(changed.clone()), receipt.last).await {
@@ -211,12 +212,14 @@ impl Daemon {
         }
         self.audit.state_is_at(receipt.last);
         self.told.add(changed.iter().map(|key| (key.kid.as_str(), receipt.last)));
-        self.publish(keyring);
+        self.publish(table, keyring);
         Ok(())
     }
 
-    pub(super) fn publish(&self, keyring: Keyring) {
+    /// These verify from now on, as the table says.
+    pub(super) fn publish(&self, table: &KeyTable, keyring: Keyring) {
         self.keyring.store(Arc::new(keyring));
+        self.tell_keys(table);
         self.count_keys();
         self.tell_manager();
     }

@@ -76,7 +76,7 @@ impl Daemon {
         self.audit.record_many(records.collect()).await?;
         self.told.add(late.iter().map(|key| (key.kid.as_str(), key.audit_seq)));
         match self.keyring_of(table) {
-            Ok(keyring) => self.publish(keyring),
+            Ok(keyring) => self.publish(table, keyring),
             Err(error) => {
                 tracing::error!(name: "late_key_unfit", %error, "a key that came late can't be verified with");
             }

@@ -13,6 +13,7 @@ mod revoking;
 mod signer;
 mod status;
 mod unsettled;
+mod watching;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,7 @@ use crate::sandbox::Applied;
 use crate::signer::Signer;
 use crate::state::Store;
 use crate::verify::{Keyring, KeyringError, Verdicts, Verifier};
+use crate::watch::{Stream, What};
 use signer::Doubts;
 
 /// Configuration and policy of one moment. A reload makes a new one.
@@ -73,6 +75,8 @@ pub struct Daemon {
     pub applied: Applied,
     /// Who started it, and is told how it stands.
     pub manager: Manager,
+    /// Who wants to know at once.
+    pub events: Arc<Stream>,
     /// When it started.
     pub started: Moment,
     sources: Sources,
@@ -90,6 +94,8 @@ pub struct Daemon {
     doubts: Doubts,
     /// Of each key, the audit record of its newest change that was reported as done.
     told: late::Told,
+    /// The states in which watchers know the keys to be.
+    shown: watching::Shown,
     /// Revocations that were reported as failed.
     unsettled: unsettled::Unsettled,
     /// What the clock is held to.
@@ -130,6 +136,8 @@ impl Author {
 pub struct Parts {
     /// Configuration and policy.
     pub live: Live,
+    /// Who wants to know at once.
+    pub events: Stream,
     /// Where the configuration is read from again.
     pub sources: Sources,
     /// The ids that stand for strangers; the sandbox hides where the kernel says them.
@@ -158,8 +166,21 @@ impl Daemon {
     /// # Errors
     /// [`KeyringError`] when a key of the store is not fit to verify with.
     pub fn new(parts: Parts) -> Result<Self, KeyringError> {
-        let Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager } =
-            parts;
+        let Parts {
+            live,
+            sources,
+            overflow,
+            verifier,
+            verdicts,
+            store,
+            audit,
+            signer,
+            metrics,
+            applied,
+            manager,
+            events,
+        } = parts;
+        let events = Arc::new(events);
         metrics.set_policy(&live.policy.hash());
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         engine::announce(&metrics, &verifier);
@@ -168,6 +189,8 @@ impl Daemon {
         let told = late::Told::default();
         told.add(store.keys().iter().map(|key| (key.kid.as_str(), key.audit_seq)));
         let clock = clock::Clock::new(store.snapshot().mark);
+        let shown = watching::Shown::new(&store.keys());
+        watching::follow(&store, &events, &metrics);
         let daemon = Self {
             live: ArcSwap::from_pointee(live),
             keyring: ArcSwap::from_pointee(keyring),
@@ -179,6 +202,7 @@ impl Daemon {
             metrics,
             applied,
             manager,
+            events,
             started: Moment::now(),
             sources,
             overflow,
@@ -189,6 +213,7 @@ impl Daemon {
             hsm: ArcSwap::from_pointee(signer::Seen::nothing()),
             doubts: Doubts::default(),
             told,
+            shown,
             unsettled: unsettled::Unsettled::default(),
             clock,
             rejected: rejected::Rejected::default(),
@@ -257,6 +282,7 @@ impl Daemon {
         let event = if drained { Event::Drained } else { Event::Undrained };
         self.audit.record(author.entry(event, Outcome::Ok)).await?;
         self.drained.store(drained, Ordering::Relaxed);
+        self.tell_watchers(What::Draining { on: drained });
         self.tell_manager();
         Ok(())
     }

@@ -10,6 +10,7 @@ use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::config::{Config, ConfigError, Loaded, Sources, reload_diff};
 use crate::passport::hex;
 use crate::policy::{Overflow, Policy, PolicyError, SystemNames};
+use crate::watch::What;
 
 /// Bytes of a list of names in an audit record: with two hashes before it, it fits `audit::MAX_DETAIL`.
 const MAX_NAMES: usize = 300;
@@ -164,6 +165,8 @@ impl Daemon {
         self.metrics.ekey_issues.announce(live.policy.templates().map(crate::policy::Template::name));
         self.verdicts.set_most(live.loaded.config.verify.cache_items);
         self.live.store(Arc::new(live));
+        // Also where it is the same: names may mean other users now, so that watchers have to be judged again.
+        self.tell_watchers(What::Policy { hash: reloaded.new_policy });
         Ok(reloaded)
     }
 }

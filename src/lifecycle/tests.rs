@@ -67,8 +67,10 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
     let store = Store::memory(Moment::now()).unwrap();
     let manager = Manager::none();
     let verdicts = verdicts(&live.loaded.config.verify, &metrics).unwrap();
-    Daemon::new(Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager })
-        .unwrap()
+    let events = Stream::start().unwrap();
+    let parts =
+        Parts { live, sources, overflow, verifier, verdicts, store, audit, signer, metrics, applied, manager, events };
+    Daemon::new(parts).unwrap()
 }
 
 #[tokio::test]

@@ -74,6 +74,10 @@ labels! {
         Seal = "seal",
         /// Unseal.
         Unseal = "unseal",
+        /// Watch.
+        Watch = "watch",
+        /// Revocations.
+        Revocations = "revocations",
         /// Status.
         Status = "status",
         /// Attest.
@@ -214,6 +218,8 @@ labels! {
         VerifyBatch = "verify_batch",
         /// Seal and Unseal.
         Seal = "seal",
+        /// Watch and Revocations.
+        Watch = "watch",
         /// The admin socket.
         Admin = "admin",
         /// The signer's queue.
@@ -276,6 +282,8 @@ impl Op {
             ServiceOp::Revoke { .. } => Self::Revoke,
             ServiceOp::VerifyWith { .. } => Self::VerifyWith,
             ServiceOp::Challenge => Self::Challenge,
+            ServiceOp::Watch { .. } => Self::Watch,
+            ServiceOp::Revocations { .. } => Self::Revocations,
         }
     }
 

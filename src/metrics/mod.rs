@@ -129,6 +129,12 @@ pub struct Metrics {
     pub breaker_opened: IntCounter,
     /// `ledger_events_total{type}`: durable records.
     pub ledger_events: Worded<IntCounter>,
+    /// `passport_watchers`: those that wait for events.
+    pub watchers: IntGauge,
+    /// `bus_overflow_dropped_total`: events that went before every watcher can have read them.
+    pub events_dropped: IntCounter,
+    /// `bus_lagged_total`: answers that told a watcher that it had missed some.
+    pub watchers_lagged: IntCounter,
     /// `passport_verify_rechecked_total`: verdicts of a fast way that the reference has looked at.
     pub verify_rechecked: IntCounter,
     /// `passport_verify_differences_total{net}`: verdicts that it did not share. The first one ends the way.
@@ -227,6 +233,11 @@ impl Metrics {
             breaker_opened: make.counter("passport_breaker_opened_total", "Keys that failed again and again.")?,
             ledger_events: make
                 .worded_counters(("ledger_events_total", "Durable audit records.", "type"), words.ledger_events)?,
+            watchers: make.gauge("passport_watchers", "Requests that wait for events.")?,
+            events_dropped: make
+                .counter("bus_overflow_dropped_total", "Events that went to make room for newer ones.")?,
+            watchers_lagged: make
+                .counter("bus_lagged_total", "Answers that told a watcher that it had missed events.")?,
             verify_rechecked: make
                 .counter("passport_verify_rechecked_total", "Verdicts that the reference has looked at as well.")?,
             verify_differences: make.counters((

@@ -11,7 +11,7 @@ use super::{
     load::PolicyFile,
     names::{Names, Overflow},
     operation::Operation,
-    peer::{Condition, Rule},
+    peer::{Condition, EVERY_TENANT, Rule},
     source::{MAX_NAME, Source},
     suggest,
     template::Template,
@@ -118,6 +118,7 @@ impl Context<'_> {
             templates: self.granted(&table.templates)?,
             verify_as: source.strings(&table.verify_as, bounds::MAX_AUD_LEN)?,
             namespaces: namespaces(source, &table.seal_namespaces)?,
+            watch_tenants: self.tenants(&table.watch_tenants)?,
             share: Share {
                 rps: self.positive(table.rps.as_ref())?,
                 issue_rps: self.positive(table.issue_rps.as_ref())?,
@@ -125,6 +126,25 @@ impl Context<'_> {
                 max_bytes: self.positive(table.max_bytes.as_ref())?,
             },
         })
+    }
+
+    /// The tenants to watch: those of templates, here or granted to others, or every one. A slip of the pen would be a tenant of
+    /// whose revocations nobody hears.
+    fn tenants(&self, list: &Strings) -> Result<Vec<String>, PolicyError> {
+        self.source.bounded(list)?;
+        let known = || self.templates.iter().map(|template| template.tenant.as_str());
+        let tenant = |name: &Spanned<String>| {
+            if name.get_ref() == EVERY_TENANT || known().any(|tenant| tenant == name.get_ref()) {
+                return Ok(name.get_ref().clone());
+            }
+            let hint = suggest::hint(name.get_ref(), known());
+            let message = format!(
+                "no [[template]] is of a tenant {:?}{hint}; name one that has templates, or \"{EVERY_TENANT}\" for all",
+                name.get_ref()
+            );
+            Err(self.source.wrong(&name.span(), message))
+        };
+        list.iter().map(tenant).collect()
     }
 
     /// The conditions, in the order in which the documentation lists them.

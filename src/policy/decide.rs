@@ -1,6 +1,6 @@
 //! The decisions: what a peer may do, and to the operator, which rule is missing.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{
     issue::{Bounds, IssueWish, Terms},
     names::Overflow,
     operation::Operation,
-    peer::{Peer, Rule},
+    peer::{EVERY_TENANT, Peer, Rule},
     template::Template,
 };
 use crate::wire::sealed::Namespace;
@@ -260,6 +260,17 @@ impl Rights {
             self.deny(DenyCode::OpDenied, what, "templates")
         };
         self.allowed(Operation::Revoke).and_then(granted).and_then(|grant| grant.ok_or_else(denied)).into()
+    }
+
+    /// The tenants that the peer may watch: those that it may issue for, and those that its rules name. `None` is every one.
+    pub fn decide_watch(&self) -> Decision<Option<BTreeSet<String>>> {
+        let tenants = |_| {
+            let named = || self.rules().flat_map(Rule::watch_tenants);
+            let of_templates = self.rules().flat_map(Rule::templates).map(Template::tenant);
+            let every = named().any(|tenant| tenant == EVERY_TENANT);
+            (!every).then(|| named().map(String::as_str).chain(of_templates).map(str::to_owned).collect())
+        };
+        self.allowed(Operation::Watch).map(tenants).into()
     }
 
     /// Whether the peer may do `operation`, as a result.

@@ -36,7 +36,8 @@ fn compare<T>(
 
 /// Taken apart, so that a new member has to be thought of here.
 fn same_rule(old: &Rule, new: &Rule) -> bool {
-    let Rule { name: _, file: _, line: _, conditions, allow, templates, verify_as, namespaces, share } = old;
+    let Rule { name: _, file: _, line: _, conditions, allow, templates, verify_as, namespaces, watch_tenants, share } =
+        old;
     let names = |rule: &Rule| rule.templates().map(|template| template.name().to_owned()).collect::<Vec<_>>();
     *conditions == new.conditions
         && *allow == new.allow
@@ -44,6 +45,7 @@ fn same_rule(old: &Rule, new: &Rule) -> bool {
         && names(old) == names(new)
         && *verify_as == new.verify_as
         && *namespaces == new.namespaces
+        && *watch_tenants == new.watch_tenants
         && *share == new.share
 }
 

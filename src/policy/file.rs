@@ -35,6 +35,8 @@ pub(super) struct PeerTable {
     pub(super) verify_as: Strings,
     #[serde(default)]
     pub(super) seal_namespaces: Strings,
+    #[serde(default)]
+    pub(super) watch_tenants: Strings,
     pub(super) rps: Option<Spanned<u32>>,
     pub(super) issue_rps: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,

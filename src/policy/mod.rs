@@ -16,6 +16,7 @@
 //! templates = ["demo"]          # that it may issue from
 //! verify_as = ["demo"]          # audiences that it may verify as
 //! seal_namespaces = ["t1/web/*"] # where it may seal and unseal secrets
+//! watch_tenants = ["t2"]        # of which it may hear, beside the tenants of its templates; "*": of all
 //! rps = 1000                    # items a second; issue_rps = 500: issues among them
 //! max_connections = 64          # and max_bytes = 1048576 that may be in flight
 //!

@@ -29,6 +29,8 @@ pub enum Operation {
     Unseal,
     /// Take back a passport that one may have issued.
     Revoke,
+    /// Hear of what changes, and see what is revoked.
+    Watch,
     /// Ask for the state of the daemon.
     Status,
     /// Have the audit key attest the state of the daemon.
@@ -55,7 +57,7 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -67,6 +69,7 @@ impl Operation {
         Self::Seal,
         Self::Unseal,
         Self::Revoke,
+        Self::Watch,
         Self::Status,
         Self::Attest,
         Self::Stage,
@@ -94,6 +97,7 @@ impl Operation {
             Self::Seal => "seal",
             Self::Unseal => "unseal",
             Self::Revoke => "revoke",
+            Self::Watch => "watch",
             Self::Status => "status",
             Self::Attest => "attest",
             Self::Stage => "stage",

@@ -7,6 +7,9 @@ use serde::Serialize;
 use super::{decide::Share, names::Overflow, operation::Operation, template::Template};
 use crate::wire::sealed::NamespacePattern;
 
+/// Stands for every tenant in `watch_tenants`.
+pub(super) const EVERY_TENANT: &str = "*";
+
 /// The process at the other end of a socket, as the kernel described it at connect. Never what a client says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Peer {
@@ -89,6 +92,7 @@ pub struct Rule {
     pub(super) templates: Vec<Arc<Template>>,
     pub(super) verify_as: Vec<String>,
     pub(super) namespaces: Vec<NamespacePattern>,
+    pub(super) watch_tenants: Vec<String>,
     pub(super) share: Share,
 }
 
@@ -121,6 +125,11 @@ impl Rule {
     /// The namespaces that it lets seal and unseal in.
     pub fn namespaces(&self) -> &[NamespacePattern] {
         &self.namespaces
+    }
+
+    /// The tenants that it lets watch beside those of its templates; [`EVERY_TENANT`] stands for all.
+    pub fn watch_tenants(&self) -> &[String] {
+        &self.watch_tenants
     }
 
     /// The listeners that it is for.

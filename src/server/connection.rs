@@ -184,6 +184,7 @@ impl<S: Speaker> Connection<S> {
         }
         if self.input.ended() {
             self.ending = Some(End::Closed);
+            self.speaker.ended();
         }
         let mut stint = self.place.stint().await;
         loop {

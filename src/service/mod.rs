@@ -16,6 +16,7 @@ pub mod shares;
 pub mod stints;
 mod together;
 mod verifying;
+mod watching;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -95,6 +96,9 @@ pub trait Speaker: Send + Sync + 'static {
 
     /// Appends a reply with a problem to `out`.
     fn refuse(&self, id: u64, problem: Problem, out: &mut Vec<u8>);
+
+    /// The peer asks for nothing more: what waits for something to happen is answered as it is.
+    fn ended(&self) {}
 
     /// Says in `out` that there is no memory for the greeting, where the peer expects the answer to it.
     fn refuse_greeting(&self, out: &mut Vec<u8>);

@@ -14,6 +14,7 @@ use super::sealing::Secret;
 use super::shares::Place;
 use super::together::{Awaiting, Pile, keep_verdicts};
 use super::verifying::FIRST_SLICE;
+use super::watching::{OwnWatcher, Watcher};
 use super::{Client, Later, Refused, SERVER, Speaker, Turned, problems};
 use crate::clock::Moment;
 use crate::lifecycle::{Daemon, Live};
@@ -21,8 +22,8 @@ use crate::metrics::{Answer, Endpoint, Op, Socket};
 use crate::policy::{Operation, Peer, Rights};
 use crate::verify::Keyring;
 use crate::wire::{
-    Code, KeySet, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, WireError, decode,
-    encode_frame, peek_id,
+    Code, Problem, Reply, Request, ServiceOk, ServiceOp, VersionInfo, WIRE_VERSION, WireError, decode, encode_frame,
+    peek_id,
 };
 
 /// What is under way on the service sockets, all connections together.
@@ -35,6 +36,8 @@ pub struct Gates {
     pub(super) revoke: Gate,
     pub(super) consume: Gate,
     pub(super) consume_many: Gate,
+    pub(super) watch: Gate,
+    pub(super) pages: Gate,
 }
 
 /// Speaks with one service.
@@ -43,6 +46,7 @@ pub struct Service {
     pub(super) client: Client,
     pub(super) gates: Gates,
     pub(super) challenges: Challenges,
+    pub(super) watcher: OwnWatcher,
     /// How many single verifications fit a stint, by the last time that there were so many.
     pub(super) together: AtomicUsize,
 }
@@ -89,6 +93,7 @@ impl Service {
             client: Client::new(daemon, peer, place),
             gates,
             challenges: Challenges::default(),
+            watcher: OwnWatcher::default(),
             together: AtomicUsize::new(FIRST_SLICE),
         }
     }
@@ -162,6 +167,8 @@ impl Service {
                 self.allow(turn, Operation::Revoke, 1)?;
                 self.revoke(turn, keyring, &passport).map(Given::Later)
             }
+            ServiceOp::Watch { topics, after, wait_ms } => self.watch(turn, &topics, after, wait_ms).map(Given::Later),
+            ServiceOp::Revocations { after } => self.revocations(turn, after).map(Given::Later),
             ServiceOp::IssueBatch(specs) => {
                 self.fits(turn, specs.len())?;
                 self.allow(turn, Operation::Issue, specs.len())?;
@@ -171,7 +178,7 @@ impl Service {
     }
 
     /// Whether policy and rate let this peer do it. A refusal goes on record, as many a second as its share allows.
-    fn allow(&self, turn: &Turn, operation: Operation, items: usize) -> Result<(), Problem> {
+    pub(super) fn allow(&self, turn: &Turn, operation: Operation, items: usize) -> Result<(), Problem> {
         // The rate comes first: it bounds refusals too. A batch of nothing is a request like any other.
         let items = items.max(1);
         self.spend(&turn.live, &turn.rights, items)?;
@@ -227,17 +234,6 @@ impl Service {
         self.refuse(peek_id(body), problem, out);
         turned
     }
-
-    fn keys(&self, turn: &Turn, keyring: &Keyring, if_etag: Option<[u8; 32]>) -> ServiceOk {
-        let metrics = &self.daemon().metrics;
-        let max_age_s = u32::try_from(turn.live.loaded.config.cache.jwks_ttl_s).unwrap_or(u32::MAX);
-        if if_etag.as_ref() == Some(keyring.etag()) {
-            metrics.jwks_hits.inc();
-            return ServiceOk::KeysNotModified { max_age_s };
-        }
-        metrics.jwks_misses.inc();
-        ServiceOk::Keys(KeySet { etag: *keyring.etag(), max_age_s, jwks: keyring.jwks().to_vec() })
-    }
 }
 
 /// An answer now, work that will give one, or one that lacks a signature's verdict.
@@ -292,6 +288,7 @@ fn endpoint(op: Op) -> Endpoint {
         Op::Seal | Op::Unseal => Endpoint::Seal,
         Op::VerifyBatch => Endpoint::VerifyBatch,
         Op::Verify | Op::VerifyWith | Op::Challenge | Op::Introspect => Endpoint::Verify,
+        Op::Watch | Op::Revocations => Endpoint::Watch,
         _ => Endpoint::Admin,
     }
 }
@@ -345,6 +342,10 @@ impl Speaker for Service {
         }
         pile.settle(&mut turn, out);
         Turned::Done
+    }
+
+    fn ended(&self) {
+        self.watcher.get().into_iter().for_each(Watcher::end);
     }
 
     fn refuse_greeting(&self, out: &mut Vec<u8>) {

@@ -107,6 +107,8 @@ pub struct Share {
     pub(super) revoke: Gate,
     pub(super) consume: Gate,
     pub(super) consume_many: Gate,
+    pub(super) watch: Gate,
+    pub(super) pages: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -133,6 +135,8 @@ impl Share {
             revoke: Gate::default(),
             consume: Gate::default(),
             consume_many: Gate::default(),
+            watch: Gate::default(),
+            pages: Gate::default(),
         }
     }
 

@@ -191,6 +191,11 @@ impl Entry {
         parse(key, value).ok_or_else(|| wrong(key, "is of no kind that is known"))
     }
 
+    /// Whether a row with this key is that of a revocation.
+    pub(super) fn is_of_revocation(key: &[u8]) -> bool {
+        matches!(key.get(8), Some(1 | 2))
+    }
+
     /// The first key that does not go before `now`.
     pub(super) fn horizon(now: i64) -> [u8; 8] {
         // What goes at `now` has gone: until is exclusive.

@@ -19,6 +19,16 @@ impl Epochs {
     pub fn of(&self, tenant: &str) -> u64 {
         self.own.get(tenant).copied().unwrap_or(0).max(self.floor)
     }
+
+    /// The one that every tenant is in at least.
+    pub const fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The tenants whose epoch was bumped, and their epochs.
+    pub fn each(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.own.iter().map(|(tenant, epoch)| (tenant.as_str(), *epoch))
+    }
 }
 
 /// What was done to the file while no daemon ran. The next one that opens it puts it on record, and ends every tenant's epoch,

@@ -133,6 +133,11 @@ impl Kept {
                 && self.subjects.get(&self.tag(2, tenant, sub.as_bytes())).is_some_and(|(before, _)| iat <= *before))
     }
 
+    /// Whether the key verifies nothing any more.
+    pub(super) fn is_compromised(&self, kid: &str) -> bool {
+        self.compromised.contains(kid)
+    }
+
     /// The tenant's epoch; 0 until it is bumped, or all are.
     pub fn epoch(&self, tenant: &str) -> u64 {
         if self.epochs.is_empty() { self.floor } else { self.epochs.get(tenant).copied().unwrap_or(0).max(self.floor) }

@@ -1,72 +1,49 @@
-//! What must outlive the process: the key table, in an embedded store of one file. Services that verify for themselves link the
-//! tables of what is revoked, which are pure, and nothing else of it.
+//! What must outlive the process: the key table, in an embedded store of one file.
 //!
 //! Readers take an immutable snapshot and never wait. One thread writes, several changes with one sync. A change names
 //! the sequence number of its audit record (L2: the record is durable first), and a ledger that is behind its state
 //! refuses to start.
 
-#[cfg(feature = "daemon")]
 mod dump;
-#[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "rows and shares are the daemon's"))]
 mod entry;
-#[cfg(feature = "daemon")]
 mod epochs;
-#[cfg(feature = "daemon")]
 mod file;
 /// For `cargo fuzz` and the replay of its corpora; no product is built with it.
-#[cfg(all(any(test, fuzzing), feature = "daemon"))]
+#[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "rows and shares are the daemon's"))]
 mod kept;
-#[cfg(feature = "daemon")]
 mod keys;
-#[cfg(feature = "daemon")]
 mod look;
-#[cfg(feature = "daemon")]
 mod newer;
-#[cfg(feature = "daemon")]
+mod news;
+mod pages;
 mod rows;
-#[cfg(feature = "daemon")]
 mod spend;
-#[cfg(feature = "daemon")]
 mod store;
-#[cfg(feature = "daemon")]
 mod table;
-#[cfg(feature = "daemon")]
 mod told;
-#[cfg(feature = "daemon")]
 mod tools;
-#[cfg(feature = "daemon")]
 mod writer;
 
-#[cfg(feature = "daemon")]
 use std::io;
-#[cfg(feature = "daemon")]
 use std::path::{Path, PathBuf};
 
 pub use entry::{Answer, Entry, Owner, What};
-#[cfg(feature = "daemon")]
 pub use epochs::{Done, Epochs, Pending};
 pub use kept::{Full, Kept, Named, Room};
-#[cfg(feature = "daemon")]
 pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
-#[cfg(feature = "daemon")]
 pub use look::{MAX_LOOK, look};
-#[cfg(feature = "daemon")]
+pub use news::{Ear, News};
+pub use pages::{MAX_SCANNED, Page};
 pub use spend::{REPEAT_S, Spend, Spending};
-#[cfg(feature = "daemon")]
 pub use store::{Change, Committed, ENTRIES, Mode, Snapshot, Store};
-#[cfg(feature = "daemon")]
 pub use table::KeyTable;
-#[cfg(feature = "daemon")]
 pub use tools::{Backup, By, Restored, export, import, reset_clock, restore};
 
-#[cfg(feature = "daemon")]
 use crate::log::{PlaceError, remedy};
 
 /// Why the state cannot be opened or changed.
-#[cfg(feature = "daemon")]
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// Operator: the file, its directory, its lock.
@@ -160,7 +137,6 @@ pub enum StateError {
     Closed,
 }
 
-#[cfg(feature = "daemon")]
 impl StateError {
     /// The same once more: several callers may share one failure.
     fn again(&self) -> Self {
@@ -181,11 +157,13 @@ impl StateError {
     }
 }
 
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
 mod kept_tests;
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
+mod news_tests;
+#[cfg(test)]
 mod table_tests;
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
 mod tools_tests;

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use redb::DatabaseError;
 use redb::backends::InMemoryBackend;
+use redb::{Database, DatabaseError};
 use tokio::sync::{oneshot, watch};
 
 use super::StateError;
@@ -18,6 +18,7 @@ use super::epochs::{Done, Epochs, Pending};
 use super::file::{Opened, Opener, beside, builder, create, new_meta, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyRecord;
+use super::news::Ear;
 use super::rows::{self, Meta};
 use super::spend::{Spend, Spending};
 use super::table::KeyTable;
@@ -140,13 +141,17 @@ pub(super) struct Shared {
     pub(super) generation: watch::Sender<u64>,
     /// Since when the thread has been at the disk; none while it waits for work.
     pub(super) busy_since: Mutex<Option<Instant>>,
+    /// None after a failed write: redb refuses further ones until it is opened again.
+    pub(super) db: RwLock<Option<Database>>,
+    /// Who is told what is durable.
+    pub(super) ear: OnceLock<Ear>,
 }
 
 /// The handle to the state; clones share it. The thread ends when it is closed or the last handle is dropped.
 #[derive(Clone)]
 pub struct Store {
     jobs: SyncSender<Job>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     pub(super) patience: Duration,
 }
@@ -199,9 +204,11 @@ impl Store {
             seen: AtomicI64::new(i64::MIN),
             trouble: Mutex::new(None),
             busy_since: Mutex::new(None),
+            db: RwLock::new(Some(db)),
+            ear: OnceLock::new(),
         });
         let (jobs, inbox) = sync_channel(MAX_QUEUED);
-        let worker = Worker::new(path.clone(), opener, db, inbox, Arc::clone(&shared), lock);
+        let worker = Worker::new(path.clone(), opener, inbox, Arc::clone(&shared), lock);
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || worker.run());
         let thread = thread.map_err(|e| StateError::Io { path, what: format!("cannot start its thread: {e}") })?;
         Ok(Self { jobs, shared, thread: Arc::new(Mutex::new(Some(thread))), patience: PATIENCE })

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use std::sync::atomic::Ordering;
 
-use redb::Database;
 use tokio::sync::oneshot;
 
 use super::StateError;
@@ -17,6 +16,7 @@ use super::file::{Opened, Opener, open};
 use super::kept::{Kept, Room};
 use super::keys::KeyState;
 use super::newer::new_revocations;
+use super::news::News;
 use super::rows::{self, EpochRecord, Meta, RowError, Rows};
 use super::spend::{Spend, Spending, decide};
 use super::store::{Change, Committed, Shared, Snapshot};
@@ -61,6 +61,7 @@ struct Group {
     epochs: Arc<Epochs>,
     rows: Rows,
     told: Vec<Told>,
+    news: Vec<News>,
     /// Something was revoked.
     revised: bool,
     /// Something has an audit record of its own.
@@ -72,13 +73,13 @@ struct Group {
 pub(super) struct Worker {
     path: PathBuf,
     opener: Opener,
-    /// None after a failed write: redb refuses further ones until it is opened again.
-    db: Option<Database>,
     not_before: Option<Instant>,
     inbox: Receiver<Job>,
     shared: Arc<Shared>,
     /// More went before this time than one commit removes.
     evicting: Option<i64>,
+    /// What a commit would have changed that failed.
+    doubtful: Vec<News>,
     /// Released last, when the file is closed.
     _lock: Option<PidLock>,
 }
@@ -87,12 +88,11 @@ impl Worker {
     pub(super) fn new(
         path: PathBuf,
         opener: Opener,
-        db: Database,
         inbox: Receiver<Job>,
         shared: Arc<Shared>,
         lock: Option<PidLock>,
     ) -> Self {
-        Self { path, opener, db: Some(db), not_before: None, inbox, shared, evicting: None, _lock: lock }
+        Self { path, opener, not_before: None, inbox, shared, evicting: None, doubtful: Vec::new(), _lock: lock }
     }
 
     pub(super) fn run(mut self) {
@@ -118,19 +118,21 @@ impl Worker {
                 break;
             }
         }
+        // Handles may outlive the thread, the file is to be closed.
+        self.shared.set_db(None);
     }
 
     /// The next job. While the file is closed after a failure it is tried again without one, so that health recovers.
     fn wait(&mut self) -> Option<Job> {
         loop {
-            if let Some(now) = self.evicting.filter(|_| self.db.is_some()) {
+            if let Some(now) = self.evicting.filter(|_| self.shared.is_open()) {
                 match self.inbox.try_recv() {
                     Ok(job) => return Some(job),
                     Err(TryRecvError::Empty) => return Some(Job::Evict { now }),
                     Err(TryRecvError::Disconnected) => return None,
                 }
             }
-            let Some(at) = self.not_before.filter(|_| self.db.is_none()) else { return self.inbox.recv().ok() };
+            let Some(at) = self.not_before.filter(|_| !self.shared.is_open()) else { return self.inbox.recv().ok() };
             match self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(job) => return Some(job),
                 Err(RecvTimeoutError::Timeout) => {
@@ -182,11 +184,13 @@ impl Worker {
             Ok(()) => {
                 self.show(Snapshot::new(&group.meta, group.keys, group.epochs));
                 self.note(None);
+                self.shared.tell(group.news);
                 group.told.into_iter().for_each(Told::done);
             }
             Err(error) => {
                 let why = error.to_string();
-                self.db = None;
+                self.shared.set_db(None);
+                self.doubtful = group.news;
                 self.not_before = Some(Instant::now() + RETRY);
                 self.note(Some(why.clone()));
                 group.told.into_iter().for_each(|told| told.failed(&StateError::Unavailable(why.clone())));
@@ -197,8 +201,12 @@ impl Worker {
     /// What goes before the time that a job names, or that there was too much of the last time.
     fn expired(&mut self, jobs: &[Job]) -> Vec<(Vec<u8>, Entry)> {
         let asked = jobs.iter().filter_map(|job| if let Job::Evict { now } = job { Some(*now) } else { None });
-        let (Some(now), Some(db)) = (asked.max().max(self.evicting), &self.db) else { return Vec::new() };
-        let expired = match rows::guarded(|| rows::expired(db, now, MAX_EVICTED)) {
+        let Some(now) = asked.max().max(self.evicting) else { return Vec::new() };
+        let read = match &*self.shared.db() {
+            Some(db) => rows::guarded(|| rows::expired(db, now, MAX_EVICTED)),
+            None => return Vec::new(),
+        };
+        let expired = match read {
             Ok(expired) => expired,
             Err(error) => {
                 self.note(Some(error.at(&self.path).to_string()));
@@ -210,13 +218,14 @@ impl Worker {
     }
 
     fn write(&self, group: &Group) -> Result<(), StateError> {
-        let Some(db) = &self.db else { return Err(StateError::Closed) };
+        let db = self.shared.db();
+        let db = db.as_ref().ok_or(StateError::Closed)?;
         rows::guarded(|| rows::commit(db, &group.rows, &group.meta)).map_err(|e| e.at(&self.path))
     }
 
     /// Opens the database again after a failure. What the failed commit left is read back: it may have become durable.
     fn ready(&mut self) -> Result<(), String> {
-        if self.db.is_some() {
+        if self.shared.is_open() {
             return Ok(());
         }
         if self.not_before.is_some_and(|at| Instant::now() < at) {
@@ -225,7 +234,10 @@ impl Worker {
         }
         match open(&self.path, &self.opener) {
             Ok(Opened { db, snapshot, kept }) => {
-                (self.db, self.not_before) = (Some(db), None);
+                self.shared.set_db(Some(db));
+                self.not_before = None;
+                let doubtful = std::mem::take(&mut self.doubtful);
+                let came: Vec<News> = doubtful.into_iter().filter(|news| news.holds(&kept)).collect();
                 {
                     let mut shown = self.kept();
                     *shown = kept;
@@ -233,6 +245,7 @@ impl Worker {
                 }
                 self.note(None);
                 self.show(snapshot);
+                self.shared.tell(came);
                 Ok(())
             }
             Err(error) => {
@@ -272,6 +285,7 @@ impl Group {
             epochs,
             rows: Rows::default(),
             told: Vec::new(),
+            news: Vec::new(),
             revised: false,
             recorded: false,
             marked: false,
@@ -324,6 +338,7 @@ impl Group {
             Arc::make_mut(&mut self.epochs).own.insert(tenant.clone(), epoch);
             committed.epoch = epoch;
             self.revised = true;
+            self.news.push(News::Epoch { tenant: Some(tenant.clone()), epoch });
             rows.epoch(&EpochRecord { tenant, epoch, since, audit_seq }).map_err(unwritable)?;
         }
         if let Some(floor) = settled {
@@ -332,15 +347,18 @@ impl Group {
             Arc::make_mut(&mut self.epochs).floor = kept.floor();
             (self.meta.floor, self.revised) = (kept.floor(), true);
             self.meta.pending.clear();
+            self.news.push(News::Epoch { tenant: None, epoch: kept.floor() });
         }
         for key in keys.iter().filter(|key| key.state == KeyState::Compromised) {
             kept.compromise(&key.kid);
             self.revised = true;
+            self.news.push(News::Compromised { tenant: key.tenant.clone(), kid: key.kid.clone() });
         }
         for entry in revoked {
             kept.put(&entry);
             self.revised = true;
             rows.put.push(entry.row());
+            self.news.push(News::Revoked(entry));
         }
         self.keys = Arc::new(table);
         self.recorded |= audit_seq > 0 || lifetime_s.is_some();

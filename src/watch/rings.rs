@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::event::{Event, Tenants, Topic, Wants, What};
+use super::event::{Tenants, Wants, text_len};
+use crate::wire::watch::{Event, Topic, What};
 
 /// Events of one tenant that are kept, and as many that are everybody's. Beyond it the oldest go; who has not read them is told.
-pub const MAX_EVENTS: usize = 1024;
+pub const MAX_EVENTS: usize = 2048;
 /// Bytes of one tenant's events that are kept, by [`weight`].
-pub const MAX_EVENT_BYTES: usize = 256 << 10;
+pub const MAX_EVENT_BYTES: usize = 512 << 10;
 /// Tenants whose events are kept. Beyond it those of the tenant go that has been silent longest.
 pub const MAX_TENANTS: usize = 64;
 
@@ -20,7 +21,7 @@ const fn weight(event: &Event) -> usize {
         Some(tenant) => tenant.len(),
         None => 0,
     };
-    OVERHEAD.saturating_add(tenant).saturating_add(event.what.text_len())
+    OVERHEAD.saturating_add(tenant).saturating_add(text_len(&event.what))
 }
 
 /// Events of one topic that are no longer there.
@@ -46,7 +47,7 @@ impl Dropped {
 type Gone = BTreeMap<Topic, Dropped>;
 
 fn missed(gone: &Gone, after: u64, wants: &Wants) -> u64 {
-    gone.iter().filter(|(topic, _)| wants.topics.contains(topic)).map(|(_, dropped)| dropped.missed(after)).sum()
+    gone.iter().filter(|(topic, _)| wants.topic(**topic)).map(|(_, dropped)| dropped.missed(after)).sum()
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +108,7 @@ impl Rings {
     }
 
     /// Takes an event in. Returns how many went for it.
-    pub(super) fn push(&mut self, tenant: Option<String>, what: What) -> u64 {
+    pub(super) fn push(&mut self, at_ms: i64, tenant: Option<String>, what: What) -> u64 {
         let mut dropped = 0;
         if !self.rings.contains_key(&tenant) {
             dropped = self.make_room();
@@ -116,7 +117,7 @@ impl Rings {
             self.rings.insert(tenant.clone(), ring);
         }
         self.head = self.head.saturating_add(1);
-        let event = Event { seq: self.head, tenant: tenant.clone(), what };
+        let event = Event { seq: self.head, at_ms, tenant: tenant.clone(), what };
         dropped + self.rings.entry(tenant).or_default().push(event)
     }
 
@@ -144,7 +145,7 @@ impl Rings {
         let most = most.max(1);
         let wanted = || self.rings.iter().filter(|(tenant, _)| wants.tenant(tenant.as_deref()));
         let here: u64 = wanted().map(|(_, ring)| missed(&ring.gone, after, wants)).sum();
-        let without_ring = match &wants.tenants {
+        let without_ring = match wants.tenants() {
             Tenants::All => true,
             Tenants::These(these) => these.iter().any(|name| !self.rings.contains_key(&Some(name.clone()))),
         };
@@ -156,7 +157,7 @@ impl Rings {
         let mut found: Vec<&Event> = Vec::new();
         for (_, ring) in wanted() {
             let from = ring.events.partition_point(|event| event.seq <= after);
-            let newer = ring.events.range(from..).filter(|event| wants.topics.contains(&event.what.topic()));
+            let newer = ring.events.range(from..).filter(|event| wants.topic(event.what.topic()));
             found.extend(newer.take(most));
         }
         found.sort_unstable_by_key(|event| event.seq);

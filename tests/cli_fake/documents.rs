@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use passportd::clock::Moment;
 use passportd::verify::Keyring;
 use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
-use passportd::wire::{Condition, Health};
+use passportd::wire::{Condition, Cursor, Event, Health, Watched, What};
 use serde_json::{Value, json};
 
 use super::{ISSUER, KID, State};
@@ -17,6 +17,34 @@ pub(crate) fn sealed(kid: &str, plain: &[u8]) -> Vec<u8> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// It begins where it always does, and then everything happens once.
+pub(super) fn watched(after: Option<Cursor>) -> Watched {
+    let cursor = |seq| Cursor { life: [7; 16], wants: [8; 32], seq };
+    let Some(after) = after else { return Watched::Begin { cursor: cursor(5) } };
+    if after.seq > 5 {
+        return Watched::Lagged { missed: 7, cursor: cursor(40) };
+    }
+    let key = What::Key { kid: KID.into(), state: "active".into() };
+    let subject = What::RevokedSubject { sub: "alice\u{1b}".into(), before: 1_700_000_000, until: 1_700_004_800 };
+    let whats = [
+        (Some("t1"), key),
+        (Some("t1"), What::RevokedId { jti: "01985b2c".into(), until: 1_700_004_800 }),
+        (Some("t1"), subject),
+        (Some("t1"), What::RevokedKey { kid: KID.into() }),
+        (Some("t1"), What::Epoch { epoch: 4 }),
+        (None, What::Policy { hash: [1; 32] }),
+        (None, What::Draining { on: true }),
+        (None, What::Draining { on: false }),
+    ];
+    let event = |(seq, (tenant, what)): (u64, (Option<&str>, What))| Event {
+        seq,
+        at_ms: 1_700_000_000_123,
+        tenant: tenant.map(str::to_owned),
+        what,
+    };
+    Watched::Events { events: (6..).zip(whats).map(event).collect(), cursor: cursor(13) }
 }
 
 /// When each key was made.

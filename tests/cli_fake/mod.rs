@@ -226,6 +226,8 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
             ServiceOk::Keys(KeySet { etag, max_age_s: 60, jwks: state.keyring.jwks().to_vec() })
         }
         ServiceOp::Revoke { .. } => ServiceOk::Revoked { new: true },
+        ServiceOp::Watch { after, .. } => ServiceOk::Watched(documents::watched(after)),
+        ServiceOp::Revocations { .. } => return Err(denied()),
         ServiceOp::Challenge => ServiceOk::Challenge { nonce: "00".repeat(16), expires_in_s: 60 },
         ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
         ServiceOp::Unseal { name: "database" | "bench", blob, .. } => {

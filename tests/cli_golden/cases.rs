@@ -7,6 +7,14 @@ use crate::offline::{blanks, configuration, write};
 use crate::page::{Page, between, numbers};
 use crate::{ceremonies, offline};
 
+/// As the fake daemon says it.
+const CURSOR: &str =
+    "07070707070707070707070707070707-0808080808080808080808080808080808080808080808080808080808080808-5";
+
+/// What came after this one it no longer has.
+const LATER: &str =
+    "07070707070707070707070707070707-0808080808080808080808080808080808080808080808080808080808080808-6";
+
 /// All commands, each against a daemon of its own, so that no page depends on another.
 pub(crate) fn all() -> Vec<Page> {
     let mut pages = vec![ping(), keys(), issue(), verify(), introspect(), inspect(), attest()];
@@ -26,6 +34,15 @@ pub(crate) fn all() -> Vec<Page> {
         ("undrain", &[&[]]),
         ("epoch bump", &[&["--tenant", "t1", "--yes"], &["--tenant", "t1", "--dry-run"], &["--tenant", "t1"]]),
         ("epoch list", &[&[]]),
+        (
+            "watch",
+            &[
+                &["--once"],
+                &["--once", "--topics", "keys,drain", "--after", CURSOR],
+                &["--once", "--after", LATER],
+                &["--after", "5"],
+            ],
+        ),
         (
             "revoke",
             &[

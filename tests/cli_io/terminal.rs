@@ -127,7 +127,7 @@ fn watched(mut command: Command) -> (Child, Terminal) {
 }
 
 /// What each command shows while the daemon does not answer, and how it ends once it does.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 37] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 38] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -145,6 +145,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 37] = [
     ("revoke", &["--tenant", "t1", "--file", "@ids", "--yes"], "revoking [", 0),
     ("epoch bump", &["--tenant", "t1", "--yes"], WAITING, 0),
     ("epoch list", &[], WAITING, 0),
+    ("watch", &["--once"], WAITING, 0),
     ("keys", &[], WAITING, 0),
     ("keys", &["--publish", "@jwks"], WAITING, 0),
     ("status", &[], WAITING, 0),

@@ -17,7 +17,8 @@ name = "tester"
 uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
-         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise"]
+         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise",
+         "watch"]
 templates = ["demo"]
 verify_as = ["demo"]
 seal_namespaces = ["t1/*"]

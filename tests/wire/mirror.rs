@@ -51,6 +51,8 @@ mirror! {
         Revoke { passport: Passport },
         VerifyWith { want: Want, passport: Passport, retry: Option<[u8; 16]>, proof: Option<Possession> },
         Challenge,
+        Watch { topics: Vec<Topic>, after: Option<Cursor>, wait_ms: u32 },
+        Revocations { after: Option<Vec<u8>> },
     }
     pub(crate) enum Possession {
         Pop { proof: String },
@@ -94,6 +96,8 @@ mirror! {
         Unsealed { plain: Plain },
         Revoked { new: bool },
         Challenge { nonce: String, expires_in_s: u32 },
+        Watched(Watched),
+        Revocations(RevocationPage),
     }
     pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
     pub(crate) struct Identity {
@@ -115,6 +119,33 @@ mirror! {
     pub(crate) struct Accepted { exp: i64 }
     pub(crate) struct Introspection { active: bool, reason: Option<Code>, claims: Option<Vec<u8>> }
     pub(crate) struct KeySet { etag: [u8; 32], max_age_s: u32, jwks: Vec<u8> }
+    pub(crate) enum Topic { Keys, Revocations, Epochs, Policy, Drain }
+    pub(crate) struct Cursor { life: [u8; 16], wants: [u8; 32], seq: u64 }
+    pub(crate) enum Watched {
+        Events { events: Vec<Event>, cursor: Cursor },
+        Lagged { missed: u64, cursor: Cursor },
+        Begin { cursor: Cursor },
+    }
+    pub(crate) struct Event { seq: u64, at_ms: i64, tenant: Option<String>, what: What }
+    pub(crate) enum What {
+        Key { kid: String, state: String },
+        RevokedId { jti: String, until: i64 },
+        RevokedSubject { sub: String, before: i64, until: i64 },
+        RevokedKey { kid: String },
+        Epoch { epoch: u64 },
+        Policy { hash: [u8; 32] },
+        Draining { on: bool },
+    }
+    pub(crate) struct RevocationPage {
+        tenants: Option<Vec<String>>,
+        revoked: Vec<Standing>,
+        epochs: Vec<TenantEpoch>,
+        floor: u64,
+        compromised: Vec<String>,
+        next: Option<Vec<u8>>,
+    }
+    pub(crate) struct Standing { tenant: String, what: What }
+    pub(crate) struct TenantEpoch { tenant: String, epoch: u64 }
 
     pub(crate) struct AdminRequest { id: u64, corr_id: [u8; 16], op: AdminOp }
     pub(crate) enum AdminOp {

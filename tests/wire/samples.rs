@@ -25,6 +25,7 @@ macro_rules! sample {
 mod consuming;
 mod forms;
 mod link;
+mod watching;
 
 pub(crate) use link::REFUSALS;
 
@@ -212,7 +213,7 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in ops.into_iter().chain(consuming::ops()).chain(forms::ops()) {
+    for (name, op) in ops.into_iter().chain(consuming::ops()).chain(forms::ops()).chain(watching::ops()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -291,7 +292,7 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in oks.into_iter().chain(consuming::oks()).chain(forms::oks()) {
+    for (name, ok) in oks.into_iter().chain(consuming::oks()).chain(forms::oks()).chain(watching::oks()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {

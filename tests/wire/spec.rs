@@ -21,7 +21,7 @@ fn begin(block: &str) -> String {
 
 /// Every generated part of the file, by name.
 fn blocks() -> Vec<(&'static str, String)> {
-    let types = |source| schema::file(source).iter().map(table).collect();
+    let types = |source| schema::file(source).iter().map(table).collect::<String>();
     let problem = schema::file(schema::PROBLEM);
     let problem = problem.iter().filter(|one| one.name == "Problem").map(table).collect();
     vec![
@@ -29,7 +29,7 @@ fn blocks() -> Vec<(&'static str, String)> {
         ("greeting", types(schema::HELLO)),
         ("problem", problem),
         ("codes", codes()),
-        ("service", types(schema::SERVICE)),
+        ("service", types(schema::SERVICE) + &types(schema::WATCH)),
         ("admin", types(schema::ADMIN)),
         ("bounds", claim_bounds()),
         ("link", types(schema::LINK)),

@@ -6,6 +6,7 @@ mod revoke;
 mod seal;
 mod service;
 mod state;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 use service::{INTROSPECT, VERIFY};
 pub(super) use service::{Inspect, Issue, Keys, Verify, VerifyWith};
 pub(super) use state::{Certain, ClockReset, StateCommand};
+pub(super) use watch::{At, Watch};
 
 const AFTER: &str = "\
 Exit codes:
@@ -147,6 +149,8 @@ pub(super) enum Command {
     /// Revokes all passports of a tenant at once
     #[command(subcommand, after_help = "Examples:\n  passportctl epoch bump --tenant t1 --reason 'incident 42'")]
     Epoch(EpochCommand),
+    /// What changes: keys, revocations, epochs, policy, draining
+    Watch(Watch),
     /// Encrypts a small secret
     Seal(Seal),
     /// Decrypts one

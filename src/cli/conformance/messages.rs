@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::values::envelope;
+use super::watching::{Place, TopicName};
 use crate::passport::{OwnedPassport, hex};
 use crate::wire::{AdminOp, IssueSpec, Passport, PassportForm, Plain, Possession, Revocation, ServiceOp, Want};
 
@@ -61,6 +62,18 @@ pub(super) enum ServiceAsk {
         proof: Option<Proven>,
     },
     Challenge {},
+    Watch {
+        #[serde(default)]
+        topics: Vec<TopicName>,
+        #[serde(default)]
+        after: Option<Place>,
+        #[serde(default)]
+        wait_ms: u32,
+    },
+    Revocations {
+        #[serde(default)]
+        after_b64: Option<Blob>,
+    },
 }
 
 /// `Possession`, owned.
@@ -273,6 +286,14 @@ impl ServiceAsk {
                 }
             }
             Self::Challenge {} => ServiceOp::Challenge,
+            Self::Watch { topics, after, wait_ms } => ServiceOp::Watch {
+                topics: topics.iter().map(|TopicName(topic)| *topic).collect(),
+                after: after.as_ref().map(|Place(cursor)| *cursor),
+                wait_ms: *wait_ms,
+            },
+            Self::Revocations { after_b64 } => {
+                ServiceOp::Revocations { after: after_b64.as_ref().map(|Blob(after)| after.as_slice()) }
+            }
         })
     }
 }

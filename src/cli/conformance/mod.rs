@@ -13,6 +13,7 @@ mod run;
 mod suite;
 mod survey;
 mod values;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

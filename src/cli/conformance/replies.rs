@@ -3,6 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value, json};
 
+use super::watching;
 use crate::passport::{OwnedPassport, hex};
 use crate::wire::{AdminOk, Code, Consumed, Greeting, Health, Identity, Issued, KeySet, Problem, ServiceOk, Verdict};
 
@@ -65,6 +66,8 @@ pub(super) fn service_ok(ok: ServiceOk) -> Value {
             json!({"Challenge": {"nonce": nonce, "expires_in_s": expires_in_s}})
         }
         ServiceOk::Revoked { new } => json!({"Revoked": {"new": new}}),
+        ServiceOk::Watched(told) => json!({"Watched": watching::told(&told)}),
+        ServiceOk::Revocations(page) => json!({"Revocations": watching::page(&page)}),
         ServiceOk::Unsealed { plain } => json!({"Unsealed": {"plain": text(&plain.0)}}),
     }
 }

@@ -14,6 +14,7 @@ const EMBEDDED: [(&str, &str); 11] = [
     ("issue.json", include_str!("../../../tests/conformance/issue.json")),
     ("verify.json", include_str!("../../../tests/conformance/verify.json")),
     ("revoke.json", include_str!("../../../tests/conformance/revoke.json")),
+    ("watch.json", include_str!("../../../tests/conformance/watch.json")),
     ("jws.json", include_str!("../../../tests/conformance/jws.json")),
     ("seal.json", include_str!("../../../tests/conformance/seal.json")),
     ("admin.json", include_str!("../../../tests/conformance/admin.json")),

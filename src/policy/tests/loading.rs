@@ -43,6 +43,7 @@ fn a_wrong_rule_is_refused_with_its_place() {
         ("uid = 1\nverify_as = [\"a\\nb\"]", "5:14", "control characters"),
         ("uid = 1\nseal_namespaces = [\"t1\"]", "5:20", "a namespace reads"),
         ("uid = 1\nseal_namespaces = [\"passportd/*\"]", "5:20", "its own"),
+        ("uid = 1\nwatch_tenants = [\"t9\"]", "5:18", "no [[template]] is of a tenant \"t9\""),
         ("uid = 1\n[[peer]]\nname = 'r'\nuid = 2", "6:8", "the name \"r\" is taken in 10-a.toml"),
         ("uid = 'é' x", "4:11", ""),
     ] {
@@ -253,6 +254,7 @@ fn the_difference_names_what_is_new_changed_or_gone_and_nothing_else() {
         "rps = 1",
         "verify_as = [\"demo\"]",
         "seal_namespaces = [\"t1/*\"]",
+        "watch_tenants = [\"*\"]",
         "max_connections = 2",
         "listener = \"web\"",
         "templates = [\"demo\"]",
