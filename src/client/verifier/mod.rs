@@ -22,6 +22,11 @@
 //! # }
 //! ```
 
+/// The example of the page, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/VERIFIER.md")]
+struct Page;
+
 mod fed;
 mod feeder;
 mod propagation;
@@ -30,6 +35,8 @@ mod shared;
 mod fake;
 #[cfg(test)]
 mod feeding_tests;
+#[cfg(test)]
+mod samples;
 #[cfg(all(test, feature = "daemon"))]
 mod tests;
 

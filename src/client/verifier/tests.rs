@@ -1,153 +1,22 @@
 //! The core gives the daemon's verdicts, whatever the passports and whatever has happened.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
 
 use super::fed::{Asked, Effect, Fed, House, Keys, Revoked};
+use super::samples::{
+    KEYS, MAX_MSG, NOW, Twist, altered, claims, key_set, kid, passport, published, signed, signer,
+};
 use super::*;
 use crate::check::{Means, Terms, check};
-use crate::passport::jws::{compact, signing_input};
-use crate::passport::{Cap, Claims, Expect, Jwk, Kid, OwnedEnvelope, OwnedPassport, jwks};
+use crate::passport::{Cap, Claims, Expect, OwnedPassport};
 use crate::state::{Change, Entry, NewKey, Owner, Role, Store, What};
 use crate::verify::{Budget, Keyring, Verifier as Engine};
-use crate::wire::{self, Code, Event, KeySet, RevocationPage, Standing, TenantEpoch};
+use crate::wire::{self, Code, Event, RevocationPage, Standing, TenantEpoch};
 
-const NOW: i64 = 1_767_225_600;
 const MOST: usize = 1000;
-const MAX_MSG: usize = 2048;
-/// The keys: two of a tenant, one of another.
-const KEYS: [(&str, u64); 3] = [("t1", 1), ("t1", 2), ("t2", 1)];
-
-fn signer(key: usize) -> SigningKey {
-    SigningKey::from_bytes(&[u8::try_from(key).unwrap() + 1; 32])
-}
-
-fn kid(key: usize) -> Kid {
-    // One that nobody has published, too.
-    let (tenant, version) = KEYS.get(key).copied().unwrap_or(("t1", 9));
-    Kid::new(tenant, "auth", version).unwrap()
-}
-
-fn published() -> Vec<Jwk> {
-    (0..KEYS.len()).map(|key| Jwk::new(kid(key), signer(key).verifying_key().to_bytes())).collect()
-}
-
-fn key_set() -> KeySet {
-    KeySet { etag: [0; 32], max_age_s: 1, jwks: jwks(&published()) }
-}
-
-fn claims(key: usize) -> Claims {
-    Claims {
-        iss: "test".to_owned(),
-        sub: "alice".to_owned(),
-        aud: vec!["orders".to_owned()],
-        iat: NOW,
-        exp: NOW + 60,
-        nbf: None,
-        jti: "j0".to_owned(),
-        scopes: vec!["read".to_owned()],
-        nonce: None,
-        ctx: None,
-        kid: kid(key),
-        epoch: 0,
-        cap: Cap { template: "orders".to_owned(), action: None, limit: None },
-        cnf_jkt: None,
-        par: None,
-    }
-}
-
-fn signed(key: usize, claims: &Claims, as_jws: bool) -> OwnedPassport {
-    let (msg, name) = (claims.canonical(4096).unwrap(), claims.kid.clone());
-    if as_jws {
-        let input = signing_input(name.borrowed(), &msg);
-        let sig = signer(key).sign(input.as_bytes()).to_bytes();
-        return OwnedPassport::Jws(compact(input, &sig));
-    }
-    let sig = signer(key).sign(&msg).to_bytes().to_vec();
-    OwnedPassport::Envelope(OwnedEnvelope { alg: "Ed25519".to_owned(), kid: name.to_string(), msg, sig })
-}
-
-/// What is altered of a good passport.
-#[derive(Clone, Copy, Debug)]
-enum Twist {
-    None,
-    Expired,
-    Early,
-    Aud,
-    Scope,
-    Issuer,
-    Limit,
-    Nonce,
-    Bound,
-    Large,
-    Bit(u16),
-    Alg,
-    Kid,
-    Cut,
-}
-
-fn twist() -> impl Strategy<Value = Twist> {
-    use Twist::*;
-    let all = [None, None, None, Expired, Early, Aud, Scope, Issuer, Limit, Nonce, Bound, Large, Alg, Kid, Cut];
-    prop_oneof![3 => proptest::sample::select(all.to_vec()), 1 => any::<u16>().prop_map(Bit)]
-}
-
-prop_compose! {
-    fn passport()(
-        key in 0..4_usize, twist in twist(), jti in 0..4_u8, sub in 0..3_u8, epoch in 0..3_u64, late in 0..3_i64,
-        as_jws in any::<bool>(), forged in proptest::bool::weighted(0.1),
-    ) -> OwnedPassport {
-        let mut claims = Claims {
-            jti: format!("j{jti}"), sub: format!("s{sub}"), epoch, iat: NOW - 10 + late, ..claims(key)
-        };
-        match twist {
-            Twist::Expired => claims.exp = NOW - 5 + late,
-            Twist::Early => claims.nbf = Some(NOW + 1 + late),
-            Twist::Aud => claims.aud = vec!["payments".to_owned()],
-            Twist::Scope => claims.scopes = vec!["write".to_owned()],
-            Twist::Issuer => claims.iss = "other".to_owned(),
-            Twist::Limit => claims.cap.limit = Some(1),
-            Twist::Nonce => claims.nonce = Some("n".to_owned()),
-            Twist::Bound => claims.cnf_jkt = Some("A".repeat(43)),
-            Twist::Large => claims.ctx = Some(serde_json::json!({ "x": "y".repeat(MAX_MSG) }).as_object().unwrap().clone()),
-            _ => {}
-        }
-        bent(signed(if forged { key + 4 } else { key }, &claims, as_jws), twist)
-    }
-}
-
-/// Altered after it was signed.
-fn bent(passport: OwnedPassport, twist: Twist) -> OwnedPassport {
-    match (passport, twist) {
-        (OwnedPassport::Envelope(mut envelope), twist) => {
-            match twist {
-                Twist::Bit(at) => {
-                    let at = usize::from(at) % ((envelope.msg.len() + 64) * 8);
-                    let bytes = envelope.msg.iter_mut().chain(&mut envelope.sig);
-                    bytes.skip(at / 8).take(1).for_each(|byte| *byte ^= 1 << (at % 8));
-                }
-                Twist::Alg => envelope.alg = "HS256".to_owned(),
-                Twist::Kid => envelope.kid = kid(1).to_string(),
-                Twist::Cut => drop(envelope.sig.pop()),
-                _ => {}
-            }
-            OwnedPassport::Envelope(envelope)
-        }
-        (OwnedPassport::Jws(mut text), Twist::Bit(at)) => {
-            let at = usize::from(at) % text.len();
-            let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
-            text.replace_range(at..=at, other);
-            OwnedPassport::Jws(text)
-        }
-        (OwnedPassport::Jws(mut text), Twist::Cut) => {
-            text.pop();
-            OwnedPassport::Jws(text)
-        }
-        (other, _) => other,
-    }
-}
 
 /// What happens: to a tenant, as the daemon's store and as an event.
 #[derive(Clone, Copy, Debug)]
@@ -298,6 +167,30 @@ proptest! {
         heard.apply(events.into_iter().rev().collect(), MOST).unwrap();
         prop_assert_eq!(&verdicts(&heard, &passports), &daemons, "once more, in the other order");
     }
+}
+
+/// So that none of them is left to chance.
+#[test]
+fn each_code_is_given_where_the_daemon_gives_it() {
+    use Twist::*;
+    let (store, fed) = (store(), fed(page_of(&[])));
+    let mut codes = BTreeSet::new();
+    for as_jws in [false, true] {
+        for twist in [None, Expired, Early, Aud, Scope, Issuer, Limit, Nonce, Bound, Large, Bit(4200), Alg, Kid, Cut] {
+            let passports = [(0, 0), (0, 1), (3, 3)].map(|(key, by)| altered(claims(key), by, twist, as_jws));
+            let said = verdicts(&fed, &passports);
+            assert_eq!(said, daemons(&store, &passports), "{twist:?}");
+            codes.extend(said.iter().map(|verdict| match verdict {
+                Verdict::Refused(code) => code.name(),
+                _ => "accepted",
+            }));
+        }
+    }
+    let all = [
+        "accepted", "bad_alg", "bad_aud", "bad_kid", "expired", "malformed", "nbf", "needs_daemon", "scope_denied", "too_large",
+        "unknown_kid", "verify_failed",
+    ];
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), all, "and revoked is in the test above");
 }
 
 fn only(fed: &Fed, key: usize, claims: &Claims) -> Verdict {
