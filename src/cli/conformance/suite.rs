@@ -7,7 +7,7 @@ use super::case::{Case, CaseFile};
 use crate::cli::error::CliError;
 
 /// Every file of `tests/conformance`; a test compares.
-const EMBEDDED: [(&str, &str); 11] = [
+const EMBEDDED: [(&str, &str); 12] = [
     ("hello.json", include_str!("../../../tests/conformance/hello.json")),
     ("frames.json", include_str!("../../../tests/conformance/frames.json")),
     ("service.json", include_str!("../../../tests/conformance/service.json")),

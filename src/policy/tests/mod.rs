@@ -3,6 +3,7 @@
 mod decisions;
 mod forms;
 mod loading;
+mod watching;
 
 use std::{io, path::Path};
 
