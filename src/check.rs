@@ -4,21 +4,26 @@
 //! with more items, so that it can't answer differently.
 //!
 //! What was revoked while signatures were verified is refused all the same: an acceptance is given only if nothing that
-//! could make it a refusal has come since ([`Store::revision`]); else revocation is looked at once more ([`revise`]).
+//! could make it a refusal has come since (`Store::revision`); else revocation is looked at once more ([`revise_by`]).
 
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ops::Deref;
-use std::time::Instant;
 
 mod opened;
+#[cfg(feature = "daemon")]
+mod stored;
+#[cfg(feature = "daemon")]
 mod taking;
+#[cfg(feature = "daemon")]
+pub use stored::{Checked, Means, Remembered, check, check_more, introspect, revise, settle};
+#[cfg(feature = "daemon")]
 pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
 
 use crate::passport::{Envelope, Expect, Jws, KidRef, Presenter, Text, View};
-use crate::state::{Kept, Named, Store};
-use crate::verify::{Budget, Item, Keyring, PreparedKey, Verdicts, Verifier};
-use crate::wire::{Accepted, Code, Introspection, Passport, Verdict};
+use crate::state::{Kept, Named};
+use crate::verify::{Item, Keyring, PreparedKey};
+use crate::wire::{Accepted, Code, Passport, Verdict};
 use opened::{Opened, open, open_any, open_jws, reread};
 
 /// What passports are held against.
@@ -30,34 +35,6 @@ pub struct Terms<'a> {
     pub max_msg_bytes: usize,
     /// Who presented them.
     pub presenter: Presenter,
-}
-
-/// What signatures are verified with.
-#[derive(Clone, Copy)]
-#[expect(missing_debug_implementations, reason = "as Store")]
-pub struct Means<'a> {
-    /// The keys that verify.
-    pub keyring: &'a Keyring,
-    /// How they do.
-    pub verifier: &'a Verifier,
-    /// How many refusals may be confirmed for this peer.
-    pub confirmations: &'a Budget,
-    /// What was found authentic a moment ago, and the present.
-    pub remembered: Remembered<'a>,
-    /// What is revoked.
-    pub state: &'a Store,
-}
-
-/// None, if nothing is remembered.
-pub type Remembered<'a> = Option<(&'a Verdicts, Instant)>;
-
-/// What became of several passports.
-#[derive(Debug)]
-pub struct Checked {
-    /// One per passport, in order.
-    pub verdicts: Vec<Verdict>,
-    /// How many signatures were remembered as authentic.
-    pub hits: usize,
 }
 
 /// A passport that is accepted if its signature is authentic.
@@ -98,6 +75,18 @@ impl Candidate<'_, '_> {
         self.takes
     }
 
+    /// The key that it is to be verified with.
+    pub const fn key(&self) -> &PreparedKey {
+        self.key
+    }
+
+    /// The same, which only the daemon may accept.
+    #[must_use]
+    pub const fn left_to_the_daemon(mut self) -> Self {
+        self.takes = true;
+        self
+    }
+
     /// Whether it is for whoever has a key, which must be proven.
     pub const fn is_bound(&self) -> bool {
         self.bound
@@ -132,7 +121,6 @@ pub type Judged<'a, 'k> = Result<Candidate<'a, 'k>, Code>;
 
 thread_local! {
     // What the last batch of this thread was in, empty: a batch of the same size needs no memory of its own.
-    static JUDGED: Cell<Vec<Judged<'static, 'static>>> = const { Cell::new(Vec::new()) };
     static ITEMS: Cell<Vec<Item<'static>>> = const { Cell::new(Vec::new()) };
     static AUTHENTIC: Cell<Vec<bool>> = const { Cell::new(Vec::new()) };
 }
@@ -196,27 +184,19 @@ pub fn judge_unproven<'a, 'k>(
     }
 }
 
-/// The dear part: the signatures of all that were not refused, together. `verdicts` gets one entry more per passport, in
-/// order, each as if it were alone. `may_confirm` is that of [`Verifier::verify_many`]. Returns how many signatures were
-/// remembered. An authentic one that takes something is [`Code::NeedsDaemon`] until that is taken.
-pub fn settle<'j, 'a: 'j, 'k: 'j>(
+/// The dear part: the signatures of all that were not refused, together, by whatever `verify` does, which fills in one answer
+/// per item. `verdicts` gets one entry more per passport, in order, each as if it were alone. An authentic one that takes
+/// something is [`Code::NeedsDaemon`] until that is taken.
+pub fn settle_by<'j, 'a: 'j, 'k: 'j>(
     judged: impl Iterator<Item = &'j Judged<'a, 'k>> + Clone,
-    verifier: &Verifier,
-    remembered: Remembered<'_>,
-    may_confirm: impl FnMut() -> bool,
+    verify: impl FnOnce(&[Item<'_>], &mut Vec<bool>),
     verdicts: &mut Vec<Verdict>,
-) -> usize {
+) {
     let mut items: Vec<Item<'j>> = recycled(ITEMS.take());
     let asked = judged.clone().filter_map(|one| one.as_ref().ok());
     items.extend(asked.map(|Candidate { key, message, signature, .. }| Item { key, message, signature }));
     let mut authentic = AUTHENTIC.take();
-    let hits = match remembered {
-        Some((known, now)) => known.verify_many(verifier, now, &items, &mut authentic, may_confirm),
-        None => {
-            verifier.verify_many(&items, &mut authentic, may_confirm);
-            0
-        }
-    };
+    verify(&items, &mut authentic);
     let mut answers = authentic.iter();
     verdicts.extend(judged.map(|one| match one {
         Err(code) => Verdict::Refused(*code),
@@ -230,55 +210,20 @@ pub fn settle<'j, 'a: 'j, 'k: 'j>(
     }));
     ITEMS.set(recycled(items));
     AUTHENTIC.set(authentic);
-    hits
 }
 
-/// Refuses what has been revoked since the state was at `revision`: to be called when all else is done, and before a verdict
-/// leaves. Costs one comparison if nothing has.
-pub fn revise<'p, 'a: 'p>(
+/// Refuses what is revoked by now.
+pub fn revise_by<'p, 'a: 'p>(
     passports: impl Iterator<Item = &'p Passport<'a>>,
     verdicts: &mut [Verdict],
-    state: &Store,
-    revision: u64,
+    kept: &Kept,
 ) {
-    if state.revision() == revision {
-        return;
-    }
-    // Held until the verdicts are as they are now, so that whoever revokes after this comes after them.
-    let kept = state.kept();
     for (passport, verdict) in passports.zip(verdicts) {
-        let revoked = || reread(passport, |view, kid| Names::of(view, kid).are_revoked(&kept)).unwrap_or(true);
+        let revoked = || reread(passport, |view, kid| Names::of(view, kid).are_revoked(kept)).unwrap_or(true);
         if verdict.is_accepted() && revoked() {
             *verdict = Verdict::Refused(Code::Revoked);
         }
     }
-}
-
-/// One verdict per passport, in order, each as if it were alone. Costs one strict verification for each whose claims
-/// hold and whose signature is not remembered.
-pub fn check(passports: &[Passport<'_>], means: Means<'_>, terms: &Terms<'_>) -> Checked {
-    let mut verdicts = Vec::with_capacity(passports.len());
-    let hits = check_more(passports, means, terms, &mut verdicts);
-    Checked { verdicts, hits }
-}
-
-/// [`check`] for a part of a batch, whose other verdicts are in `verdicts` already. Returns how many signatures of this
-/// part were remembered.
-pub fn check_more(
-    passports: &[Passport<'_>],
-    means: Means<'_>,
-    terms: &Terms<'_>,
-    verdicts: &mut Vec<Verdict>,
-) -> usize {
-    let Means { keyring, verifier, confirmations, remembered, state } = means;
-    let mut judged = recycled(JUDGED.take());
-    {
-        let kept = state.kept();
-        judged.extend(passports.iter().map(|passport| judge(passport, keyring, terms, &kept)));
-    }
-    let hits = settle(judged.iter(), verifier, remembered, || confirmations.take(), verdicts);
-    JUDGED.set(recycled(judged));
-    hits
 }
 
 /// What an authentic passport says of itself, whether or not it would be accepted.
@@ -320,39 +265,7 @@ pub fn authentic(
     })
 }
 
-/// Why a passport would not be accepted without a proof, by what was accepted before.
-fn spent(view: &View<'_>, tenant: &str, kept: &Kept) -> Option<Code> {
-    let replayed = |nonce: Text<'_>| kept.nonce_is_spent(tenant, &nonce.decode());
-    let used_up = |limit: u64| kept.used(tenant, &view.jti.decode()) >= limit;
-    match view {
-        View { nonce: Some(nonce), .. } if replayed(*nonce) => Some(Code::Replayed),
-        View { limit: Some(limit), .. } if used_up(*limit) => Some(Code::LimitExceeded),
-        View { cnf_jkt: Some(_), .. } => Some(Code::PopRequired),
-        _ => None,
-    }
-}
-
-/// What [`check`] would say, by the reference, with the claims, which are shown only if the signature is authentic.
-pub fn introspect(passport: &Passport<'_>, keyring: &Keyring, terms: &Terms<'_>, state: &Store) -> Introspection {
-    let refused = |reason, claims| Introspection { active: false, reason: Some(reason), claims };
-    let told = open_any(passport, keyring, terms.max_msg_bytes, |opened| {
-        if !opened.key.verify(opened.message, opened.signature) {
-            return Err(Code::VerifyFailed);
-        }
-        let claims = Some(opened.payload.to_vec());
-        let kept = state.kept();
-        Ok(match opened.judge(terms) {
-            Ok(_) if Names::of(&opened.view, opened.kid).are_revoked(&kept) => refused(Code::Revoked, claims),
-            Ok(_) if let Err(refusal) = opened.view.judge_presenter(terms.presenter) => refused(refusal.into(), claims),
-            Ok(_) if let Some(code) = spent(&opened.view, opened.kid.tenant(), &kept) => refused(code, claims),
-            Ok(_) => Introspection { active: true, reason: None, claims },
-            Err(code) => refused(code, claims),
-        })
-    });
-    told.unwrap_or_else(|code| refused(code, None))
-}
-
-#[cfg(test)]
+#[cfg(all(test, feature = "daemon"))]
 mod claims_tests;
-#[cfg(test)]
+#[cfg(all(test, feature = "daemon"))]
 mod tests;

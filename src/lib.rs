@@ -43,6 +43,10 @@ pub mod log;
 #[cfg(feature = "daemon")]
 pub mod state;
 
+#[cfg(not(feature = "daemon"))]
+#[path = "state/alone.rs"]
+pub mod state;
+
 #[cfg(feature = "daemon")]
 pub mod audit;
 
@@ -52,7 +56,6 @@ pub mod watch;
 #[cfg(feature = "daemon")]
 pub mod issue;
 
-#[cfg(feature = "daemon")]
 pub mod check;
 
 #[cfg(feature = "daemon")]

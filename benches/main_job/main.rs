@@ -21,6 +21,7 @@ mod fair;
 mod fast;
 mod idle;
 mod meaning;
+mod propagation;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
     bars.extend(group("idle", || vec![idle::ten_thousand()]));
     bars.extend(groups("custody", || custody::bars(&options, &hsm)));
     bars.extend(groups("meaning", || meaning::bars(&options)));
+    bars.extend(groups("propagation", || propagation::bars(&options)));
     bars.extend(groups("fast", || fast::bars(options.clone())));
     report(&bars, Path::new(&target()));
     if bars.iter().all(|bar| bar.pass) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -18,6 +18,7 @@ pub(super) struct Opened<'a, 'k> {
     pub(super) view: View<'a>,
     pub(super) kid: KidRef<'a>,
     pub(super) key: &'k PreparedKey,
+    #[cfg_attr(not(feature = "daemon"), expect(dead_code, reason = "only the daemon shows it"))]
     pub(super) payload: &'a [u8],
     pub(super) message: &'a [u8],
     pub(super) signature: &'a [u8; 64],

@@ -1,12 +1,15 @@
 //! A signature that is remembered spares nothing else; nor does one that took long to verify.
 
+use std::time::Instant;
+
 use ed25519_dalek::{Signer as _, SigningKey};
 
 use super::*;
 use crate::clock::Moment;
 use crate::metrics::Counter;
 use crate::passport::{Cap, Claims, Jwk, Kid, Presenter, jws};
-use crate::state::{Change, Entry, Owner, What};
+use crate::state::{Change, Entry, Owner, Store, What};
+use crate::verify::{Budget, Verdicts, Verifier};
 
 pub(super) const NOW: i64 = 1_767_225_600;
 

@@ -26,6 +26,7 @@ mod proving;
 mod request;
 mod secrets;
 mod service;
+mod verifier;
 mod watching;
 
 use std::path::PathBuf;
@@ -36,6 +37,9 @@ pub use admin::AdminClient;
 pub(crate) use dial::dial;
 pub use request::IssueRequest;
 pub use service::{Client, Keys, Want};
+pub use verifier::{
+    FeedError, MAX_REVOCATIONS, MAX_SKEW_S, MAX_STALE, MIN_STALE, Propagation, Unfed, Verifier, VerifierOptions,
+};
 
 use crate::wire::{Code, Problem, WireError};
 

@@ -72,6 +72,11 @@ impl Client {
         self.shared.welcome().await
     }
 
+    /// The next request goes by a new connection.
+    pub(super) async fn forget(&self) {
+        self.shared.forget().await;
+    }
+
     /// Sends one operation with a correlation id of the caller's (zeros: none).
     ///
     /// # Errors

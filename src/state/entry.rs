@@ -6,8 +6,8 @@
 //! value   BLAKE3(key ‖ value)[..16] ‖ owner (5) ‖ what the kind has beside
 //! ```
 
-use super::rows::SUM;
-
+/// Bytes of BLAKE3 in front of a row.
+pub(super) const SUM: usize = 16;
 /// The longest tenant, id, subject or nonce of a row, in bytes: those of a payload, with escapes undone.
 pub(super) const MAX_ID: usize = 256;
 /// The longest tenant, in bytes.

@@ -218,6 +218,16 @@ impl Kept {
         self.rows == 0
     }
 
+    /// How many tenants have an epoch of their own.
+    pub fn tenants_in_epochs(&self) -> usize {
+        self.epochs.len()
+    }
+
+    /// How many keys are compromised.
+    pub fn compromised_keys(&self) -> usize {
+        self.compromised.len()
+    }
+
     /// How many passports are revoked by their id.
     pub fn revoked_ids(&self) -> usize {
         self.revoked.len()
@@ -226,6 +236,17 @@ impl Kept {
     /// How many subjects are revoked.
     pub fn revoked_subjects(&self) -> usize {
         self.subjects.len()
+    }
+
+    /// A copy of what is revoked and can still matter at `now`, and of nothing else: for whoever only hears what comes, and not
+    /// what goes. Epochs and keys stay.
+    pub(crate) fn revocations(&self, now: i64) -> Self {
+        let Self { keys, epochs, floor, compromised, .. } = self;
+        let revoked: ByTag<i64> = self.revoked.iter().map(|(tag, until)| (*tag, *until)).filter(|(_, until)| *until > now).collect();
+        let subjects: ByTag<(i64, i64)> = self.subjects.iter().map(|(tag, one)| (*tag, *one)).filter(|(_, (_, until))| *until > now).collect();
+        let rows = revoked.len() + subjects.len();
+        let (keys, epochs, compromised) = (keys.clone(), epochs.clone(), compromised.clone());
+        Self { keys, epochs, floor: *floor, compromised, revoked, subjects, rows, admins: rows, ..Self::default() }
     }
 
     /// Whether `owner` may have `more` rows more of the tenant.
@@ -266,7 +287,7 @@ impl Kept {
     }
 
     /// A row has come, or replaces one of the same key.
-    pub(super) fn put(&mut self, entry: &Entry) {
+    pub(crate) fn put(&mut self, entry: &Entry) {
         if !self.is_there(entry) {
             self.count(entry, true);
         }
@@ -319,7 +340,8 @@ impl Kept {
         }
     }
 
-    pub(super) fn set_epoch(&mut self, tenant: &str, epoch: u64) {
+    /// The tenant is in this epoch, whatever it was in before.
+    pub(crate) fn set_epoch(&mut self, tenant: &str, epoch: u64) {
         self.epochs.insert(tenant.into(), epoch);
     }
 
@@ -328,11 +350,13 @@ impl Kept {
         self.floor
     }
 
-    pub(super) fn raise_floor(&mut self, floor: u64) {
+    /// Every tenant is in this epoch at least.
+    pub(crate) fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
     }
 
-    pub(super) fn compromise(&mut self, kid: &str) {
+    /// Nothing that this key signed counts any more.
+    pub(crate) fn compromise(&mut self, kid: &str) {
         self.compromised.insert(kid.into());
     }
 

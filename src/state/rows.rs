@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::StateError;
 use super::entry::Entry;
+pub(super) use super::entry::SUM;
 use super::epochs::Pending;
 use super::kept::Kept;
 use super::keys::{KeyRecord, KeyState};
@@ -20,9 +21,6 @@ const KEYS_ALONE: u32 = 1;
 
 /// What a passport may have lived that was issued while a state of that format was in use: no configuration allows more.
 const LONGEST_S: u64 = 366 * 86_400;
-
-/// Bytes of BLAKE3 in front of a row.
-pub(super) const SUM: usize = 16;
 
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const KEYS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keys");

@@ -247,6 +247,16 @@ impl Verifier {
     }
 }
 
+impl Drop for Verifier {
+    /// Ends the thread that looks at acceptances. Under the lock, so that it does not begin to wait after this.
+    fn drop(&mut self) {
+        self.inner.way.store(index(Way::Dalek), Ordering::Relaxed);
+        let waiting = self.inner.samples.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        self.inner.samples.arrived.notify_all();
+        drop(waiting);
+    }
+}
+
 impl Inner {
     fn way(&self) -> Way {
         let at = usize::from(self.way.load(Ordering::Relaxed));

@@ -175,6 +175,19 @@ fn a_started_verifier_looks_at_samples_by_itself() {
     assert_eq!(verifier.way(), Way::Portable);
 }
 
+/// Else each one that a service gives up would leave a thread behind.
+#[test]
+fn nobody_looks_on_for_a_verifier_that_is_gone() {
+    let verifier = Verifier::start(&[Way::Portable]).unwrap();
+    let inner = Arc::downgrade(&verifier.inner);
+    drop(verifier);
+    let end = Instant::now() + Duration::from_secs(20);
+    while inner.strong_count() > 0 {
+        assert!(Instant::now() < end, "the thread goes on");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A way that errs in both directions: once one error is seen, none of its verdicts on the batch counts.
 #[test]
 fn nothing_that_a_distrusted_way_said_of_the_batch_counts() {
