@@ -22,7 +22,7 @@ Examples:
   passportctl issue --template ticket --sub alice --limit 1 --nonce \"$(uuidgen)\"
   passportctl issue --template web --sub alice --form jws
   passportctl issue --template vault --sub alice --pop-key holder.pem
-  passportctl issue --template desk --sub alice --uid \"$(id -u alice)\"
+  passportctl issue --template desk --sub alice --uid 1000
   passportctl issue --batch wanted.json > issued.json";
 
 fn form() -> impl TypedValueParser<Value = PassportForm> {
