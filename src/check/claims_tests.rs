@@ -6,6 +6,8 @@ use super::tests::{NOW, claims, expect};
 use super::*;
 use crate::clock::Moment;
 use crate::passport::{Jwk, Kid, jws};
+use crate::state::Store;
+use crate::verify::{Budget, Verifier};
 
 const MAX: i64 = (1 << 53) - 1;
 

@@ -8,7 +8,7 @@ use super::FeedError;
 use crate::check::{Judged, Terms, judge, revise_by};
 use crate::client::ClientError;
 use crate::clock::Moment;
-use crate::passport::{Expect, parse_jwks};
+use crate::passport::{Expect, Presenter, parse_jwks};
 use crate::state::{Entry, Kept, Owner, What};
 use crate::verify::Keyring;
 use crate::wire::{self, Code, Event, KeySet, Passport, RevocationPage, Standing, TenantEpoch, Verdict};

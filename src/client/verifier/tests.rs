@@ -11,7 +11,7 @@ use super::samples::{
 };
 use super::*;
 use crate::check::{Means, Terms, check};
-use crate::passport::{Cap, Claims, Expect, OwnedPassport};
+use crate::passport::{Cap, Claims, Expect, OwnedPassport, Presenter};
 use crate::state::{Change, Entry, NewKey, Owner, Role, Store, What};
 use crate::verify::{Budget, Keyring, Verifier as Engine};
 use crate::wire::{self, Code, Event, RevocationPage, Standing, TenantEpoch};
