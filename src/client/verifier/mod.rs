@@ -37,7 +37,8 @@ mod fake;
 mod feeding_tests;
 #[cfg(test)]
 mod samples;
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(feature = "daemon")]
+#[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
