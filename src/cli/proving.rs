@@ -1,7 +1,7 @@
 //! Verdicts that take a proof of possession. A nonce is good on one connection, so whoever asks for it verifies there, too.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64UrlUnpadded, Encoding as _};
@@ -120,13 +120,16 @@ fn line(stdin: &mut dyn Read) -> Result<String, CliError> {
 }
 
 /// A proof, as far as it can be one: up to the end of what is read, or to the byte that ends it.
-fn text(from: &str, read: impl Read, ends: impl Fn(u8) -> bool) -> Result<String, CliError> {
-    let mut bytes = Vec::new();
-    // One more than a proof has, and the end of its line.
-    for byte in read.bytes().take(MAX_TEXT + 2) {
-        match byte.map_err(|why| CliError::File { path: from.into(), why })? {
-            byte if ends(byte) => break,
-            byte => bytes.push(byte),
+fn text(from: &str, mut read: impl Read, ends: impl Fn(u8) -> bool) -> Result<String, CliError> {
+    let (mut bytes, mut one) = (Vec::new(), [0; 1]);
+    // One more than a proof has, and the end of its line. One at a time: what follows the line is not ours.
+    while bytes.len() < MAX_TEXT + 2 {
+        match read.read(&mut one) {
+            Ok(0) => break,
+            Ok(_) if one.iter().any(|byte| ends(*byte)) => break,
+            Ok(_) => bytes.extend(one),
+            Err(why) if why.kind() == ErrorKind::Interrupted => {}
+            Err(why) => return Err(CliError::File { path: from.into(), why }),
         }
     }
     let text = String::from_utf8_lossy(&bytes).trim().to_owned();

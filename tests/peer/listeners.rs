@@ -157,7 +157,9 @@ fn a_listener_for_a_user_that_is_not_there_stops_the_start() {
     let mut house = House::start(Options::default());
     house.stop();
     let mut table = Table::new();
-    for (key, value) in [("name", "own"), ("socket", at(&house, "own").to_str().unwrap()), ("user", "no-such-user-here")] {
+    for (key, value) in
+        [("name", "own"), ("socket", at(&house, "own").to_str().unwrap()), ("user", "no-such-user-here")]
+    {
         table.insert(key.to_owned(), value.into());
     }
     house.set("server.listener", Value::Array(vec![Value::Table(table)]));

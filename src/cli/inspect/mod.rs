@@ -75,7 +75,10 @@ fn show(context: &mut Context<'_>, found: &Found, wrong: &[String], now: Moment)
     }
     pairs.push(("signature".to_owned(), format!("{} bytes, not checked", found.signature.len())));
     if suspect::needs_daemon(&found.payload) == Some(true) {
-        pairs.push(("accepted by".to_owned(), "the daemon alone: it counts, remembers, or asks who presents it".to_owned()));
+        pairs.push((
+            "accepted by".to_owned(),
+            "the daemon alone: it counts, remembers, or asks who presents it".to_owned(),
+        ));
     }
     context.out.pairs(pairs)?;
     for one in wrong {
