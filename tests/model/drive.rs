@@ -181,7 +181,7 @@ impl<'a> Hand<'a> {
         match answer {
             Ok(AdminOk::Revoked { new }) => came = Came::Done { new: Some(new > 0) },
             Ok(AdminOk::EpochBumped { epoch }) => {
-                (change, came) = (Change::Epoch(Some(epoch)), Came::Done { new: None })
+                (change, came) = (Change::Epoch(Some(epoch)), Came::Done { new: None });
             }
             Ok(AdminOk::Done | AdminOk::Activated { .. } | AdminOk::Staged { .. }) => came = Came::Done { new: None },
             Ok(other) => panic!("{other:?}"),

@@ -31,7 +31,11 @@ fn kid(version: u32) -> String {
 }
 
 fn want(scopes: &[&str]) -> Want {
-    Want { aud: Some("demo".to_owned()), scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(), peer_uid: None }
+    Want {
+        aud: Some("demo".to_owned()),
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        peer_uid: None,
+    }
 }
 
 /// The retry key of a step.

@@ -27,16 +27,16 @@
 #[doc = include_str!("../../../docs/VERIFIER.md")]
 struct Page;
 
-mod fed;
-mod feeder;
-mod propagation;
-mod shared;
 #[cfg(test)]
 mod fake;
+mod fed;
+mod feeder;
 #[cfg(test)]
 mod feeding_tests;
+mod propagation;
 #[cfg(test)]
 mod samples;
+mod shared;
 #[cfg(feature = "daemon")]
 #[cfg(test)]
 mod tests;
