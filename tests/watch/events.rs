@@ -10,6 +10,9 @@ use crate::support::House;
 use crate::support::house::FIRST_KEY;
 use crate::support::passports::{claims, demo, on_wire};
 
+/// The first key of the other tenant.
+const THEIRS: &str = "ed25519/t2/auth/v1";
+
 /// Milliseconds since 1970.
 fn present() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -60,16 +63,16 @@ fn each_act_is_told_once_it_is_in_effect() {
     assert_eq!(house.metric(&format!("passport_policy_info{{hash=\"{text}\"}}")), 1.0);
 
     // The next key: staged, active, and the one before it retired; then that one is compromised.
-    let made = house.ceremony(PlanKind::Generate, "t1", "auth").keys;
-    let kid = made.first().unwrap().kid.clone();
+    house.ceremony(PlanKind::Generate, "t1", "auth");
+    let kid = "ed25519/t1/auth/v2";
     let key = |kid: &str, state: &str| What::Key { kid: kid.to_owned(), state: state.to_owned() };
     let told = during(&house, &[Topic::Keys], 3, || {
-        house.stage(&kid).unwrap();
-        house.activate(&kid).unwrap();
+        house.stage(kid).unwrap();
+        house.activate(kid).unwrap();
     });
     let mut whats: Vec<_> = told.into_iter().map(|event| event.what).collect();
-    assert_eq!(whats.remove(0), key(&kid, "staged"));
-    assert!(whats.contains(&key(&kid, "active")) && whats.contains(&key(FIRST_KEY, "retired")), "{whats:?}");
+    assert_eq!(whats.remove(0), key(kid, "staged"));
+    assert!(whats.contains(&key(kid, "active")) && whats.contains(&key(FIRST_KEY, "retired")), "{whats:?}");
     let told = during(&house, &[Topic::Keys, Topic::Revocations], 2, || {
         admin(&house, AdminOp::Compromise { kid: FIRST_KEY, reason: "a test" });
     });
@@ -124,15 +127,15 @@ fn told_now(house: &House, cursor: passportd::wire::Cursor) -> (Vec<passportd::w
 fn rights_bound_what_is_heard_and_a_reload_decides_again_also_while_one_waits() {
     let tenant = |name: &str| format!("[[tenant]]\nname = \"{name}\"\npurposes = [\"auth\"]\nmax_ttl_s = 86400\n");
     let house = House::start(options().bounds(&(tenant("t1") + &tenant("t2"))));
-    let made = house.ceremony(PlanKind::Generate, "t2", "auth").keys;
-    house.stage(&made.first().unwrap().kid).unwrap();
+    house.ceremony(PlanKind::Generate, "t2", "auth");
+    house.stage(THEIRS).unwrap();
     let topics = [Topic::Revocations, Topic::Epochs, Topic::Keys];
     let mut raw = house.raw();
     let mut cursor = begin(&mut raw, &topics);
     let mut admins = house.admin_raw();
     revoke_ids(&mut admins, "t2", &["theirs".to_owned()]);
     admin(&house, AdminOp::BumpEpoch { tenant: "t2", reason: "a test" });
-    house.activate(&made.first().unwrap().kid).unwrap();
+    house.activate(THEIRS).unwrap();
     let (nothing, after) = told(watch(&mut raw, &topics, Some(cursor), 200));
     assert!(nothing.is_empty(), "{nothing:?}");
     cursor = after;

@@ -13,7 +13,7 @@ nothing; if the daemon no longer has what came meanwhile, a line says how much i
 Examples:
   passportctl watch
   passportctl watch --topics revocations,epochs --output json | jq -c .what
-  passportctl watch --once --after \"$cursor\"";
+  passportctl watch --once --topics drain --timeout 60";
 
 /// `watch`.
 #[derive(Debug, Args)]
