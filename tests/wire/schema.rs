@@ -320,7 +320,7 @@ fn the_sources_are_read_whole() {
     // `Encode, Decode` and `Encode, BorrowDecode` in each derive; the imports name them in another order or once more.
     let imports: usize =
         [HELLO, PROBLEM, SERVICE, WATCH, ADMIN, LINK].iter().map(|source| source.matches("Encode};").count()).sum();
-    assert_eq!(imports, 5);
+    assert_eq!(imports, 6);
     assert_eq!(declared, all.len());
     let Shape::Struct(fields) = &all["Request"].shape else { panic!("a struct") };
     let shown: Vec<_> = fields.iter().map(|field| format!("{}: {}", field.name, field.of)).collect();

@@ -51,7 +51,8 @@ fn the_shipped_policy_lets_admins_do_four_things_and_root_none() {
 #[test]
 fn the_example_loads_and_does_what_it_says() {
     let policy = files(&[("demo.toml", DEMO)]).unwrap();
-    let web = ["ping", "version", "whoami", "issue", "verify", "introspect", "keys", "health", "seal", "unseal"];
+    let web =
+        ["ping", "version", "whoami", "issue", "verify", "introspect", "keys", "health", "seal", "unseal", "watch"];
     assert_eq!(allows(&policy, &uid(33)), web);
     assert_eq!(allows(&policy, &Peer { gid: 1, ..uid(2) }), ["ping", "version", "whoami", "verify", "keys"]);
     let terms = policy.decide_issue(&uid(33), &IssueWish { aud: &["api"], ..wish() }, &BOUNDS).into_result().unwrap();
