@@ -210,11 +210,7 @@ pub fn settle_by<'j, 'a: 'j, 'k: 'j>(
 }
 
 /// Refuses what is revoked by now.
-pub fn revise_by<'p, 'a: 'p>(
-    passports: impl Iterator<Item = &'p Passport<'a>>,
-    verdicts: &mut [Verdict],
-    kept: &Kept,
-) {
+pub fn revise_by<'p, 'a: 'p>(passports: impl Iterator<Item = &'p Passport<'a>>, verdicts: &mut [Verdict], kept: &Kept) {
     for (passport, verdict) in passports.zip(verdicts) {
         let revoked = || reread(passport, |view, kid| Names::of(view, kid).are_revoked(kept)).unwrap_or(true);
         if verdict.is_accepted() && revoked() {
@@ -262,5 +258,6 @@ pub fn authentic(
     })
 }
 
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(feature = "daemon")]
+#[cfg(test)]
 mod tests;

@@ -175,7 +175,8 @@ async fn many_are_revoked_before_and_while_it_does_not_listen() {
     let mut before = many("before", BEFORE - 1);
     before.insert(BEFORE / 2, jti(&first));
     revoke_ids(&house, &before);
-    let verifier = Verifier::start(VerifierOptions { stale_after: Duration::from_secs(30), ..options(&house) }).await.unwrap();
+    let verifier =
+        Verifier::start(VerifierOptions { stale_after: Duration::from_secs(30), ..options(&house) }).await.unwrap();
     assert_eq!(verifier.revocations(), BEFORE);
     assert_eq!(said(&verifier, &first), Ok(Some(Code::Revoked)));
     assert_eq!((said(&verifier, &last), said(&verifier, &good)), (Ok(None), Ok(None)));

@@ -60,7 +60,12 @@ fn propagation(house: &House) -> Bar {
     }
     let all: Propagation = all();
     let at = |share| all.at_most_ms(share).map_or(f64::INFINITY, |ms| f64::from(u32::try_from(ms).unwrap()));
-    println!("{VERIFIERS} verifiers, {REVOKED} revocations: p50 <= {} ms, p99 <= {} ms, all <= {} ms", at(0.5), at(0.99), at(1.0));
+    println!(
+        "{VERIFIERS} verifiers, {REVOKED} revocations: p50 <= {} ms, p99 <= {} ms, all <= {} ms",
+        at(0.5),
+        at(0.99),
+        at(1.0)
+    );
     let value = at(0.99);
     Bar::new(NAME, value, "ms", "<= 50", value <= 50.0)
 }

@@ -227,8 +227,10 @@ impl Kept {
     /// what goes. Epochs and keys stay.
     pub(crate) fn revocations(&self, now: i64) -> Self {
         let Self { keys, epochs, floor, compromised, .. } = self;
-        let revoked: ByTag<i64> = self.revoked.iter().map(|(tag, until)| (*tag, *until)).filter(|(_, until)| *until > now).collect();
-        let subjects: ByTag<(i64, i64)> = self.subjects.iter().map(|(tag, one)| (*tag, *one)).filter(|(_, (_, until))| *until > now).collect();
+        let revoked: ByTag<i64> =
+            self.revoked.iter().map(|(tag, until)| (*tag, *until)).filter(|(_, until)| *until > now).collect();
+        let subjects: ByTag<(i64, i64)> =
+            self.subjects.iter().map(|(tag, one)| (*tag, *one)).filter(|(_, (_, until))| *until > now).collect();
         let rows = revoked.len() + subjects.len();
         let (keys, epochs, compromised) = (keys.clone(), epochs.clone(), compromised.clone());
         Self { keys, epochs, floor: *floor, compromised, revoked, subjects, rows, admins: rows, ..Self::default() }

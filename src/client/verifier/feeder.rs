@@ -94,7 +94,8 @@ impl Feeder {
             self.shared.tick(Moment::now());
             return Ok(());
         }
-        let acknowledged: Vec<i64> = events.iter().filter(|event| takes_effect(&event.what)).map(|event| event.at_ms).collect();
+        let acknowledged: Vec<i64> =
+            events.iter().filter(|event| takes_effect(&event.what)).map(|event| event.at_ms).collect();
         let keys = self.shared.apply(events)?;
         let now = now_ms();
         acknowledged.iter().for_each(|at| self.shared.propagation.took(now.saturating_sub(*at)));
@@ -155,8 +156,5 @@ fn now_ms() -> i64 {
 
 /// Whether something is refused after it.
 const fn takes_effect(what: &What) -> bool {
-    matches!(
-        what,
-        What::RevokedId { .. } | What::RevokedSubject { .. } | What::RevokedKey { .. } | What::Epoch { .. }
-    )
+    matches!(what, What::RevokedId { .. } | What::RevokedSubject { .. } | What::RevokedKey { .. } | What::Epoch { .. })
 }

@@ -27,17 +27,18 @@
 #[doc = include_str!("../../../docs/VERIFIER.md")]
 struct Page;
 
-mod fed;
-mod feeder;
-mod propagation;
-mod shared;
 #[cfg(test)]
 mod fake;
+mod fed;
+mod feeder;
 #[cfg(test)]
 mod feeding_tests;
+mod propagation;
 #[cfg(test)]
 mod samples;
-#[cfg(all(test, feature = "daemon"))]
+mod shared;
+#[cfg(feature = "daemon")]
+#[cfg(test)]
 mod tests;
 
 use std::cell::Cell;

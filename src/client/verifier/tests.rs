@@ -6,9 +6,7 @@ use std::time::Instant;
 use proptest::prelude::*;
 
 use super::fed::{Asked, Effect, Fed, House, Keys, Revoked};
-use super::samples::{
-    KEYS, MAX_MSG, NOW, Twist, altered, claims, key_set, kid, passport, published, signed, signer,
-};
+use super::samples::{KEYS, MAX_MSG, NOW, Twist, altered, claims, key_set, kid, passport, published, signed, signer};
 use super::*;
 use crate::check::{Means, Terms, check};
 use crate::passport::{Cap, Claims, Expect, OwnedPassport};
@@ -129,7 +127,8 @@ fn daemons(store: &Store, passports: &[OwnedPassport]) -> Vec<Verdict> {
     let (keyring, verifier) = (Keyring::new(&published()).unwrap(), Engine::reference());
     let confirmations = Budget::default();
     let remembered: Option<(&crate::verify::Verdicts, Instant)> = None;
-    let means = Means { keyring: &keyring, verifier: &verifier, confirmations: &confirmations, remembered, state: store };
+    let means =
+        Means { keyring: &keyring, verifier: &verifier, confirmations: &confirmations, remembered, state: store };
     let expect = Expect {
         issuer: "test",
         now: asked().now,
@@ -187,8 +186,18 @@ fn each_code_is_given_where_the_daemon_gives_it() {
         }
     }
     let all = [
-        "accepted", "bad_alg", "bad_aud", "bad_kid", "expired", "malformed", "nbf", "needs_daemon", "scope_denied", "too_large",
-        "unknown_kid", "verify_failed",
+        "accepted",
+        "bad_alg",
+        "bad_aud",
+        "bad_kid",
+        "expired",
+        "malformed",
+        "nbf",
+        "needs_daemon",
+        "scope_denied",
+        "too_large",
+        "unknown_kid",
+        "verify_failed",
     ];
     assert_eq!(codes.into_iter().collect::<Vec<_>>(), all, "and revoked is in the test above");
 }
