@@ -22,6 +22,9 @@ mod offline;
 #[path = "cli_golden/page.rs"]
 mod page;
 #[cfg(test)]
+#[path = "cli_golden/sealing.rs"]
+mod sealing;
+#[cfg(test)]
 #[path = "cli_fake/tool.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod tool;

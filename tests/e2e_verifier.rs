@@ -86,7 +86,7 @@ async fn all_that_happens_at_the_daemon_has_its_effect() {
     for passport in [&by_id, &by_subject, &by_epoch] {
         assert_eq!((said(&verifier, passport), daemons(&house, passport)), (Ok(None), None));
     }
-    let elsewhere = Want { aud: Some("elsewhere".to_owned()), scopes: vec![], ..Want::default() };
+    let elsewhere = Want { aud: Some("elsewhere".to_owned()), ..Want::default() };
     assert_eq!(verifier.verify(&by_id, &elsewhere).unwrap(), Verdict::Refused(Code::BadAud));
 
     let revoked = raw.ask(ServiceOp::Revoke { passport: on_wire(&by_id) });

@@ -121,7 +121,11 @@ impl Config {
     #[must_use]
     pub fn with_live_settings(&self, new: &Self) -> Self {
         Self {
-            passport: Passport { issuer: self.passport.issuer.clone(), ..new.passport.clone() },
+            passport: Passport {
+                issuer: self.passport.issuer.clone(),
+                jwks_file: self.passport.jwks_file.clone(),
+                ..new.passport.clone()
+            },
             verify: Verify { cache_items: new.verify.cache_items, ..self.verify.clone() },
             cache: new.cache.clone(),
             limits: new.limits.clone(),

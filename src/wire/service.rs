@@ -86,8 +86,7 @@ pub enum ServiceOp<'a> {
         want: Want<'a>,
         /// The passport.
         passport: Passport<'a>,
-        /// Random and new for each request: the same request under the same key, by the same uid, is answered once more for
-        /// 120 s, and takes nothing more.
+        /// Random and new for each request: the same one again, by the same uid, within 120 s, takes nothing more.
         retry: Option<[u8; 16]>,
         /// That whoever presented the passport has its key.
         proof: Option<Possession<'a>>,
@@ -180,8 +179,7 @@ pub struct Want<'a> {
     pub aud: Option<&'a str>,
     /// Scopes that must all be there.
     pub scopes: Vec<&'a str>,
-    /// The user of the process that presented it, as the peer knows from the kernel; none: the peer does not know. A passport that
-    /// is bound to a user is accepted only with that user's.
+    /// The user who presented it, as the peer knows from the kernel. One that is bound to a user is for that user alone.
     pub peer_uid: Option<u32>,
 }
 
@@ -319,8 +317,7 @@ pub struct Health {
 /// One condition of [`Health`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Condition {
-    /// `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing` or `serving`; `published` and `journald` where
-    /// they are to be.
+    /// `hsm`, `policy`, `audit`, `state`, `clock`, `keys`, `issuing`, `serving`; perhaps `published`, `journald`.
     pub name: String,
     /// Whether it holds.
     pub ok: bool,
@@ -328,8 +325,7 @@ pub struct Condition {
     pub detail: String,
 }
 
-/// Bytes of an [`Issued`] beside the payload, at most, with its place in a batch: kid, signature, lengths and tags. The
-/// daemon counts them for each passport when it judges whether a reply fits a frame, and clients when they split.
+/// Bytes of an [`Issued`] beside the payload, at most, with its place in a batch, for whoever judges what fits a frame.
 pub const ISSUED_OVERHEAD: usize = 208;
 
 /// A passport as it leaves the daemon.

@@ -1,4 +1,4 @@
-//! To whom passports are bound.
+//! To whom passports are bound, and rules to a unit.
 
 use super::*;
 use crate::passport::Presenter;
@@ -41,5 +41,22 @@ fn the_overflow_uid_presents_nothing() {
     let cases = [(None, Presenter::Unsaid), (Some(0), Presenter::Uid(0)), (Some(OVERFLOW.uid), Presenter::Nobody)];
     for (said, presenter) in cases {
         assert_eq!(rights.presenter(said), presenter);
+    }
+}
+
+#[test]
+fn a_control_group_is_one_condition_beside_the_user() {
+    let policy = policy(
+        "[[peer]]\nname = 'a'\nuid = 7\ncgroup = '/system.slice/system-web.slice/web@1.service'\nallow = ['keys']\n",
+    );
+    assert!(policy.asks_cgroups());
+    let within = |id: u32, cgroup: &str| Peer { cgroup: Some(cgroup.to_owned()), ..uid(id) };
+    let own = "/system.slice/system-web.slice/web@1.service";
+    let may = |peer: &Peer| policy.decide(peer, Operation::Keys).into_result().is_ok();
+    assert!(may(&within(7, own)));
+    assert!(!may(&within(8, own)), "another user");
+    assert!(!may(&uid(7)), "the kernel did not say");
+    for other in ["/", "", "/system.slice/web@1.service", &format!("{own}/below"), &format!("{own} (deleted)")] {
+        assert!(!may(&within(7, other)), "{other}");
     }
 }

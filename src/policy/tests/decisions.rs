@@ -382,20 +382,3 @@ fn operation_names_are_unique_and_read_back() {
     assert_eq!(Operation::by_name("Issue"), None);
     assert_eq!(Operation::by_name("undrain"), None);
 }
-
-#[test]
-fn a_control_group_is_one_condition_beside_the_user() {
-    let policy = policy(
-        "[[peer]]\nname = 'a'\nuid = 7\ncgroup = '/system.slice/system-web.slice/web@1.service'\nallow = ['keys']\n",
-    );
-    assert!(policy.asks_cgroups());
-    let within = |id: u32, cgroup: &str| Peer { cgroup: Some(cgroup.to_owned()), ..uid(id) };
-    let own = "/system.slice/system-web.slice/web@1.service";
-    let may = |peer: &Peer| policy.decide(peer, Operation::Keys).into_result().is_ok();
-    assert!(may(&within(7, own)));
-    assert!(!may(&within(8, own)), "another user");
-    assert!(!may(&uid(7)), "the kernel did not say");
-    for other in ["/", "", "/system.slice/web@1.service", &format!("{own}/below"), &format!("{own} (deleted)")] {
-        assert!(!may(&within(7, other)), "{other}");
-    }
-}
