@@ -85,7 +85,7 @@ fn issued(house: &House, file: &str, form: &str) -> OwnedPassport {
 fn proof(passport: &OwnedPassport, purpose: Purpose) -> String {
     let presented = match passport {
         OwnedPassport::Jws(text) => ath(text.as_bytes()),
-        other => ath(&other.payload()),
+        other @ OwnedPassport::Envelope(_) => ath(&other.payload()),
     };
     let iat = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().cast_signed();
     let claims = ProofClaims { jti: "j-1".into(), iat, ath: presented, purpose };
