@@ -31,7 +31,7 @@ uid = @UID@
 listener = "main"
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke", "watch"]
-templates = ["demo", "keyless", "few"]
+templates = ["demo", "keyless", "few", "bound"]
 verify_as = ["demo", "second"]
 
 [[peer]]
