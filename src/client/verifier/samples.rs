@@ -102,8 +102,8 @@ prop_compose! {
 /// A passport that is not good in one way.
 pub(super) fn altered(mut claims: Claims, signed_by: usize, twist: Twist, as_jws: bool) -> OwnedPassport {
     match twist {
-        Twist::Expired => claims.exp = NOW - 4,
-        Twist::Early => claims.nbf = Some(NOW + 4),
+        Twist::Expired => (claims.iat, claims.exp) = (NOW - 10, NOW - 4),
+        Twist::Early => (claims.nbf, claims.exp) = (Some(NOW + 4), NOW + 60),
         Twist::Aud => claims.aud = vec!["payments".to_owned()],
         Twist::Scope => claims.scopes = vec!["write".to_owned()],
         Twist::Issuer => claims.iss = "other".to_owned(),
