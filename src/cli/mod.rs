@@ -5,7 +5,7 @@
 //! | [`args`] | the command line and its help |
 //! | [`environment`] | variables that stand for options |
 //! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
-//! | [`service`], [`passports`], [`proving`], [`holder`], [`seal`], [`publish`], [`durable`] | commands on the services' socket, and files that they make |
+//! | [`service`], [`passports`], [`proving`], [`holder`], [`seal`], [`publish`] | commands on the services' socket, and files that they make |
 //! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
 //! | [`mod@revoke`] | revoking passports, subjects, keys and epochs, on either socket |
 //! | [`inspect`] | what a passport says, without trust |

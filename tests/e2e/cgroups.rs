@@ -30,7 +30,7 @@ impl Unit {
         // proc(5): the fifth field is the mount point; the type follows a hyphen.
         let mount = mounts.lines().find(|line| line.contains(" - cgroup2 ")).and_then(|line| line.split(' ').nth(4));
         let Some(mount) = mount.map(PathBuf::from) else {
-            skipped(&format!("{test}: no cgroup2 file system is mounted"));
+            skipped(&format!("{test}: no cgroup2 file system: control groups can't be made"));
             return None;
         };
         let own = fs::read_to_string("/proc/self/cgroup").unwrap();
@@ -39,7 +39,7 @@ impl Unit {
         let made_slice = fs::create_dir(&slice).is_ok();
         let name = format!("system.slice/passportd-test-{}.service", std::process::id());
         if let Err(error) = fs::create_dir(mount.join(&name)) {
-            skipped(&format!("{test}: control groups can't be made here: {error}"));
+            skipped(&format!("{test}: {error}: control groups can't be made"));
             return None;
         }
         Some(Self { mount, name, home, made_slice })
@@ -94,7 +94,7 @@ fn a_rule_by_control_group_means_who_was_in_it_when_it_connected() {
     house.boot();
     house.wait_ready();
     if house.log().contains(UNKNOWN) {
-        return skipped("rules by control group: this kernel does not say in which one peers are");
+        return skipped("rules by control group: of peers of this kernel, control groups can't be told");
     }
     let mut outside = house.raw();
     assert!(!has_rule(&mut outside));
@@ -124,7 +124,7 @@ fn the_first_rule_by_control_group_works_or_says_why_it_does_not() {
     house.admin_raw().admin(AdminOp::Reload).unwrap();
     assert!(!has_rule(&mut house.raw()));
     if house.log().contains("Landlock is not enforced") {
-        return skipped("rules by control group after a reload: Landlock is not enforced here");
+        return skipped("a first rule by control group: no Landlock");
     }
     let told = || house.log().contains(UNKNOWN).then_some(());
     eventually("the log says that the rule matches nobody", Duration::from_secs(10), told);
