@@ -13,7 +13,10 @@ fn tool(house: &House, stdin: &[u8], arguments: &[&str]) -> Output {
     command.args(arguments).arg("--socket").arg(house.socket()).arg("--admin-socket").arg(house.admin_socket());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(stdin).unwrap();
+    // One that refuses its arguments reads nothing.
+    if let Err(error) = child.stdin.take().unwrap().write_all(stdin) {
+        assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
+    }
     child.wait_with_output().unwrap()
 }
 

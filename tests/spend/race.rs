@@ -131,10 +131,11 @@ fn equal_request_ids_of_several_uids_are_several_requests() {
         .iter()
         .map(|uid| format!("[[peer]]\nname = \"{uid}\"\nuid = {uid}\nallow = [\"verify\"]\nverify_as = [\"demo\"]\n"));
     let house = House::start(Options::default().policy(&(policy() + &rules.collect::<String>())));
-    for (passport, most) in [
-        (house.raw().issue(once("by-several")).unwrap(), 1),
-        (house.raw().issue(few(1)).unwrap(), 1),
-        (house.raw().issue(few(2)).unwrap(), 2),
+    // Another passport is another request, so it has another retry key.
+    for (key, passport, most) in [
+        (7, house.raw().issue(once("by-several")).unwrap(), 1),
+        (8, house.raw().issue(few(1)).unwrap(), 1),
+        (9, house.raw().issue(few(2)).unwrap(), 2),
     ] {
         // Each uid has four connections; all ask under one id, alone or under one retry key.
         let barrier = Barrier::new(CONNECTIONS);
@@ -145,7 +146,7 @@ fn equal_request_ids_of_several_uids_are_several_requests() {
                     let (barrier, passport, mut raw) = (&barrier, &passport, house.raw_as(uid, uid, &[]));
                     scope.spawn(move || {
                         let (want, passport) = (for_demo(), on_wire(passport));
-                        let retry = (n < CONNECTIONS / 2).then_some([7; 16]);
+                        let retry = (n < CONNECTIONS / 2).then_some([key; 16]);
                         let op = ServiceOp::VerifyWith { want, passport, retry, proof: None };
                         barrier.wait();
                         raw.send(&request(7, op)).unwrap();
