@@ -16,7 +16,6 @@
 mod support;
 
 mod bars;
-mod consuming;
 mod custody;
 mod fair;
 mod fast;
@@ -78,7 +77,6 @@ fn main() -> ExitCode {
     bars.extend(group("idle", || vec![idle::ten_thousand()]));
     bars.extend(groups("custody", || custody::bars(&options, &hsm)));
     bars.extend(groups("meaning", || meaning::bars(&options)));
-    bars.extend(groups("consuming", consuming::bars));
     bars.extend(groups("propagation", || propagation::bars(&options)));
     bars.extend(groups("fast", || fast::bars(options.clone())));
     report(&bars, Path::new(&target()));

@@ -176,7 +176,7 @@ fn issued(policy: &Policy, peer: &Peer, name: &str) {
             limit,
             nonce,
             jkt,
-            form: crate::wire::PassportForm::Envelope,
+            form: passportd::wire::PassportForm::Envelope,
             uid: None,
         };
         match policy.decide_issue(peer, &wish, &bounds) {
