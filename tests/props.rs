@@ -6,7 +6,8 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use passportd::passport::jws::{compact, signing_input};
 use passportd::passport::{
-    Cap, Claims, Envelope, Jwk, Jws, Kid, KidRef, OwnedEnvelope, Room, bounds, is_canonical, jwks, parse_jwks, scan,
+    Cap, Claims, Envelope, Jwk, Jws, Kid, KidRef, OwnedEnvelope, Parent, Room, bounds, is_canonical, jwks, parse_jwks,
+    scan,
 };
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Map, Value};
@@ -195,7 +196,10 @@ fn any_claims() -> impl Strategy<Value = Claims> {
             cap: Cap { template: names.3, action: options.2, limit: options.3 },
             cnf_jkt: options.4,
             cnf_uid: options.6,
-            par: options.5,
+            par: options.5.map(|jti| {
+                let kid = Kid::new(&tenant, &purpose, version.saturating_sub(1).max(1)).unwrap();
+                Parent { iat, jti, kid }
+            }),
         }
     })
 }
@@ -226,7 +230,9 @@ fn tree(claims: &Claims) -> Value {
     put(&mut cnf, "jkt", claims.cnf_jkt.clone().map(Value::from));
     put(&mut cnf, "uid", claims.cnf_uid.map(Value::from));
     put(&mut payload, "cnf", cnf.as_object().is_some_and(|cnf| !cnf.is_empty()).then_some(cnf));
-    put(&mut payload, "par", claims.par.clone().map(Value::from));
+    let par = claims.par.as_ref();
+    let par = par.map(|par| serde_json::json!({"iat": par.iat, "jti": par.jti, "kid": par.kid.to_string()}));
+    put(&mut payload, "par", par);
     put(&mut payload, "cap", Some(cap));
     payload
 }

@@ -20,7 +20,7 @@ pub const MAX_AUD_LEN: usize = 256;
 pub const MAX_SCOPES: usize = 64;
 /// Longest scope.
 pub const MAX_SCOPE_LEN: usize = 128;
-/// Longest `jti` and `par`.
+/// Longest `jti` and `par.jti`.
 pub const MAX_JTI: usize = 64;
 /// Longest `nonce`.
 pub const MAX_NONCE: usize = 128;
@@ -86,7 +86,7 @@ mod tests {
             ("scopes", MAX_SCOPES, |claims, n| claims.scopes = list(n)),
             ("a scope", MAX_SCOPE_LEN, |claims, n| claims.scopes = vec![text(n)]),
             ("jti", MAX_JTI, |claims, n| claims.jti = text(n)),
-            ("par", MAX_JTI, |claims, n| claims.par = Some(text(n))),
+            ("par.jti", MAX_JTI, |claims, n| claims.par.iter_mut().for_each(|par| par.jti = text(n))),
             ("nonce", MAX_NONCE, |claims, n| claims.nonce = Some(text(n))),
             ("template", MAX_TEMPLATE, |claims, n| claims.cap.template = text(n)),
             ("action", MAX_ACTION, |claims, n| claims.cap.action = Some(text(n))),

@@ -9,6 +9,7 @@ use super::{
     },
     canon::{self, Unwritable},
     kid::Kid,
+    parent::Parent,
 };
 
 /// Room for the members that each payload has; measured, a usual payload is 250 to 350 bytes long.
@@ -47,8 +48,8 @@ pub struct Claims {
     pub cnf_jkt: Option<String>,
     /// Confirmation `cnf.uid`, a member of our own: the user who alone may present it, on this host. At most 2^32 − 2.
     pub cnf_uid: Option<u32>,
-    /// The `jti` of the passport that this one was made from.
-    pub par: Option<String>,
+    /// The passport that this one, a ticket, was made from.
+    pub par: Option<Parent>,
 }
 
 /// The capability that a passport carries.
@@ -124,7 +125,7 @@ pub fn check_subject(sub: &str) -> Result<(), ClaimsError> {
 }
 
 /// Whether `text` fits the claim.
-fn identifier(claim: &'static str, text: &str, max: usize) -> Result<(), ClaimsError> {
+pub(super) fn identifier(claim: &'static str, text: &str, max: usize) -> Result<(), ClaimsError> {
     if is_identifier(text, max) { Ok(()) } else { Err(ClaimsError::Identifier { claim, max }) }
 }
 
@@ -137,7 +138,7 @@ fn identifiers(claim: &'static str, texts: &[String], most: usize, max: usize) -
 }
 
 /// Whether the number fits the claim.
-fn number(claim: &'static str, number: i64, min: i64) -> Result<(), ClaimsError> {
+pub(super) fn number(claim: &'static str, number: i64, min: i64) -> Result<(), ClaimsError> {
     if (min..=MAX_INTEGER).contains(&number) { Ok(()) } else { Err(ClaimsError::Range { claim, min }) }
 }
 
@@ -170,13 +171,10 @@ impl Claims {
         identifier("cap.template", &self.cap.template, MAX_TEMPLATE)?;
         identifiers("aud", &self.aud, MAX_AUD, MAX_AUD_LEN)?;
         identifiers("scopes", &self.scopes, MAX_SCOPES, MAX_SCOPE_LEN)?;
-        for (claim, text, max) in [
-            ("cap.action", &self.cap.action, MAX_ACTION),
-            ("nonce", &self.nonce, MAX_NONCE),
-            ("par", &self.par, MAX_JTI),
-        ] {
+        for (claim, text, max) in [("cap.action", &self.cap.action, MAX_ACTION), ("nonce", &self.nonce, MAX_NONCE)] {
             text.as_deref().map_or(Ok(()), |text| identifier(claim, text, max))?;
         }
+        self.par.as_ref().map_or(Ok(()), Parent::check)?;
         if self.cnf_jkt.as_deref().is_some_and(|jkt| !is_thumbprint(jkt)) {
             return Err(ClaimsError::Thumbprint);
         }
@@ -218,11 +216,12 @@ impl Claims {
             out.push_str(",\"nbf\":");
             canon::integer(out, nbf);
         }
-        for (member, text) in [(",\"nonce\":", &self.nonce), (",\"par\":", &self.par)] {
-            if let Some(text) = text {
-                out.push_str(member);
-                canon::string(out, text);
-            }
+        if let Some(nonce) = &self.nonce {
+            out.push_str(",\"nonce\":");
+            canon::string(out, nonce);
+        }
+        if let Some(par) = &self.par {
+            par.write(out);
         }
         out.push_str(",\"scopes\":");
         canon::strings(out, &self.scopes);
@@ -324,7 +323,11 @@ pub(super) mod tests {
             cap: Cap { template: "demo".into(), action: Some("open door".into()), limit: Some(3) },
             cnf_jkt: Some("kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into()),
             cnf_uid: Some(1000),
-            par: Some("parent".into()),
+            par: Some(Parent {
+                iat: 1_699_999_990,
+                jti: "parent".into(),
+                kid: Kid::new("t1.host7", "auth", 2).unwrap(),
+            }),
             ..plain()
         }
     }
@@ -337,7 +340,7 @@ pub(super) mod tests {
             r#""ctx":{"a":{"😂":1,"！":2},"z":[null,true,-5,"ö\n"]},"#,
             r#""epoch":7,"exp":1700003600,"iat":1700000000,"iss":"passportd.example","#,
             r#""jti":"0190c7a2-7b1e-7000-8000-0123456789ab","kid":"ed25519/t1.host7/auth/v3","nbf":1700000010,"#,
-            r#""nonce":"n\"1\\","par":"parent","scopes":["read","write"],"sub":"alice"}"#,
+            r#""nonce":"n\"1\\","par":{"iat":1699999990,"jti":"parent","kid":"ed25519/t1.host7/auth/v2"},"scopes":["read","write"],"sub":"alice"}"#,
         );
         assert_eq!(String::from_utf8(full().canonical(4096).unwrap()).unwrap(), expected);
         let by_uid = Claims { cnf_jkt: None, ..full() }.canonical(4096).unwrap();
@@ -356,7 +359,7 @@ pub(super) mod tests {
             change(&mut claims);
             claims.canonical(8192).unwrap_err().to_string()
         };
-        let cases: [(&str, Change); 20] = [
+        let cases: [(&str, Change); 19] = [
             ("`iss` must be 1 to 256", |c| c.iss.clear()),
             ("`sub` must be 1 to 256", |c| c.sub = "a".repeat(257)),
             ("`sub` must be 1 to 256", |c| c.sub = "a\nMESSAGE=b".into()),
@@ -369,7 +372,6 @@ pub(super) mod tests {
             ("`cap.limit` must be an integer from 1", |c| c.cap.limit = Some(0)),
             ("`epoch` must be an integer from 0", |c| c.epoch = 1 << 53),
             ("`nonce` must be", |c| c.nonce = Some("a".repeat(129))),
-            ("`par` must be", |c| c.par = Some(String::new())),
             ("`cnf.jkt` must be", |c| c.cnf_jkt = Some("short".into())),
             ("`cnf.uid` must be a uid", |c| c.cnf_uid = Some(u32::MAX)),
             ("`iat` must be", |c| c.iat = -1),

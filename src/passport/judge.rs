@@ -1,6 +1,6 @@
 //! From claims and expectations to a verdict. Pure: the time is an argument, and so is all that is expected.
 
-use super::scan::View;
+use super::{parent::MAX_TICKET_SKEW_S, scan::View};
 use crate::clock::Moment;
 
 /// Why a passport is not accepted. A refusal is a verdict about the passport, so its bearer is at fault; it never says
@@ -149,7 +149,8 @@ impl View<'_> {
         if self.iss != *expect.issuer {
             return Err(Refusal::UnknownKid);
         }
-        self.judge_time(expect.now, i64::from(expect.skew_s))?;
+        let skew = if self.par.is_some() { expect.skew_s.min(MAX_TICKET_SKEW_S) } else { expect.skew_s };
+        self.judge_time(expect.now, i64::from(skew))?;
         self.judge_audience(expect)?;
         if expect.scopes.iter().all(|wanted| self.scopes.contains(wanted)) { Ok(()) } else { Err(Refusal::ScopeDenied) }
     }
@@ -233,6 +234,23 @@ mod tests {
         assert_eq!(at(second(iat - 1), 0), Err(Refusal::Nbf));
         assert_eq!(at(second(iat - 120), 120), Ok(()));
         assert_eq!(at(second(iat - 121), 120), Err(Refusal::Nbf));
+    }
+
+    /// A minute is the whole life of a ticket: two of skew would be three lives.
+    #[test]
+    fn the_skew_of_a_ticket_is_2_s_at_most() {
+        let par = || samples::full().par;
+        let at = |now, skew_s| {
+            let expect = Expect { now: Moment::from_unix(now), skew_s, ..expect() };
+            judged(|claims| claims.par = par(), &expect)
+        };
+        let (iat, exp) = (1_700_000_000, 1_700_003_600);
+        for (skew, counts) in [(0, 0), (1, 1), (2, 2), (3, 2), (120, 2)] {
+            assert_eq!(at(exp + counts - 1, skew), Ok(()), "{skew}");
+            assert_eq!(at(exp + counts, skew), Err(Refusal::Expired), "{skew}");
+            assert_eq!(at(iat - counts, skew), Ok(()), "{skew}");
+            assert_eq!(at(iat - counts - 1, skew), Err(Refusal::Nbf), "{skew}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | [`envelope`] | payload and signature together, binary and as JSON |
 //! | [`jws`] | the same as compact JWS |
 //! | [`jwk`] | JWKS documents and key thumbprints |
+//! | [`parent`] | what a ticket says of the passport that it was made from |
 //! | [`proof`] | proofs that a passport's holder has its key |
 //! | [`hex`] | bytes as lower-case hex, for all later rooms |
 
@@ -27,6 +28,7 @@ pub mod jwk;
 pub mod jws;
 pub mod kid;
 mod owned;
+pub mod parent;
 pub mod proof;
 pub mod scan;
 
@@ -37,5 +39,6 @@ pub use jwk::{Jwk, JwksError, MAX_KEYS, etag, jwks, parse_jwks, thumbprint};
 pub use jws::{Form, Jws, Room};
 pub use kid::{Kid, KidError, KidRef};
 pub use owned::OwnedPassport;
+pub use parent::{MAX_TICKET_SKEW_S, MAX_TICKET_TTL_S, Parent, ParentView, TICKET_TTL_S};
 pub use proof::{Proof, ProofExpect, ProofRefusal};
 pub use scan::{Fault, Member, Refused, Text, View, is_canonical, scan};

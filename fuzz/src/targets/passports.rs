@@ -45,7 +45,7 @@ fn same_claims(view: &View<'_>, tree: &Value) {
         (Some(view.sub), &tree["sub"]),
         (Some(view.jti), &tree["jti"]),
         (view.nonce, &tree["nonce"]),
-        (view.par, &tree["par"]),
+        (view.par.map(|par| par.jti), &tree["par"]["jti"]),
         (Some(view.template), &tree["cap"]["template"]),
         (view.action, &tree["cap"]["action"]),
     ];
@@ -56,6 +56,8 @@ fn same_claims(view: &View<'_>, tree: &Value) {
     let numbers = (tree["iat"].as_i64(), tree["exp"].as_i64(), tree["nbf"].as_i64(), tree["epoch"].as_u64());
     assert_eq!((Some(view.iat), Some(view.exp), view.nbf, Some(view.epoch)), numbers);
     assert_eq!((view.limit, Some(view.kid)), (tree["cap"]["limit"].as_u64(), tree["kid"].as_str()));
+    assert_eq!(view.par.map(|par| par.iat), tree["par"]["iat"].as_i64());
+    assert_eq!(view.par.map(|par| par.kid), tree["par"]["kid"].as_str());
     assert_eq!(view.cnf_jkt, tree["cnf"]["jkt"].as_str());
     assert_eq!(view.cnf_uid.map(u64::from), tree["cnf"]["uid"].as_u64());
     let ctx = view.ctx.map(|ctx| serde_json::from_str::<Value>(ctx).unwrap());

@@ -5,6 +5,8 @@ use super::{
         MAX_ACTION, MAX_AUD, MAX_AUD_LEN, MAX_ISS, MAX_JTI, MAX_NONCE, MAX_SCOPE_LEN, MAX_SCOPES, MAX_SUB,
         MAX_TEMPLATE, NO_UID, is_thumbprint,
     },
+    super::kid::KidRef,
+    super::parent::ParentView,
     Fault, Member, Refused, Text, Texts, View,
     cursor::{Cursor, Elements, Members},
 };
@@ -29,7 +31,7 @@ pub(super) struct Found<'a> {
     limit: Option<u64>,
     cnf_jkt: Option<&'a str>,
     cnf_uid: Option<u32>,
-    par: Option<Text<'a>>,
+    par: Option<ParentView<'a>>,
 }
 
 impl<'a> Found<'a> {
@@ -48,7 +50,7 @@ impl<'a> Found<'a> {
             Some("kid") => self.kid = Some(plain(cursor, Member::Kid)?),
             Some("nbf") => self.nbf = Some(number(cursor, Member::Nbf, 0)?),
             Some("nonce") => self.nonce = Some(text(cursor, Member::Nonce, MAX_NONCE)?),
-            Some("par") => self.par = Some(text(cursor, Member::Par, MAX_JTI)?),
+            Some("par") => self.par = Some(parent(cursor)?),
             Some("scopes") => self.scopes = Some(texts(cursor, Member::Scopes, MAX_SCOPES, MAX_SCOPE_LEN)?),
             Some("sub") => self.sub = Some(text(cursor, Member::Sub, MAX_SUB)?),
             _ => return cursor.refuse(Fault::UnknownMember),
@@ -119,6 +121,32 @@ impl<'a> Found<'a> {
             cnf_uid: self.cnf_uid,
             par: self.par,
         })
+    }
+}
+
+/// Reads `par`, of which nothing may be missing.
+fn parent<'a>(cursor: &mut Cursor<'a>) -> Result<ParentView<'a>, Refused> {
+    must_start(cursor, b'{', Member::Par)?;
+    let (mut iat, mut jti, mut kid) = (None, None, None);
+    let mut members = Members::open(cursor, 2)?;
+    while let Some(name) = members.next(cursor)? {
+        let at = cursor.at();
+        match name.plain() {
+            Some("iat") => iat = Some(seconds(number(cursor, Member::ParIat, 0)?)),
+            Some("jti") => jti = Some(text(cursor, Member::ParJti, MAX_JTI)?),
+            Some("kid") => {
+                let text = plain(cursor, Member::ParKid)?;
+                KidRef::parse(text).map_err(|_| Refused::new(Fault::OutOfBounds(Member::ParKid), at))?;
+                kid = Some(text);
+            }
+            _ => return cursor.refuse(Fault::UnknownMember),
+        }
+    }
+    match (iat, jti, kid) {
+        (Some(iat), Some(jti), Some(kid)) => Ok(ParentView { iat, jti, kid }),
+        (None, ..) => cursor.refuse(Fault::Missing(Member::ParIat)),
+        (_, None, _) => cursor.refuse(Fault::Missing(Member::ParJti)),
+        (.., None) => cursor.refuse(Fault::Missing(Member::ParKid)),
     }
 }
 

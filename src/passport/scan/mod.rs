@@ -20,6 +20,7 @@ pub use text::{Text, Texts};
 use super::{
     claims::{Cap, Claims},
     kid::{KidError, KidRef},
+    parent::ParentView,
 };
 use cursor::{Cursor, Members};
 
@@ -133,6 +134,12 @@ pub enum Member {
     Nonce,
     /// `par`
     Par,
+    /// `par.iat`
+    ParIat,
+    /// `par.jti`
+    ParJti,
+    /// `par.kid`
+    ParKid,
     /// `scopes`
     Scopes,
     /// `sub`
@@ -161,6 +168,9 @@ impl Member {
             Self::Nbf => "nbf",
             Self::Nonce => "nonce",
             Self::Par => "par",
+            Self::ParIat => "par.iat",
+            Self::ParJti => "par.jti",
+            Self::ParKid => "par.kid",
             Self::Scopes => "scopes",
             Self::Sub => "sub",
         }
@@ -211,8 +221,8 @@ pub struct View<'a> {
     pub cnf_jkt: Option<&'a str>,
     /// The user who alone may present it.
     pub cnf_uid: Option<u32>,
-    /// The `jti` of the passport that this one was made from.
-    pub par: Option<Text<'a>>,
+    /// The passport that this one, a ticket, was made from.
+    pub par: Option<ParentView<'a>>,
 }
 
 /// Reads a payload.
@@ -246,10 +256,10 @@ impl View<'_> {
         self.takes() || self.cnf_uid.is_some()
     }
 
-    /// Whether accepting it takes something: it is to be accepted a number of times, or once, or with a proof, and only
-    /// the daemon can count, remember and ask.
+    /// Whether accepting it takes something: it is to be accepted a number of times, or once, as every ticket, or with a proof,
+    /// and only the daemon can count, remember and ask.
     pub const fn takes(&self) -> bool {
-        self.limit.is_some() || self.nonce.is_some() || self.cnf_jkt.is_some()
+        self.limit.is_some() || self.nonce.is_some() || self.cnf_jkt.is_some() || self.par.is_some()
     }
 
     /// The claims as an owned value, whose canonical bytes are the scanned ones.
@@ -275,7 +285,7 @@ impl View<'_> {
             cap: Cap { template: text(self.template), action: self.action.map(text), limit: self.limit },
             cnf_jkt: self.cnf_jkt.map(str::to_owned),
             cnf_uid: self.cnf_uid,
-            par: self.par.map(text),
+            par: self.par.map(ParentView::to_parent).transpose()?,
         })
     }
 }
