@@ -74,6 +74,15 @@ pub enum AdminOp<'a> {
         /// Why, for the audit record; at most 256 bytes.
         reason: &'a str,
     },
+    /// Lets tickets live longer, or shorter, for a while.
+    TicketTtl {
+        /// The longest lifetime of a ticket meanwhile, in seconds; 300 at most.
+        seconds: u32,
+        /// For how long, in seconds; 14,400 at most. 0 ends what is in force.
+        for_s: u32,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
 }
 
 /// Which passports are revoked.

@@ -6,6 +6,7 @@ pub mod admin;
 mod armour;
 #[cfg(feature = "daemon")]
 pub mod ceremony;
+pub mod exchange;
 mod form;
 pub mod frame;
 pub mod hello;
@@ -14,17 +15,20 @@ mod plain;
 pub mod problem;
 pub mod sealed;
 pub mod service;
+pub mod verdict;
 pub mod watch;
 
 pub use admin::{AdminOk, AdminOp, AdminReply, AdminRequest, Revocation};
 pub use armour::{Frames, MAX_WEIGHT, WireError, decode, encode_frame, peek_id};
+pub use exchange::{Exchanged, Ticket, TicketSpec};
 pub use hello::{Greeting, Hello, Limits, Welcome};
 pub use plain::{Plain, PlainBuf};
 pub use problem::{Code, Problem};
 pub use service::{
-    Accepted, Condition, Consumed, Health, ISSUED_OVERHEAD, Identity, Introspection, IssueSpec, Issued, Passport,
-    PassportForm, Possession, Reply, Request, ServiceOk, ServiceOp, Verdict, VersionInfo, Want,
+    Condition, Health, ISSUED_OVERHEAD, Identity, IssueSpec, Issued, Passport, PassportForm, Possession, Reply,
+    Request, ServiceOk, ServiceOp, VersionInfo, Want,
 };
+pub use verdict::{Accepted, Consumed, Introspection, Verdict};
 pub use watch::{Cursor, Event, KeySet, RevocationPage, Standing, TenantEpoch, Topic, Watched, What};
 
 /// The first byte of every body. It names the layout of all that follows.

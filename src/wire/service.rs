@@ -3,7 +3,10 @@
 use bincode::{BorrowDecode, Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Cursor, KeySet, Plain, PlainBuf, Problem, RevocationPage, Topic, Watched};
+use super::{
+    Cursor, Exchanged, Introspection, KeySet, Plain, PlainBuf, Problem, RevocationPage, TicketSpec, Topic, Verdict,
+    Watched,
+};
 
 /// One request. The id is the client's; the reply carries it, and replies come in any order.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
@@ -106,6 +109,17 @@ pub enum ServiceOp<'a> {
     Revocations {
         /// The `next` of the page before; none: the first page.
         after: Option<&'a [u8]>,
+    },
+    /// A ticket for a passport, which is accepted thereby: a use of it is taken, if it has a limit.
+    Exchange {
+        /// The passport; no ticket.
+        passport: Passport<'a>,
+        /// What the ticket is to say.
+        spec: TicketSpec<'a>,
+        /// As in `VerifyWith`: the same one again is answered with the same ticket's id, and takes nothing more.
+        retry: Option<[u8; 16]>,
+        /// That whoever presented the passport has its key.
+        proof: Option<Possession<'a>>,
     },
 }
 
@@ -267,6 +281,8 @@ pub enum ServiceOk {
     Watched(Watched),
     /// To `Revocations`.
     Revocations(RevocationPage),
+    /// To `Exchange`.
+    Exchanged(Exchanged),
 }
 
 /// What is running.
@@ -345,56 +361,4 @@ pub enum Issued {
         /// The whole text.
         text: String,
     },
-}
-
-/// Accepted, or refused with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub enum Verdict {
-    /// Good for what was wanted.
-    Accepted(Accepted),
-    /// Not good; the code is one that may be a verdict's reason.
-    Refused(Code),
-    /// Good, and accepted: what it takes is taken, durably.
-    Consumed(Consumed),
-    /// Not good: `pop_invalid`, and what is wrong with the proof.
-    Unproven {
-        /// In words.
-        why: String,
-    },
-}
-
-impl Verdict {
-    /// Whether the passport may be acted on.
-    pub const fn is_accepted(&self) -> bool {
-        matches!(self, Self::Accepted(_) | Self::Consumed(_))
-    }
-}
-
-/// What an acceptance that took something says.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Consumed {
-    /// When the passport expires (seconds since 1970, exclusive).
-    pub exp: i64,
-    /// How many uses are left; none if it has no limit.
-    pub left: Option<u64>,
-    /// The same request was answered before, and nothing was taken now.
-    pub repeated: bool,
-}
-
-/// What an acceptance says beside the passport's own claims.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Accepted {
-    /// When the passport expires (seconds since 1970, exclusive).
-    pub exp: i64,
-}
-
-/// The state of a passport, in the manner of RFC 7662.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-pub struct Introspection {
-    /// Whether `Verify` would accept it now.
-    pub active: bool,
-    /// Why not.
-    pub reason: Option<Code>,
-    /// Its claims as canonical JSON, only if the signature is authentic.
-    pub claims: Option<Vec<u8>>,
 }

@@ -4,9 +4,18 @@ use std::sync::atomic::Ordering;
 
 use ed25519_dalek::Signer as _;
 use passportd::passport::{Cap, Claims, jws};
-use passportd::wire::{Code, IssueSpec, Issued, PassportForm, Problem};
+use passportd::wire::{Code, Exchanged, IssueSpec, Issued, PassportForm, Problem, Ticket, TicketSpec};
 
 use super::{ISSUER, KID, MAX_MSG, State};
+
+/// A ticket of some passport.
+pub(super) fn exchange(state: &State, spec: &TicketSpec<'_>) -> Result<Exchanged, Problem> {
+    let (aud, scopes, ttl_s) = (vec![spec.aud], spec.scopes.clone(), Some(spec.ttl_s.unwrap_or(60)));
+    let exp = state.now().unix() + i64::from(spec.ttl_s.unwrap_or(60));
+    let wanted =
+        IssueSpec { template: "demo", sub: "alice", aud, scopes, ttl_s, form: spec.form, ..IssueSpec::default() };
+    Ok(Exchanged::Ticket(Ticket { ticket: issue(state, &wanted)?, exp, left: Some(2), repeated: false }))
+}
 
 pub(super) fn issue(state: &State, spec: &IssueSpec<'_>) -> Result<Issued, Problem> {
     if spec.template != "demo" {

@@ -25,7 +25,7 @@ use passportd::wire::{
 };
 
 pub(crate) use documents::sealed;
-use issuing::issue;
+use issuing::{exchange, issue};
 
 pub(crate) const ISSUER: &str = "fake.example";
 pub(crate) const KID: &str = "ed25519/t1/auth/v1";
@@ -228,6 +228,7 @@ fn answer(state: &State, op: ServiceOp<'_>) -> Result<ServiceOk, Problem> {
         ServiceOp::Revoke { .. } => ServiceOk::Revoked { new: true },
         ServiceOp::Watch { after, .. } => ServiceOk::Watched(documents::watched(after)),
         ServiceOp::Revocations { .. } => return Err(denied()),
+        ServiceOp::Exchange { spec, .. } => ServiceOk::Exchanged(exchange(state, &spec)?),
         ServiceOp::Challenge => ServiceOk::Challenge { nonce: "00".repeat(16), expires_in_s: 60 },
         ServiceOp::Seal { plain, .. } => ServiceOk::Sealed { blob: sealed(NEWEST, plain.0) },
         ServiceOp::Unseal { name: "database" | "bench", blob, .. } => {
@@ -305,7 +306,7 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::ResumeIssue => paused(state, None),
         AdminOp::Drain => drained(state, true),
         AdminOp::Undrain => drained(state, false),
-        AdminOp::Reload | AdminOp::Compromise { .. } => AdminOk::Done,
+        AdminOp::Reload | AdminOp::Compromise { .. } | AdminOp::TicketTtl { .. } => AdminOk::Done,
         AdminOp::Revoke { what, .. } => AdminOk::Revoked { new: u32::try_from(what.len()).unwrap() },
         AdminOp::BumpEpoch { .. } => AdminOk::EpochBumped { epoch: 1 },
     }

@@ -53,6 +53,14 @@ mirror! {
         Challenge,
         Watch { topics: Vec<Topic>, after: Option<Cursor>, wait_ms: u32 },
         Revocations { after: Option<Vec<u8>> },
+        Exchange { passport: Passport, spec: TicketSpec, retry: Option<[u8; 16]>, proof: Option<Possession> },
+    }
+    pub(crate) struct TicketSpec {
+        aud: String,
+        scopes: Vec<String>,
+        ttl_s: Option<u32>,
+        form: PassportForm,
+        peer_uid: Option<u32>,
     }
     pub(crate) enum Possession {
         Pop { proof: String },
@@ -99,7 +107,10 @@ mirror! {
         Challenge { nonce: String, expires_in_s: u32 },
         Watched(Watched),
         Revocations(RevocationPage),
+        Exchanged(Exchanged),
     }
+    pub(crate) enum Exchanged { Ticket(Ticket), Refused(Code), Unproven { why: String } }
+    pub(crate) struct Ticket { ticket: Issued, exp: i64, left: Option<u64>, repeated: bool }
     pub(crate) struct VersionInfo { server: String, wire: u8, issuer: String }
     pub(crate) struct Identity {
         uid: u32,
@@ -165,6 +176,7 @@ mirror! {
         Revoke { tenant: String, what: Vec<Revocation>, reason: String },
         BumpEpoch { tenant: String, reason: String },
         Compromise { kid: String, reason: String },
+        TicketTtl { seconds: u32, for_s: u32, reason: String },
     }
     pub(crate) enum Revocation { Id { jti: String, exp: Option<i64> }, Subject { sub: String, before: Option<i64> } }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }

@@ -23,6 +23,7 @@ macro_rules! sample {
 }
 
 mod consuming;
+mod exchanging;
 mod forms;
 mod link;
 mod watching;
@@ -213,7 +214,9 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in ops.into_iter().chain(consuming::ops()).chain(forms::ops()).chain(watching::ops()) {
+    for (name, op) in
+        ops.into_iter().chain(consuming::ops()).chain(forms::ops()).chain(watching::ops()).chain(exchanging::ops())
+    {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -292,7 +295,9 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in oks.into_iter().chain(consuming::oks()).chain(forms::oks()).chain(watching::oks()) {
+    for (name, ok) in
+        oks.into_iter().chain(consuming::oks()).chain(forms::oks()).chain(watching::oks()).chain(exchanging::oks())
+    {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {
@@ -324,6 +329,7 @@ fn admin_requests(out: &mut Vec<Sample>) {
         ("revoke", AdminOp::Revoke { tenant: "t1", what: vec![id, subject], reason: "incident 42" }),
         ("bump-epoch", AdminOp::BumpEpoch { tenant: "t1", reason: "incident 42" }),
         ("compromise", AdminOp::Compromise { kid: "ed25519/t1/auth/v1", reason: "incident 42" }),
+        ("ticket-ttl", AdminOp::TicketTtl { seconds: 120, for_s: 3600, reason: "incident 42" }),
     ];
     for (name, op) in ops {
         sample!(out, "AdminRequest", name, AdminRequest { id: 1, corr_id: CORR, op });

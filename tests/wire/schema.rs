@@ -77,13 +77,15 @@ pub(crate) fn file(source: &str) -> Vec<Declared> {
 pub(crate) const HELLO: &str = include_str!("../../src/wire/hello.rs");
 pub(crate) const PROBLEM: &str = include_str!("../../src/wire/problem.rs");
 pub(crate) const SERVICE: &str = include_str!("../../src/wire/service.rs");
+pub(crate) const VERDICT: &str = include_str!("../../src/wire/verdict.rs");
+pub(crate) const EXCHANGE: &str = include_str!("../../src/wire/exchange.rs");
 pub(crate) const WATCH: &str = include_str!("../../src/wire/watch.rs");
 pub(crate) const ADMIN: &str = include_str!("../../src/wire/admin.rs");
 pub(crate) const LINK: &str = include_str!("../../src/wire/link.rs");
 
 /// Every message type by name.
 pub(crate) fn all() -> BTreeMap<String, Declared> {
-    let declared = [HELLO, PROBLEM, SERVICE, WATCH, ADMIN, LINK].into_iter().flat_map(file);
+    let declared = [HELLO, PROBLEM, SERVICE, VERDICT, EXCHANGE, WATCH, ADMIN, LINK].into_iter().flat_map(file);
     declared.map(|one| (one.name.clone(), one)).collect()
 }
 
@@ -315,11 +317,15 @@ impl Walk<'_> {
 #[test]
 fn the_sources_are_read_whole() {
     let all = all();
-    let declared: usize =
-        [HELLO, PROBLEM, SERVICE, WATCH, ADMIN, LINK].iter().map(|source| source.matches("Encode, ").count()).sum();
+    let declared: usize = [HELLO, PROBLEM, SERVICE, VERDICT, EXCHANGE, WATCH, ADMIN, LINK]
+        .iter()
+        .map(|source| source.matches("Encode, ").count())
+        .sum();
     // `Encode, Decode` and `Encode, BorrowDecode` in each derive; the imports name them in another order or once more.
-    let imports: usize =
-        [HELLO, PROBLEM, SERVICE, WATCH, ADMIN, LINK].iter().map(|source| source.matches("Encode};").count()).sum();
+    let imports: usize = [HELLO, PROBLEM, SERVICE, VERDICT, EXCHANGE, WATCH, ADMIN, LINK]
+        .iter()
+        .map(|source| source.matches("Encode};").count())
+        .sum();
     assert_eq!(imports, 6);
     assert_eq!(declared, all.len());
     let Shape::Struct(fields) = &all["Request"].shape else { panic!("a struct") };

@@ -29,7 +29,10 @@ fn blocks() -> Vec<(&'static str, String)> {
         ("greeting", types(schema::HELLO)),
         ("problem", problem),
         ("codes", codes()),
-        ("service", types(schema::SERVICE) + &types(schema::WATCH)),
+        (
+            "service",
+            types(schema::SERVICE) + &types(schema::VERDICT) + &types(schema::EXCHANGE) + &types(schema::WATCH),
+        ),
         ("admin", types(schema::ADMIN)),
         ("bounds", claim_bounds()),
         ("link", types(schema::LINK)),

@@ -4,6 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::exchanging;
 use super::values::envelope;
 use super::watching::{Place, TopicName};
 use crate::passport::{OwnedPassport, hex};
@@ -74,6 +75,15 @@ pub(super) enum ServiceAsk {
         #[serde(default)]
         after_b64: Option<Blob>,
     },
+    Exchange {
+        passport: Given,
+        spec: exchanging::Spec,
+        /// 32 hexadecimal digits.
+        #[serde(default)]
+        retry: Option<String>,
+        #[serde(default)]
+        proof: Option<Proven>,
+    },
 }
 
 /// `Possession`, owned.
@@ -120,6 +130,7 @@ pub(super) enum AdminAsk {
     Revoke { tenant: String, what: Vec<Revoked>, reason: String },
     BumpEpoch { tenant: String, reason: String },
     Compromise { kid: String, reason: String },
+    TicketTtl { seconds: u32, for_s: u32, reason: String },
 }
 
 /// `Revocation`, owned.
@@ -251,6 +262,11 @@ impl Given {
     }
 }
 
+/// A retry key.
+fn key(text: &str) -> Result<[u8; 16], String> {
+    hex::decode_exactly(text).ok_or_else(|| format!("{text:?} is no retry key: 32 hexadecimal digits"))
+}
+
 impl ServiceAsk {
     /// As it is sent.
     pub(super) fn on_wire(&self) -> Result<ServiceOp<'_>, String> {
@@ -278,17 +294,18 @@ impl ServiceAsk {
             }
             Self::Unseal { namespace, name, blob_b64: Blob(blob) } => ServiceOp::Unseal { namespace, name, blob },
             Self::Revoke { passport } => ServiceOp::Revoke { passport: passport.on_wire() },
-            Self::VerifyWith { want, passport, retry, proof } => {
-                let key = |text: &String| {
-                    hex::decode_exactly(text).ok_or_else(|| format!("{text:?} is no retry key: 32 hexadecimal digits"))
-                };
-                ServiceOp::VerifyWith {
-                    want: want.on_wire(),
-                    passport: passport.on_wire(),
-                    retry: retry.as_ref().map(key).transpose()?,
-                    proof: proof.as_ref().map(Proven::on_wire),
-                }
-            }
+            Self::VerifyWith { want, passport, retry, proof } => ServiceOp::VerifyWith {
+                want: want.on_wire(),
+                passport: passport.on_wire(),
+                retry: retry.as_deref().map(key).transpose()?,
+                proof: proof.as_ref().map(Proven::on_wire),
+            },
+            Self::Exchange { passport, spec, retry, proof } => ServiceOp::Exchange {
+                passport: passport.on_wire(),
+                spec: spec.on_wire(),
+                retry: retry.as_deref().map(key).transpose()?,
+                proof: proof.as_ref().map(Proven::on_wire),
+            },
             Self::Challenge {} => ServiceOp::Challenge,
             Self::Watch { topics, after, wait_ms } => ServiceOp::Watch {
                 topics: topics.iter().map(|TopicName(topic)| *topic).collect(),
@@ -323,6 +340,9 @@ impl AdminAsk {
             }
             Self::BumpEpoch { tenant, reason } => AdminOp::BumpEpoch { tenant, reason },
             Self::Compromise { kid, reason } => AdminOp::Compromise { kid, reason },
+            Self::TicketTtl { seconds, for_s, reason } => {
+                AdminOp::TicketTtl { seconds: *seconds, for_s: *for_s, reason }
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! reason; the exit code counts failures alone.
 
 mod case;
+mod exchanging;
 mod line;
 mod matching;
 mod messages;

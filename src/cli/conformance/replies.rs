@@ -3,7 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use serde_json::{Map, Value, json};
 
-use super::watching;
+use super::{exchanging, watching};
 use crate::passport::{OwnedPassport, hex};
 use crate::wire::{AdminOk, Code, Consumed, Greeting, Health, Identity, Issued, KeySet, Problem, ServiceOk, Verdict};
 
@@ -68,6 +68,7 @@ pub(super) fn service_ok(ok: ServiceOk) -> Value {
         ServiceOk::Revoked { new } => json!({"Revoked": {"new": new}}),
         ServiceOk::Watched(told) => json!({"Watched": watching::told(&told)}),
         ServiceOk::Revocations(page) => json!({"Revocations": watching::page(&page)}),
+        ServiceOk::Exchanged(it) => json!({"Exchanged": exchanging::exchanged(it)}),
         ServiceOk::Unsealed { plain } => json!({"Unsealed": {"plain": text(&plain.0)}}),
     }
 }
@@ -130,7 +131,7 @@ fn verdict(verdict: &Verdict) -> Value {
 }
 
 /// The envelope, or the text of the JWS, and beside it what cases look at: the payload as text, and what it says.
-fn issued(issued: Issued) -> Value {
+pub(super) fn issued(issued: Issued) -> Value {
     let passport = OwnedPassport::from(issued);
     let msg = passport.payload();
     let (message, claims) = (text(&msg), serde_json::from_slice::<Map<_, _>>(&msg).ok());
