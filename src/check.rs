@@ -18,10 +18,10 @@ mod taking;
 #[cfg(feature = "daemon")]
 pub use stored::{Checked, Means, Remembered, check, check_more, introspect, revise, settle};
 #[cfg(feature = "daemon")]
-pub use taking::{POP_SKEW_S, POP_WINDOW_S, Taking, prove};
+pub use taking::{For, POP_SKEW_S, POP_WINDOW_S, Taking, claims_of, is_ticket, prove};
 
 use crate::passport::{Envelope, Expect, Jws, KidRef, Presenter, Text, View};
-use crate::state::{Kept, Named};
+use crate::state::{Kept, Named, NamedParent};
 use crate::verify::{Item, Keyring, PreparedKey};
 use crate::wire::{Accepted, Code, Passport, Verdict};
 use opened::{Opened, open, open_any, open_jws, reread};
@@ -102,17 +102,20 @@ struct Names<'a> {
     sub: Cow<'a, str>,
     iat: i64,
     epoch: u64,
+    par: Option<(&'a str, Cow<'a, str>, i64)>,
 }
 
 impl<'a> Names<'a> {
     fn of(view: &View<'a>, kid: KidRef<'a>) -> Self {
         let (jti, sub) = (view.jti.decode(), view.sub.decode());
-        Self { kid: view.kid, tenant: kid.tenant(), jti, sub, iat: view.iat, epoch: view.epoch }
+        let par = view.par.map(|par| (par.kid, par.jti.decode(), par.iat));
+        Self { kid: view.kid, tenant: kid.tenant(), jti, sub, iat: view.iat, epoch: view.epoch, par }
     }
 
     fn are_revoked(&self, kept: &Kept) -> bool {
-        let Self { kid, tenant, jti, sub, iat, epoch } = self;
-        kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
+        let Self { kid, tenant, jti, sub, iat, epoch, par } = self;
+        let par = par.as_ref().map(|(kid, jti, iat)| NamedParent { kid, jti, iat: *iat });
+        kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch, par })
     }
 }
 

@@ -3,8 +3,8 @@
 use super::{Names, reread};
 use crate::clock::Moment;
 use crate::passport::proof::{Expected, Purpose, Target, ath};
-use crate::passport::{Proof, ProofExpect, ProofRefusal};
-use crate::state::{Kept, Named};
+use crate::passport::{Claims, Proof, ProofExpect, ProofRefusal};
+use crate::state::{Kept, Named, Parent};
 use crate::verify::possession;
 use crate::wire::{Passport, Possession};
 
@@ -12,8 +12,24 @@ use crate::wire::{Passport, Possession};
 pub const POP_WINDOW_S: u32 = 60;
 /// By how many seconds a holder's clock may differ. No setting, for the same reason.
 pub const POP_SKEW_S: u32 = 60;
-/// The operation that a `passport-pop+jwt` must have been made for.
-const OP: &str = "verify";
+
+/// The operation that a `passport-pop+jwt` must have been made for: what it was made for, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// To have the passport accepted.
+    Verify,
+    /// To have a ticket for it.
+    Exchange,
+}
+
+impl For {
+    const fn op(self) -> &'static str {
+        match self {
+            Self::Verify => "verify",
+            Self::Exchange => "exchange",
+        }
+    }
+}
 
 /// A passport that was judged, as far as its acceptance must be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,13 +56,15 @@ pub struct Taking {
     pub nonce: Option<String>,
     /// The thumbprint of the holder's key.
     pub jkt: Option<String>,
+    /// What a ticket was made from.
+    pub par: Option<Parent>,
 }
 
 impl Taking {
     /// Of one that was judged; none of any other.
     pub fn of(passport: &Passport<'_>) -> Option<Self> {
         reread(passport, |view, kid| {
-            let Names { kid, tenant, jti, sub, iat, epoch } = Names::of(view, kid);
+            let Names { kid, tenant, jti, sub, iat, epoch, .. } = Names::of(view, kid);
             Self {
                 kid: kid.to_owned(),
                 tenant: tenant.to_owned(),
@@ -56,9 +74,11 @@ impl Taking {
                 iat,
                 epoch,
                 exp: view.exp,
-                limit: view.limit,
+                // The signer signs no ticket that says anything else.
+                limit: if view.par.is_some() { Some(1) } else { view.limit },
                 nonce: view.nonce.map(|nonce| nonce.decode().into_owned()),
                 jkt: view.cnf_jkt.map(str::to_owned),
+                par: view.par.map(Parent::of),
             }
         })
     }
@@ -66,8 +86,19 @@ impl Taking {
     /// Whether it is revoked by now.
     pub fn is_revoked(&self, kept: &Kept) -> bool {
         let Self { kid, tenant, jti, sub, iat, epoch, .. } = self;
-        kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch })
+        let par = self.par.as_ref().map(Parent::named);
+        kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch, par })
     }
+}
+
+/// The claims of a passport that was judged; none of any other.
+pub fn claims_of(passport: &Passport<'_>) -> Option<Claims> {
+    reread(passport, |view, _| view.to_claims().ok()).flatten()
+}
+
+/// Whether this is a ticket, authentic or not; what can't be read is none.
+pub fn is_ticket(passport: &Passport<'_>) -> bool {
+    reread(passport, |view, _| view.par.is_some()).unwrap_or(false)
 }
 
 /// Whether the proof is by the key of thumbprint `jkt`, for this passport, this peer and this moment; its replay key, and until
@@ -81,7 +112,7 @@ pub fn prove(
     proof: &Possession<'_>,
     passport: &Passport<'_>,
     jkt: &str,
-    (audiences, now): (&[&str], Moment),
+    (made_for, audiences, now): (For, &[&str], Moment),
     given: impl Fn(&str) -> bool,
 ) -> Result<([u8; 32], i64), ProofRefusal> {
     let presented = match *passport {
@@ -98,7 +129,7 @@ pub fn prove(
                     return Err(ProofRefusal::OtherNonce);
                 }
             }
-            (proof, Expected::Operation { audiences, op: OP, nonce: &nonce })
+            (proof, Expected::Operation { audiences, op: made_for.op(), nonce: &nonce })
         }
         Possession::Dpop { proof, htm, htu, nonce } => {
             let htu = Target::parse(htu).ok_or(ProofRefusal::OtherTarget)?;

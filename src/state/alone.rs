@@ -6,6 +6,10 @@ mod entry;
 #[path = "kept.rs"]
 #[expect(dead_code, reason = "uses, nonces and shares are the store's")]
 mod kept;
+#[path = "named.rs"]
+#[expect(dead_code, reason = "who takes something is the store's")]
+mod named;
 
 pub use entry::{Answer, Entry, Owner, What};
-pub use kept::{Full, Kept, Named, Room};
+pub use kept::{Full, Kept, Room};
+pub use named::{Named, NamedParent};

@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::Arc;
 
 use super::entry::{Answer, Entry, Owner, What};
+use super::named::Named;
 
 /// How much is kept.
 ///
@@ -66,23 +67,6 @@ impl Full {
     }
 }
 
-/// What a passport says of itself, as far as it may be revoked by it.
-#[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
-    /// The key that signed it.
-    pub kid: &'a str,
-    /// Its tenant.
-    pub tenant: &'a str,
-    /// Its id.
-    pub jti: &'a str,
-    /// Its subject.
-    pub sub: &'a str,
-    /// When it was issued, seconds since 1970.
-    pub iat: i64,
-    /// The epoch that it was issued in.
-    pub epoch: u64,
-}
-
 /// 128 bits that stand for a kind, a tenant and an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Tag(u64, u64);
@@ -126,7 +110,8 @@ pub struct Kept {
     used: ByTag<(u64, Owner)>,
     /// Nonces and proofs.
     once: Tags,
-    answers: ByTag<Answer>,
+    /// And when each goes.
+    answers: ByTag<(Answer, i64)>,
     rows: usize,
     tenants: HashMap<Box<str>, usize>,
     peers: HashMap<u32, usize>,
@@ -137,9 +122,13 @@ pub struct Kept {
 
 impl Kept {
     /// Whether a passport is revoked: by its id, by its subject, with its key, or with all of its tenant's of an earlier
-    /// epoch.
+    /// epoch; a ticket, with the passport that it was made from.
     pub fn is_revoked(&self, named: &Named<'_>) -> bool {
-        let Named { kid, tenant, jti, sub, iat, epoch } = *named;
+        self.is_revoked_itself(named) || named.parent().is_some_and(|parent| self.is_revoked_itself(&parent))
+    }
+
+    fn is_revoked_itself(&self, named: &Named<'_>) -> bool {
+        let Named { kid, tenant, jti, sub, iat, epoch, par: _ } = *named;
         // Most tenants have no epoch but the first, and most hosts no revoked subject.
         epoch < self.epoch(tenant)
             || (!self.compromised.is_empty() && self.compromised.contains(kid))
@@ -203,9 +192,10 @@ impl Kept {
         self.once.contains(&self.tag(6, tenant, id))
     }
 
-    /// What this uid was answered under this key.
-    pub fn answer(&self, tenant: &str, uid: u32, key: &[u8; 16]) -> Option<&Answer> {
-        self.answers.get(&self.tag(5, tenant, &[&uid.to_be_bytes()[..], key].concat()))
+    /// What this uid was answered under this key, and until when it is.
+    pub fn answer(&self, tenant: &str, uid: u32, key: &[u8; 16]) -> Option<(&Answer, i64)> {
+        let found = self.answers.get(&self.tag(5, tenant, &[&uid.to_be_bytes()[..], key].concat()));
+        found.map(|(answer, until)| (answer, *until))
     }
 
     /// How many rows there are.
@@ -310,7 +300,7 @@ impl Kept {
                 self.once.insert(tag);
             }
             What::Answer(answer) => {
-                self.answers.insert(tag, answer.clone());
+                self.answers.insert(tag, (answer.clone(), entry.until));
             }
         }
     }

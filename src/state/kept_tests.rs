@@ -20,7 +20,7 @@ fn revoked_subject(sub: &str, before: i64, until: i64) -> Entry {
 }
 
 fn named<'a>(jti: &'a str, sub: &'a str) -> Named<'a> {
-    Named { kid: "ed25519/t/p/v1", tenant: "t", jti, sub, iat: NOW, epoch: 0 }
+    Named { kid: "ed25519/t/p/v1", tenant: "t", jti, sub, iat: NOW, epoch: 0, par: None }
 }
 
 fn spend(jti: &str) -> Spend {
@@ -32,6 +32,7 @@ fn spend(jti: &str) -> Spend {
         sub: "s".into(),
         iat: NOW,
         epoch: 0,
+        par: None,
         until: LATER,
         limit: None,
         nonce: None,
@@ -94,7 +95,7 @@ fn what_is_kept_is_there_after_a_restart_until_it_goes() {
         assert!(kept.is_revoked(&Named { kid: &kid(1), ..named("k", "x") }));
         assert!(kept.nonce_is_spent("t", "n") && kept.proof_is_spent("t", &[3; 32]) && kept.used("t", "k") == 1);
     }
-    assert_eq!(block(store.spend(limited.clone())).unwrap(), Spending::Repeated { left: Some(1) });
+    assert_eq!(block(store.spend(limited.clone())).unwrap(), Spending::Repeated { left: Some(1), at: NOW });
     assert_eq!(block(store.spend(Spend { retry: None, ..limited.clone() })).unwrap(), Spending::Replayed);
     let again = store.commit_blocking(Change::revoked(vec![revoked_id("j"), revoked_subject("s", NOW, LATER)]), 5);
     assert_eq!(again.unwrap().new, 0, "idempotent");

@@ -1,7 +1,8 @@
 //! What an acceptance takes: a use, a nonce, a proof. Decided against the tables as they are, all or nothing. Pure.
 
 use super::entry::{Answer, Entry, Owner, What};
-use super::kept::{Full, Kept, Named, Room};
+use super::kept::{Full, Kept, Room};
+use super::named::{Named, Parent};
 
 /// For how long an acceptance is answered once more to whoever asks with the same key, in seconds: several times the longest
 /// that a client waits for an answer.
@@ -24,6 +25,8 @@ pub struct Spend {
     pub iat: i64,
     /// Its epoch.
     pub epoch: u64,
+    /// What a ticket was made from.
+    pub par: Option<Parent>,
     /// When nothing of it can matter any more: past its `exp` and the skew.
     pub until: i64,
     /// How many times it may be accepted.
@@ -50,6 +53,8 @@ pub enum Spending {
     Repeated {
         /// Uses that were left then.
         left: Option<u64>,
+        /// When, in seconds since 1970.
+        at: i64,
     },
     /// Its nonce was accepted before.
     Replayed,
@@ -70,14 +75,19 @@ pub enum Spending {
 pub(super) fn decide(spend: &Spend, kept: &Kept, room: &Room) -> Result<(Spending, Vec<Entry>), Full> {
     let Spend { uid, kid, tenant, jti, sub, iat, epoch, limit, .. } = spend;
     let none = |spending| Ok((spending, Vec::new()));
-    if kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch }) {
+    let par = spend.par.as_ref().map(Parent::named);
+    if kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch, par }) {
         return none(Spending::Revoked);
     }
     if let Some((key, request)) = &spend.retry
-        && let Some(answer) = kept.answer(tenant, *uid, key)
+        && let Some((answer, until)) = kept.answer(tenant, *uid, key)
     {
         let same = answer.request == *request && answer.jti == *jti;
-        return none(if same { Spending::Repeated { left: answer.left } } else { Spending::OtherRequest });
+        return none(if same {
+            Spending::Repeated { left: answer.left, at: until.saturating_sub(REPEAT_S) }
+        } else {
+            Spending::OtherRequest
+        });
     }
     if spend.nonce.as_ref().is_some_and(|nonce| kept.nonce_is_spent(tenant, nonce)) {
         return none(Spending::Replayed);
@@ -143,6 +153,7 @@ mod tests {
             sub: "svc".into(),
             iat: 100,
             epoch: 0,
+            par: None,
             until: 1000,
             limit: None,
             nonce: None,
@@ -196,11 +207,11 @@ mod tests {
         let mut kept = Kept::default();
         let with = |key: u8, request: u8| Spend { limit: Some(2), retry: Some(([key; 16], [request; 32])), ..spend() };
         assert_eq!(take(&mut kept, &with(1, 1)), Spending::Spent { left: Some(1) });
-        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1) });
+        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1), at: 200 });
         assert_eq!(take(&mut kept, &with(1, 2)), Spending::OtherRequest);
         assert_eq!(take(&mut kept, &Spend { jti: "k".into(), ..with(1, 1) }), Spending::OtherRequest);
         assert_eq!(take(&mut kept, &Spend { uid: 1001, ..with(1, 1) }), Spending::Spent { left: Some(0) }, "another's");
-        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1) }, "as it was answered");
+        assert_eq!(take(&mut kept, &with(1, 1)), Spending::Repeated { left: Some(1), at: 200 }, "as it was answered");
         assert_eq!(take(&mut kept, &with(2, 1)), Spending::UsedUp);
     }
 
@@ -212,6 +223,33 @@ mod tests {
         let revoked = What::RevokedId { jti: "j".into() };
         kept.put(&Entry { until: 1000, owner: Owner::Admin, tenant: "t1".into(), what: revoked });
         assert_eq!(take(&mut kept, &spend), Spending::Revoked);
+    }
+
+    #[test]
+    fn a_ticket_goes_with_the_passport_that_it_was_made_from() {
+        let parent = Parent { kid: "ed25519/t1/auth/v0".into(), jti: "p".into(), iat: 50 };
+        let ticket = Spend { jti: "t".into(), limit: Some(1), par: Some(parent), ..spend() };
+        let revoked = |what| {
+            let mut kept = Kept::default();
+            kept.put(&Entry { until: 1000, owner: Owner::Admin, tenant: "t1".into(), what });
+            take(&mut kept, &ticket)
+        };
+        let taken = Spending::Spent { left: Some(0) };
+        assert_eq!(revoked(What::RevokedId { jti: "p".into() }), Spending::Revoked, "its passport");
+        assert_eq!(revoked(What::RevokedId { jti: "t".into() }), Spending::Revoked, "itself");
+        assert_eq!(revoked(What::RevokedId { jti: "other".into() }), taken);
+        // The subject's passports up to a second in which the passport had been issued, and the ticket had not.
+        let subject = |before| What::RevokedSubject { sub: "svc".into(), before };
+        assert_eq!(revoked(subject(50)), Spending::Revoked);
+        assert_eq!(revoked(subject(49)), taken);
+        let with_key = |kid: &str| {
+            let mut kept = Kept::default();
+            kept.compromise(kid);
+            take(&mut kept, &ticket)
+        };
+        assert_eq!(with_key("ed25519/t1/auth/v0"), Spending::Revoked, "the passport's key");
+        assert_eq!(with_key("ed25519/t1/auth/v1"), Spending::Revoked, "the ticket's");
+        assert_eq!(with_key("ed25519/t1/auth/v2"), taken);
     }
 
     #[test]
