@@ -8,6 +8,7 @@ use super::listener::{Listener, Listeners};
 use super::paths::Paths;
 use super::section::section;
 use super::uri::Pkcs11Uri;
+use crate::passport::TICKET_TTL_S;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -90,6 +91,8 @@ section! {
         max_ttl_s: u64 = 86_400, Int(1, 31_536_000), Reload;
         /// Seconds by which another clock may differ; applied once, to `exp`, `nbf` and `iat`.
         clock_skew_s: u64 = 120, Int(0, 600), Reload;
+        /// Longest lifetime of a ticket in seconds; `passportctl ticket-ttl` allows more for a while.
+        ticket_ttl_s: u32 = TICKET_TTL_S, Int(1, 60), Reload;
         /// File that always has the current key set, for web servers to serve; its directory must be there, and is written to.
         jwks_file: Option<PathBuf> = None, Maybe(AbsPath), Restart;
     }
@@ -141,6 +144,8 @@ section! {
         verify_batch_concurrency: usize = 64, Int(1, 4096), Reload;
         /// Items a second for a peer whose rule names no rate; more are answered `rate_limited`.
         rps: u32 = 10_000, Int(1, 10_000_000), Reload;
+        /// Tickets a minute for one user.
+        exchange_rpm: u32 = 1000, Int(1, 10_000_000), Reload;
         /// Bytes of requests and replies held at one time, over all connections.
         max_bytes: u64 = 64 * MIB, Int(4 * MIB, 4 * GIB), Reload;
         /// Bytes of them that one user may hold.

@@ -120,9 +120,11 @@ impl Context<'_> {
             verify_as: source.strings(&table.verify_as, bounds::MAX_AUD_LEN)?,
             namespaces: namespaces(source, &table.seal_namespaces)?,
             watch_tenants: self.tenants(&table.watch_tenants)?,
+            exchange_templates: self.granted(&table.exchange_templates)?,
             share: Share {
                 rps: self.positive(table.rps.as_ref())?,
                 issue_rps: self.positive(table.issue_rps.as_ref())?,
+                exchange_rpm: self.positive(table.exchange_rpm.as_ref())?,
                 max_connections: self.positive(table.max_connections.as_ref())?,
                 max_bytes: self.positive(table.max_bytes.as_ref())?,
             },

@@ -116,6 +116,8 @@ pub struct Share {
     pub rps: Option<u32>,
     /// Issues a second, a batch counting as its items.
     pub issue_rps: Option<u32>,
+    /// Tickets a minute.
+    pub exchange_rpm: Option<u32>,
     /// Open connections.
     pub max_connections: Option<u32>,
     /// Bytes of requests and replies in flight.
@@ -128,6 +130,7 @@ impl Share {
         Self {
             rps: self.rps.max(other.rps),
             issue_rps: self.issue_rps.max(other.issue_rps),
+            exchange_rpm: self.exchange_rpm.max(other.exchange_rpm),
             max_connections: self.max_connections.max(other.max_connections),
             max_bytes: self.max_bytes.max(other.max_bytes),
         }
@@ -353,7 +356,7 @@ impl Rights {
     }
 
     /// A denial because no matching rule does `what`, which belongs into the key `key` of a rule.
-    fn deny(&self, code: DenyCode, what: fmt::Arguments<'_>, key: &str) -> Denial {
+    pub(super) fn deny(&self, code: DenyCode, what: fmt::Arguments<'_>, key: &str) -> Denial {
         let (dir, peer) = (&self.dir, &self.peer);
         match self.rules.first() {
             None => Denial {

@@ -1,5 +1,7 @@
 //! What a newer policy changes, by the names of its rules and templates.
 
+use std::sync::Arc;
+
 use super::{decide::Policy, peer::Rule, template::Template};
 
 impl Policy {
@@ -36,16 +38,29 @@ fn compare<T>(
 
 /// Taken apart, so that a new member has to be thought of here.
 fn same_rule(old: &Rule, new: &Rule) -> bool {
-    let Rule { name: _, file: _, line: _, conditions, allow, templates, verify_as, namespaces, watch_tenants, share } =
-        old;
-    let names = |rule: &Rule| rule.templates().map(|template| template.name().to_owned()).collect::<Vec<_>>();
+    let Rule {
+        name: _,
+        file: _,
+        line: _,
+        conditions,
+        allow,
+        templates,
+        verify_as,
+        namespaces,
+        watch_tenants,
+        exchange_templates,
+        share,
+    } = old;
+    let same = |old: &[Arc<Template>], new: &[Arc<Template>]| {
+        old.iter().map(|template| template.name()).eq(new.iter().map(|template| template.name()))
+    };
     *conditions == new.conditions
         && *allow == new.allow
-        && templates.len() == new.templates.len()
-        && names(old) == names(new)
+        && same(templates, &new.templates)
         && *verify_as == new.verify_as
         && *namespaces == new.namespaces
         && *watch_tenants == new.watch_tenants
+        && same(exchange_templates, &new.exchange_templates)
         && *share == new.share
 }
 
@@ -67,9 +82,11 @@ fn same_template(old: &Template, new: &Template) -> bool {
         nonce,
         proof,
         bind,
+        offline_risk,
     } = old;
     (tenant, purpose, subjects, audiences) == (&new.tenant, &new.purpose, &new.subjects, &new.audiences)
         && (scopes, default_scopes, actions) == (&new.scopes, &new.default_scopes, &new.actions)
         && (max_ttl_s, default_ttl_s) == (&new.max_ttl_s, &new.default_ttl_s)
         && (forms, limit, nonce, proof, bind) == (&new.forms, &new.limit, &new.nonce, &new.proof, &new.bind)
+        && *offline_risk == new.offline_risk
 }

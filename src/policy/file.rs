@@ -38,8 +38,11 @@ pub(super) struct PeerTable {
     pub(super) seal_namespaces: Strings,
     #[serde(default)]
     pub(super) watch_tenants: Strings,
+    #[serde(default)]
+    pub(super) exchange_templates: Strings,
     pub(super) rps: Option<Spanned<u32>>,
     pub(super) issue_rps: Option<Spanned<u32>>,
+    pub(super) exchange_rpm: Option<Spanned<u32>>,
     pub(super) max_connections: Option<Spanned<u32>>,
     pub(super) max_bytes: Option<Spanned<u64>>,
 }

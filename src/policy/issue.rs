@@ -141,13 +141,13 @@ impl Rights {
 }
 
 /// The denial of a value that the template's list `key` does not hold.
-fn outside(template: &Template, code: DenyCode, key: &str, value: &str) -> Denial {
+pub(super) fn outside(template: &Template, code: DenyCode, key: &str, value: &str) -> Denial {
     let (name, file, value) = (&template.name, &template.file, quoted(value));
     Denial { code, rule: format!("`{key}` of template {name:?} ({file}) does not hold {value}") }
 }
 
 /// Whether the template has this form.
-fn check_form(template: &Template, form: PassportForm) -> Result<(), Denial> {
+pub(super) fn check_form(template: &Template, form: PassportForm) -> Result<(), Denial> {
     if template.forms.contains(&form) {
         return Ok(());
     }

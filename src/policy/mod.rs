@@ -17,6 +17,7 @@
 //! templates = ["demo"]          # that it may issue from
 //! verify_as = ["demo"]          # audiences that it may verify as
 //! seal_namespaces = ["t1/web/*"] # where it may seal and unseal secrets
+//! exchange_templates = ["demo"] # for whose passports it may have tickets; exchange_rpm = 1000: so many a minute
 //! watch_tenants = ["t2"]        # of which it may hear, beside the tenants of its templates; "*": of all
 //! rps = 1000                    # items a second; issue_rps = 500: issues among them
 //! max_connections = 64          # and max_bytes = 1048576 that may be in flight
@@ -36,7 +37,7 @@
 //! limit = 10                    # how often a passport may be accepted; nonce = "optional": it may name a value that is
 //! proof = "required"            # accepted once; proof: whoever presents it must prove to have the key of its thumbprint
 //! bind = "peer"                 # bound to the uid that asks for it, or for which it asks: nobody else may present it
-//! # offline_risk = true          # needed for "jws" beside limit, nonce, proof or bind, which only the daemon can honour
+//! # offline_risk = true          # needed for "jws" beside limit, nonce, proof or bind, and of tickets, which only the daemon can honour
 //! ```
 //!
 //! A number that several matching rules name counts as the largest of them; where none names it, the configuration's
@@ -47,6 +48,7 @@ pub mod cgroup;
 mod decide;
 mod difference;
 mod error;
+mod exchange;
 mod explain;
 mod file;
 mod issue;
@@ -64,6 +66,7 @@ mod tests;
 
 pub use decide::{Decision, Denial, DenyCode, Grant, Policy, Rights, Share};
 pub use error::PolicyError;
+pub use exchange::ExchangeWish;
 pub use explain::{ConditionNote, Explanation, RuleNote};
 pub use issue::{Bounds, IssueWish, Terms};
 pub use load::{MAX_FILE_BYTES, MAX_FILES, PolicyFile};

@@ -31,6 +31,8 @@ pub enum Operation {
     Revoke,
     /// Hear of what changes, and see what is revoked.
     Watch,
+    /// Have a ticket for a passport.
+    Exchange,
     /// Ask for the state of the daemon.
     Status,
     /// Have the audit key attest the state of the daemon.
@@ -53,11 +55,13 @@ pub enum Operation {
     BumpEpoch,
     /// Have a key neither sign nor verify.
     Compromise,
+    /// Let tickets live longer for a while.
+    TicketTtl,
 }
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -70,6 +74,7 @@ impl Operation {
         Self::Unseal,
         Self::Revoke,
         Self::Watch,
+        Self::Exchange,
         Self::Status,
         Self::Attest,
         Self::Stage,
@@ -81,6 +86,7 @@ impl Operation {
         Self::RevokeAny,
         Self::BumpEpoch,
         Self::Compromise,
+        Self::TicketTtl,
     ];
 
     /// The name in policies, audit records and metrics.
@@ -98,6 +104,7 @@ impl Operation {
             Self::Unseal => "unseal",
             Self::Revoke => "revoke",
             Self::Watch => "watch",
+            Self::Exchange => "exchange",
             Self::Status => "status",
             Self::Attest => "attest",
             Self::Stage => "stage",
@@ -109,6 +116,7 @@ impl Operation {
             Self::RevokeAny => "revoke_any",
             Self::BumpEpoch => "bump_epoch",
             Self::Compromise => "compromise",
+            Self::TicketTtl => "ticket_ttl",
         }
     }
 

@@ -102,6 +102,7 @@ pub struct Rule {
     pub(super) verify_as: Vec<String>,
     pub(super) namespaces: Vec<NamespacePattern>,
     pub(super) watch_tenants: Vec<String>,
+    pub(super) exchange_templates: Vec<Arc<Template>>,
     pub(super) share: Share,
 }
 
@@ -139,6 +140,11 @@ impl Rule {
     /// The tenants that it lets watch beside those of its templates; [`EVERY_TENANT`] stands for all.
     pub fn watch_tenants(&self) -> &[String] {
         &self.watch_tenants
+    }
+
+    /// The templates for whose passports it lets have tickets.
+    pub fn exchange_templates(&self) -> impl Iterator<Item = &Template> {
+        self.exchange_templates.iter().map(Arc::as_ref)
     }
 
     /// The listeners that it is for.

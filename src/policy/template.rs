@@ -28,6 +28,8 @@ pub struct Template {
     pub(super) nonce: Need,
     pub(super) proof: Need,
     pub(super) bind: Bind,
+    /// Whoever verifies without the daemon may accept what only it can count.
+    pub(super) offline_risk: bool,
 }
 
 /// To whom passports of a template are bound.

@@ -59,6 +59,7 @@ pub(super) fn template(
         nonce,
         proof,
         bind,
+        offline_risk: table.offline_risk == Some(true),
     })
 }
 

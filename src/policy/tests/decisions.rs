@@ -153,6 +153,7 @@ listener = "local"
 allow = ["keys"]
 rps = 15
 issue_rps = 5
+exchange_rpm = 60
 
 [[template]]
 name = "t-one"
@@ -200,7 +201,13 @@ fn grants_add_up_and_the_larger_number_counts() {
     let rights = policy.rights(&both);
     assert_eq!(
         rights.share(),
-        Share { rps: Some(15), issue_rps: Some(5), max_connections: None, max_bytes: Some(100) }
+        Share {
+            rps: Some(15),
+            issue_rps: Some(5),
+            exchange_rpm: Some(60),
+            max_connections: None,
+            max_bytes: Some(100)
+        }
     );
     assert_eq!(rights.rules().map(Rule::name).collect::<Vec<_>>(), ["one", "local"]);
     let granting = |operation| policy.decide(&both, operation).into_result().unwrap().rule;
