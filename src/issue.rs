@@ -2,7 +2,11 @@
 //! [`sign`] has it signed and checks the signature, [`record`] makes the audit record durable. Only what has passed all
 //! three leaves the process (law L2).
 
+mod ticket;
+
 use std::time::Instant;
+
+pub use ticket::{TicketTerms, prepare_ticket, twin};
 
 use serde_json::{Map, Value};
 use uuid::{NoContext, Timestamp, Uuid};
@@ -51,6 +55,9 @@ pub enum IssueError {
     /// An operator paused issuing while this was under way.
     #[error("issuing was paused")]
     Paused,
+    /// What it was made from was revoked while this was under way.
+    #[error("the passport was revoked")]
+    Revoked,
     /// The record can't be made durable, so nothing is released.
     #[error("the audit record can't be written: {0}")]
     Audit(#[from] AuditError),
@@ -147,13 +154,18 @@ pub fn prepare(
     let epoch = ground.epochs.of(&terms.tenant);
     let claims = claims(terms, kid, ctx, ground, epoch);
     let payload = claims.canonical(ground.max_msg_bytes)?;
-    let entry = entry(&claims, origin, ground.now);
-    let (form, size) = (spec.form, spec.form.issued_size(payload.len()));
+    let entry = entry(Event::PassportIssued, &claims, origin, ground.now);
+    Ok(prepared(&claims, payload, spec.form, entry))
+}
+
+/// What of the payload is signed.
+fn prepared(claims: &Claims, payload: Vec<u8>, form: PassportForm, entry: Entry) -> Prepared {
+    let size = form.issued_size(payload.len());
     let message = match form {
         PassportForm::Envelope => payload,
         PassportForm::Jws => jws::signing_input(claims.kid.borrowed(), &payload).into_bytes(),
     };
-    Ok(Prepared { kid: claims.kid.to_string(), message, form, size, entry })
+    Prepared { kid: claims.kid.to_string(), message, form, size, entry }
 }
 
 fn claims(terms: Terms, kid: Kid, ctx: Option<Map<String, Value>>, ground: &Ground<'_>, epoch: u64) -> Claims {
@@ -186,8 +198,8 @@ fn jti(now: Moment) -> String {
     Uuid::new_v7(Timestamp::from_unix(NoContext, micros / 1_000_000, nanos)).to_string()
 }
 
-fn entry(claims: &Claims, origin: &Origin, now: Moment) -> Entry {
-    let entry = Entry::new(Event::PassportIssued, Outcome::Ok, now)
+fn entry(event: Event, claims: &Claims, origin: &Origin, now: Moment) -> Entry {
+    let entry = Entry::new(event, Outcome::Ok, now)
         .corr_id(origin.corr_id)
         .peer(origin.peer.clone())
         .subject(&claims.sub)
@@ -274,27 +286,45 @@ fn issued(kid: String, message: Vec<u8>, form: PassportForm, sig: [u8; 64]) -> I
     }
 }
 
-/// Makes the records durable, together; then, and only then, the passports may go. `paused` is asked once more in between, and
-/// gives the time if so: a pause may have come while the records were written, and what is recorded after a pause is not released. Those
+/// Why what was recorded as issued is not released.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Withheld {
+    /// Issuing was paused meanwhile.
+    Paused,
+    /// What it was made from was revoked meanwhile.
+    Revoked,
+}
+
+impl Withheld {
+    const fn error(self) -> IssueError {
+        match self {
+            Self::Paused => IssueError::Paused,
+            Self::Revoked => IssueError::Revoked,
+        }
+    }
+}
+
+/// Makes the records durable, together; then, and only then, the passports may go. `withhold` is asked in between, and says why not,
+/// with the time: a pause may have come while the records were written, and what is recorded after a pause is not released. Those
 /// records are followed by others that say so. There are at most [`crate::log::MAX_GROUP`].
 pub async fn record(
     signed: Vec<Result<Signed, IssueError>>,
     audit: &Audit,
-    paused: impl Fn() -> Option<Moment>,
+    withhold: impl Fn() -> Option<(Withheld, Moment)>,
 ) -> Vec<Result<Issued, IssueError>> {
     let entries: Vec<_> = signed.iter().filter_map(|one| one.as_ref().ok()).map(|one| one.entry.clone()).collect();
-    let mut failure = None;
+    let (mut failure, mut why) = (None, None);
     if !entries.is_empty() {
         failure = audit.record_many(entries.clone()).await.err().map(IssueError::Audit);
     }
     if failure.is_none()
         && !entries.is_empty()
-        && let Some(now) = paused()
+        && let Some((reason, now)) = withhold()
     {
-        withheld(entries, audit, now).await;
-        failure = Some(IssueError::Paused);
+        withheld(entries, audit, reason, now).await;
+        (failure, why) = (Some(reason.error()), Some(reason));
     }
-    let rest = if matches!(failure, Some(IssueError::Paused)) { || IssueError::Paused } else { || IssueError::Batch };
+    let rest = || why.map_or(IssueError::Batch, Withheld::error);
     let failed = failure.is_some();
     signed
         .into_iter()
@@ -307,11 +337,12 @@ pub async fn record(
 }
 
 /// Puts on record that what was recorded as issued was not released.
-async fn withheld(entries: Vec<Entry>, audit: &Audit, now: Moment) {
-    let revised = |entry: Entry| {
-        let entry = entry.revised(Event::IssueRefused, Outcome::Failed, now).reason("paused");
-        entry.detail("recorded as issued, and not released: issuing was paused meanwhile")
+async fn withheld(entries: Vec<Entry>, audit: &Audit, why: Withheld, now: Moment) {
+    let (reason, detail) = match why {
+        Withheld::Paused => ("paused", "recorded as issued, and not released: issuing was paused meanwhile"),
+        Withheld::Revoked => ("revoked", "recorded as issued, and not released: its passport was revoked meanwhile"),
     };
+    let revised = |entry: Entry| entry.revised(Event::IssueRefused, Outcome::Failed, now).reason(reason).detail(detail);
     if let Err(error) = audit.record_many(entries.into_iter().map(revised).collect()).await {
         tracing::error!(name: "withheld_not_recorded", %error, "passports were withheld, and the records say issued");
     }
@@ -337,7 +368,7 @@ mod tests {
         let (audit, _) = Audit::open(dir.path(), &config).unwrap();
         // The pause becomes durable between the look before and the records.
         let batch = || vec![signed("a"), Err(IssueError::Context), signed("b")];
-        let given = record(batch(), &audit, || (audit.head().0 >= 2).then(Moment::now)).await;
+        let given = record(batch(), &audit, || (audit.head().0 >= 2).then(|| (Withheld::Paused, Moment::now()))).await;
         let refused = |one: &Result<Issued, IssueError>| matches!(one, Err(IssueError::Paused));
         assert!(refused(&given[0]) && matches!(given[1], Err(IssueError::Context)) && refused(&given[2]), "{given:?}");
         let text = std::fs::read_to_string(dir.path().join("00000000000000000001.jsonl")).unwrap();
@@ -353,7 +384,8 @@ mod tests {
         let closed = record(batch(), &audit, || None).await;
         assert!(matches!((&closed[0], &closed[2]), (Err(IssueError::Audit(_)), Err(IssueError::Batch))), "{closed:?}");
         assert!(
-            record(vec![Err(IssueError::Context)], &audit, || Some(Moment::now())).await[0].is_err(),
+            record(vec![Err(IssueError::Context)], &audit, || Some((Withheld::Paused, Moment::now()))).await[0]
+                .is_err(),
             "nothing to record"
         );
     }

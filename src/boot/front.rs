@@ -219,6 +219,11 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
         error!(name: "admins_panicked", "the admins' thread panicked");
     }
     served?;
+    if let Some(ends) = daemon.ticket_ttl_ends()
+        && let Err(error) = daemon.audit.record_blocking(ends)
+    {
+        warn!(name: "end_not_recorded", %error, "the end is not on record");
+    }
     let ended = Entry::new(Event::DaemonStopping, Outcome::Ok, Moment::now());
     if let Err(error) = daemon.audit.record_blocking(ended) {
         warn!(name: "end_not_recorded", %error, "the end is not on record");

@@ -11,7 +11,7 @@ use super::label::{AUDIT_PURPOSE, SEAL_PURPOSE};
 use super::ring::Ring;
 use crate::clock::Moment;
 pub use crate::passport::bounds::MAX_PAYLOAD;
-use crate::passport::{Fault, KidRef, View, jws, scan};
+use crate::passport::{Fault, KidRef, MAX_TICKET_TTL_S, View, jws, scan};
 use crate::wire::link::{KeyRole, LinkRefusal};
 use crate::wire::sealed::{Namespace, NamespacePattern, SealKid, is_name};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -84,6 +84,7 @@ fn judge_payload<'p>(
         return Err(LinkRefusal::PurposeDenied);
     }
     times(&view, tenant.max_ttl_s, bounds.max_iat_drift_s, now.unix())?;
+    ticket(&view, kid)?;
     Ok((position, kid))
 }
 
@@ -149,6 +150,21 @@ fn times(view: &View<'_>, max_ttl_s: i64, max_drift_s: i64, now: i64) -> Result<
         Some(nbf) if nbf >= view.exp || nbf < view.iat.saturating_sub(max_drift_s) => Err(LinkRefusal::ClockDenied),
         _ => Ok(()),
     }
+}
+
+/// A ticket is accepted once, soon, by one, and is of its passport's tenant; whoever has the front could have its passport as well.
+fn ticket(view: &View<'_>, kid: KidRef<'_>) -> Result<(), LinkRefusal> {
+    let Some(par) = view.par else { return Ok(()) };
+    if view.exp.saturating_sub(view.iat) > i64::from(MAX_TICKET_TTL_S) {
+        return Err(LinkRefusal::LifetimeDenied);
+    }
+    if par.iat > view.iat {
+        return Err(LinkRefusal::ClockDenied);
+    }
+    if KidRef::parse(par.kid).is_ok_and(|parent| parent.tenant() != kid.tenant()) {
+        return Err(LinkRefusal::TenantDenied);
+    }
+    if view.limit == Some(1) && view.aud.iter().count() == 1 { Ok(()) } else { Err(LinkRefusal::Malformed) }
 }
 
 /// The rate of each key. Kept over reinitialisations, so that asking for one does not refill it.

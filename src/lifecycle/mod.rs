@@ -13,6 +13,7 @@ mod reload;
 mod revoking;
 mod signer;
 mod status;
+mod tickets;
 mod unsettled;
 mod watching;
 
@@ -30,6 +31,7 @@ pub use published::watch_published;
 pub use reload::{ReloadError, Reloaded, say_cgroups};
 pub use revoking::{RevokeError, Revoked, Wish, watch_kept};
 pub use signer::watch_signer;
+pub use tickets::{MAX_ACTIVE, MAX_TICKET_TTL_FOR_S};
 
 use crate::audit::{Audit, AuditError, Entry, Event, Outcome, Peer};
 use crate::clock::Moment;
@@ -106,6 +108,8 @@ pub struct Daemon {
     published: published::Published,
     /// Signatures that do not verify.
     rejected: rejected::Rejected,
+    /// Tickets that are out, and how long they may live.
+    tickets: tickets::Tickets,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
     /// So do pausing and draining, which wait for nothing but the ledger: in an emergency, not for a signer or a
@@ -222,6 +226,7 @@ impl Daemon {
             clock,
             published: published::Published::default(),
             rejected: rejected::Rejected::default(),
+            tickets: tickets::Tickets::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),
         };

@@ -23,11 +23,13 @@ pub async fn watch_kept(daemon: Arc<Daemon>) {
     let (mut stopping, mut watched) = (daemon.stopping(), Watched::default());
     while !*stopping.borrow_and_update() {
         // By a clock that may be wrong nothing is forgotten: a passport that was revoked could be good again.
-        if let Some(now) = daemon.look_at_clock(&mut watched) {
+        let now = daemon.look_at_clock(&mut watched);
+        if let Some(now) = now {
             // A full queue, or a disk in trouble, which the conditions show: it is asked again.
             drop(daemon.remember_lifetime(daemon.live.load().loaded.config.passport.max_ttl_s).await);
             drop(daemon.store.evict(now.unix()));
         }
+        daemon.look_at_tickets(now).await;
         daemon.count_kept();
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

@@ -76,6 +76,7 @@ impl Daemon {
                 "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
             },
             "state": self.kept(),
+            "tickets": self.ticket_status(),
             "connections": {
                 "services": self.metrics.connections.at(Socket::Service).get(),
                 "admins": self.metrics.connections.at(Socket::Admin).get(),

@@ -78,6 +78,8 @@ labels! {
         Watch = "watch",
         /// Revocations.
         Revocations = "revocations",
+        /// Exchange.
+        Exchange = "exchange",
         /// Status.
         Status = "status",
         /// Attest.
@@ -102,6 +104,8 @@ labels! {
         Drain = "drain",
         /// Undrain.
         Undrain = "undrain",
+        /// TicketTtl.
+        TicketTtl = "ticket_ttl",
     }
 
     /// What is done to one item, alone or in a batch.
@@ -246,6 +250,14 @@ labels! {
         Process = "process",
     }
 
+    /// What was presented and accepted.
+    Opening {
+        /// A ticket.
+        Ticket = "ticket",
+        /// Any other passport.
+        Passport = "passport",
+    }
+
     /// How the breaker of a key stands that is not closed.
     Breaker {
         /// It is not asked for.
@@ -284,6 +296,7 @@ impl Op {
             ServiceOp::Challenge => Self::Challenge,
             ServiceOp::Watch { .. } => Self::Watch,
             ServiceOp::Revocations { .. } => Self::Revocations,
+            ServiceOp::Exchange { .. } => Self::Exchange,
         }
     }
 
@@ -304,6 +317,7 @@ impl Op {
             AdminOp::Compromise { .. } => Self::Compromise,
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
+            AdminOp::TicketTtl { .. } => Self::TicketTtl,
         }
     }
 }

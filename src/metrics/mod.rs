@@ -7,6 +7,7 @@ mod family;
 pub mod labels;
 mod readiness;
 mod signer;
+mod tickets;
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -16,10 +17,12 @@ use thiserror::Error;
 
 pub use family::{Family, Labels, Named, Worded};
 pub use labels::{
-    Act, Alg, Answer, Blocked, Breaker, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Outcome, Path, Rung, Socket,
+    Act, Alg, Answer, Blocked, Breaker, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Opening, Outcome, Path,
+    Rung, Socket,
 };
 pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
+pub use tickets::Tickets;
 
 use crate::passport::hex;
 use crate::wire::Code;
@@ -139,6 +142,8 @@ pub struct Metrics {
     pub verify_rechecked: IntCounter,
     /// `passport_verify_differences_total{net}`: verdicts that it did not share. The first one ends the way.
     pub verify_differences: Family<Net, IntCounter>,
+    /// Tickets.
+    pub tickets: Tickets,
     path: Family<Path, IntGauge>,
     mode: Family<Mode, IntGauge>,
     policy_info: Mutex<IntGaugeVec>,
@@ -245,6 +250,7 @@ impl Metrics {
                 "Verdicts that the reference did not share; the first one ends the fast path.",
                 ["net"],
             ))?,
+            tickets: Tickets::make(&make)?,
             path: make.gauges((
                 "passport_verify_path",
                 "How signatures are verified: 1 for the path in force.",

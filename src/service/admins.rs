@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use tracing::error;
 
-use super::revoking::{MAX_REASON, Named, Wanted};
+use super::revoking::{MAX_REASON, Named, Wanted, may_be_said};
 use super::shares::Place;
 use super::{Client, Done, Refused, Speaker, Turned, outcome, problems};
 use crate::audit::{AuditError, Outcome};
-use crate::lifecycle::{Author, Daemon, KeyChangeError, Reloaded};
+use crate::lifecycle::{Author, Daemon, KeyChangeError, MAX_TICKET_TTL_FOR_S, Reloaded};
 use crate::metrics::{Answer, Endpoint, Op, Socket};
+use crate::passport::MAX_TICKET_TTL_S;
 use crate::policy::{Operation, Peer, Rights};
 use crate::wire::{AdminOk, AdminOp, AdminReply, AdminRequest, Code, Problem, decode, encode_frame, peek_id};
 
@@ -99,6 +100,10 @@ impl Client {
                 self.permit(rights, Operation::Compromise, &author)?;
                 self.compromise(&kid, &reason, &author).await
             }
+            Asked::TicketTtl { seconds, for_s, reason } => {
+                self.permit(rights, Operation::TicketTtl, &author)?;
+                self.ticket_ttl(seconds, for_s, &reason, &author).await
+            }
             Asked::Drain | Asked::Undrain => {
                 self.permit(rights, Operation::Drain, &author)?;
                 let drain = matches!(op, Asked::Drain);
@@ -117,6 +122,25 @@ impl Client {
 }
 
 impl Client {
+    /// How long tickets may live for a while, within what the signer signs; nothing is cut to the bounds unsaid.
+    async fn ticket_ttl(&self, seconds: u32, for_s: u32, reason: &str, author: &Author) -> Result<AdminOk, Problem> {
+        may_be_said(reason)?;
+        if for_s == 0 {
+            self.daemon.end_ticket_ttl(reason, author).await.map_err(|error| unrecorded(&error))?;
+            return Ok(AdminOk::Done);
+        }
+        if !(1..=MAX_TICKET_TTL_S).contains(&seconds) {
+            return Err(Problem::saying(Code::Malformed, format!("a ticket lives for 1 to {MAX_TICKET_TTL_S} s")));
+        }
+        if for_s > MAX_TICKET_TTL_FOR_S {
+            let why = format!("this is allowed for {MAX_TICKET_TTL_FOR_S} s (4 h) at most; it can be said again");
+            return Err(Problem::saying(Code::Malformed, why));
+        }
+        let allowed = self.daemon.allow_ticket_ttl((seconds, for_s), reason, author).await;
+        allowed.map_err(|error| unrecorded(&error))?;
+        Ok(AdminOk::Done)
+    }
+
     /// Why a key did not change; that goes on record. What ledger or state did not take is there already, or can't be.
     pub(super) fn unchanged(
         &self,
@@ -177,6 +201,7 @@ enum Asked {
     Revoke(Wanted),
     BumpEpoch(String, String),
     Compromise(String, String),
+    TicketTtl { seconds: u32, for_s: u32, reason: String },
 }
 
 impl From<AdminOp<'_>> for Asked {
@@ -201,6 +226,9 @@ impl From<AdminOp<'_>> for Asked {
             }),
             AdminOp::BumpEpoch { tenant, reason } => Self::BumpEpoch(tenant.to_owned(), reason.to_owned()),
             AdminOp::Compromise { kid, reason } => Self::Compromise(kid.to_owned(), reason.to_owned()),
+            AdminOp::TicketTtl { seconds, for_s, reason } => {
+                Self::TicketTtl { seconds, for_s, reason: reason.to_owned() }
+            }
         }
     }
 }

@@ -12,9 +12,10 @@ use super::services::{Given, Service, Turn, reply};
 use super::verifying::{count, terms};
 use super::{Client, Done, Later, outcome, problems};
 use crate::audit::{Entry, Event, Outcome};
-use crate::check::{Judged, Taking, judge_unproven, prove, revise, settle};
+use crate::check::{For, Judged, Taking, judge_unproven, prove, revise, settle};
 use crate::clock::Moment;
 use crate::lifecycle::Daemon;
+use crate::metrics::Opening;
 use crate::policy::Operation;
 use crate::service::gate::Inside;
 use crate::state::{Spend, Spending};
@@ -34,6 +35,14 @@ const AT_ONCE: usize = 32;
 pub(super) struct With<'a> {
     pub(super) retry: Option<[u8; 16]>,
     pub(super) proof: Option<Possession<'a>>,
+}
+
+/// What can be said of a passport before the store is asked.
+pub(super) enum Looked {
+    /// All.
+    Says(Verdict),
+    /// It is authentic, and takes this, and perhaps a proof that holds.
+    Takes(Taking, Option<([u8; 32], i64)>),
 }
 
 impl Service {
@@ -65,50 +74,27 @@ impl Service {
         with: &With<'_>,
     ) -> Result<Given<'b, 'k>, Problem> {
         let inside = self.enter(turn, &self.gates.consume, &self.client.place.share().consume, CONSUMING)?;
-        let daemon = self.daemon();
-        let now = |verdict: Verdict| {
-            let verdicts = [verdict];
-            self.count(&verdicts);
-            outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), from_ref(passport), &verdicts);
-            let [verdict] = verdicts;
-            Ok(Given::Now(ServiceOk::Verdict(verdict)))
-        };
-        if judged.as_ref().is_ok_and(|candidate| candidate.is_bound() && with.proof.is_none()) {
-            return now(Verdict::Refused(Code::PopRequired));
-        }
-        let (budget, mut verdicts) = (&self.client.place.share().confirmations, Vec::with_capacity(1));
-        settle([&judged].into_iter(), &daemon.verifier, self.remembered(), || budget.take(), &mut verdicts);
-        match verdicts.as_slice() {
-            [Verdict::Refused(Code::NeedsDaemon)] => {}
-            [Verdict::Accepted(_)] if with.proof.is_some() => {
-                return now(Verdict::Unproven { why: "the passport names no key to be proven".to_owned() });
-            }
-            [_] => {
-                revise([passport].into_iter(), &mut verdicts, &daemon.store, revision);
-                return verdicts.pop().map_or_else(|| Err(Problem::new(Code::Internal)), now);
-            }
-            _ => return Err(Problem::new(Code::Internal)),
-        }
-        let taking = Taking::of(passport).ok_or_else(|| Problem::new(Code::Internal))?;
-        let proof = match (&taking.jkt, &with.proof) {
-            (Some(jkt), Some(proof)) => match self.proven(turn, proof, passport, jkt, audience) {
-                Ok(taken) => Some(taken),
-                Err(why) => return now(Verdict::Unproven { why }),
-            },
-            (None, Some(_)) => {
-                return now(Verdict::Unproven { why: "the passport names no key to be proven".to_owned() });
-            }
-            (_, None) => None,
-        };
+        let (taking, proof) =
+            match self.look(turn, (passport, judged, revision), with, (For::Verify, audience.as_slice()))? {
+                Looked::Takes(taking, proof) => (taking, proof),
+                Looked::Says(verdict) => {
+                    let verdicts = [verdict];
+                    self.count(from_ref(passport).iter(), &verdicts);
+                    outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), from_ref(passport), &verdicts);
+                    let [verdict] = verdicts;
+                    return Ok(Given::Now(ServiceOk::Verdict(verdict)));
+                }
+            };
         let retry = with.retry.map(|key| (key, digest(want, passport, with.proof.as_ref())));
         let spend = Spend { proof, retry, ..spend(&taking, self.client.peer.uid, turn.now) };
-        let way = daemon.verifier.way();
-        let (daemon, client) = (Arc::clone(daemon), Arc::clone(&self.client.peer));
+        let way = self.daemon().verifier.way();
+        let (daemon, client) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer));
         let (record, turn) = (self.client.accepting(turn.corr_id), turn.owned());
         Ok(Given::Later(Box::pin(async move {
             let _inside = inside;
-            let result = accept(&daemon, vec![(taking, spend)], &record).await.and_then(|mut verdicts| {
+            let result = accept(&daemon, vec![(taking.clone(), spend)], &record).await.and_then(|mut verdicts| {
                 count(&daemon.metrics, &verdicts);
+                opened(&daemon, from_ref(&taking).iter().zip(&verdicts));
                 outcome::consumed(&client, turn.asked(), way, || None, &verdicts);
                 verdicts.pop().ok_or_else(|| Problem::new(Code::Internal))
             });
@@ -154,11 +140,51 @@ impl Service {
                 }
                 drop(kept);
                 count(&daemon.metrics, &verdicts);
+                let all = accepted.iter().chain(&taking);
+                opened(&daemon, all.filter_map(|(at, one)| verdicts.get(*at).map(|verdict| (one, verdict))));
                 outcome::consumed(&client, turn.asked(), way, || None, &verdicts);
                 ServiceOk::Verdicts(verdicts)
             });
             done(&daemon, &client, &turn, result)
         }))
+    }
+
+    /// The signature, then the proof: all that is said of a passport before the store is asked. `revision` is that of the state by
+    /// which it was judged.
+    pub(super) fn look(
+        &self,
+        turn: &Turn,
+        (passport, judged, revision): (&Passport<'_>, Judged<'_, '_>, u64),
+        with: &With<'_>,
+        (made_for, audiences): (For, &[&str]),
+    ) -> Result<Looked, Problem> {
+        let daemon = self.daemon();
+        let says = |verdict| Ok(Looked::Says(verdict));
+        let no_key = || Verdict::Unproven { why: "the passport names no key to be proven".to_owned() };
+        if judged.as_ref().is_ok_and(|candidate| candidate.is_bound() && with.proof.is_none()) {
+            return says(Verdict::Refused(Code::PopRequired));
+        }
+        let (budget, mut verdicts) = (&self.client.place.share().confirmations, Vec::with_capacity(1));
+        settle([&judged].into_iter(), &daemon.verifier, self.remembered(), || budget.take(), &mut verdicts);
+        match verdicts.as_slice() {
+            [Verdict::Refused(Code::NeedsDaemon)] => {}
+            [Verdict::Accepted(_)] if with.proof.is_some() => return says(no_key()),
+            [_] => {
+                revise([passport].into_iter(), &mut verdicts, &daemon.store, revision);
+                return verdicts.pop().map_or_else(|| Err(Problem::new(Code::Internal)), says);
+            }
+            _ => return Err(Problem::new(Code::Internal)),
+        }
+        let taking = Taking::of(passport).ok_or_else(|| Problem::new(Code::Internal))?;
+        let proof = match (&taking.jkt, &with.proof) {
+            (Some(jkt), Some(proof)) => match self.proven(turn, proof, (passport, jkt), (made_for, audiences)) {
+                Ok(taken) => Some(taken),
+                Err(why) => return says(Verdict::Unproven { why }),
+            },
+            (None, Some(_)) => return says(no_key()),
+            (_, None) => None,
+        };
+        Ok(Looked::Takes(taking, proof))
     }
 
     /// A nonce for a proof.
@@ -172,9 +198,8 @@ impl Service {
         &self,
         turn: &Turn,
         proof: &Possession<'_>,
-        passport: &Passport<'_>,
-        jkt: &str,
-        audience: Option<&str>,
+        (passport, jkt): (&Passport<'_>, &str),
+        (made_for, audiences): (For, &[&str]),
     ) -> Result<([u8; 32], i64), String> {
         let seen = std::cell::RefCell::new(None);
         let given = |nonce: &str| {
@@ -183,7 +208,7 @@ impl Service {
             known
         };
         let taken =
-            prove(proof, passport, jkt, (audience.as_slice(), turn.now), given).map_err(|why| why.to_string())?;
+            prove(proof, passport, jkt, (made_for, audiences, turn.now), given).map_err(|why| why.to_string())?;
         // Only a proof that holds uses its nonce up: else anybody who saw one could.
         if let Some(nonce) = seen.into_inner() {
             self.challenges.take(&nonce);
@@ -194,22 +219,38 @@ impl Service {
 
 impl Client {
     /// The record of an acceptance, but for the passport.
-    fn accepting(&self, corr_id: [u8; 16]) -> Entry {
+    pub(super) fn accepting(&self, corr_id: [u8; 16]) -> Entry {
         Entry::new(Event::PassportAccepted, Outcome::Ok, Moment::now()).corr_id(corr_id).peer(self.on_record())
     }
 }
 
+/// Counts what was accepted, and which tickets were not, once the store has been asked.
+fn opened<'a>(daemon: &Daemon, all: impl Iterator<Item = (&'a Taking, &'a Verdict)>) {
+    let counted = &daemon.metrics.tickets;
+    for (taking, verdict) in all {
+        match (taking.par.is_some(), verdict.is_accepted()) {
+            (true, true) => {
+                counted.openings.at(Opening::Ticket).inc();
+                daemon.ticket_used(&taking.jti);
+            }
+            (true, false) => counted.invalid.inc(),
+            (false, true) => counted.openings.at(Opening::Passport).inc(),
+            (false, false) => {}
+        }
+    }
+}
+
 /// What accepting it takes, but for a proof.
-fn spend(taking: &Taking, uid: u32, now: Moment) -> Spend {
-    let Taking { kid, tenant, jti, sub, iat, epoch, exp, limit, nonce, .. } = taking.clone();
+pub(super) fn spend(taking: &Taking, uid: u32, now: Moment) -> Spend {
+    let Taking { kid, tenant, jti, sub, iat, epoch, exp, limit, nonce, par, .. } = taking.clone();
     let until = Daemon::spent_until(exp);
     let (proof, retry) = (None, None);
-    Spend { uid, kid, tenant, jti, sub, iat, epoch, until, limit, nonce, proof, retry, now: now.unix() }
+    Spend { uid, kid, tenant, jti, sub, iat, epoch, par, until, limit, nonce, proof, retry, now: now.unix() }
 }
 
 /// SHA-256 of what is asked for. A proof of ours is left out, since whoever comes back over another connection needs another;
 /// an HTTP request with another proof is another request.
-fn digest(want: &Want<'_>, passport: &Passport<'_>, proof: Option<&Possession<'_>>) -> [u8; 32] {
+pub(super) fn digest(want: &Want<'_>, passport: &Passport<'_>, proof: Option<&Possession<'_>>) -> [u8; 32] {
     let mut hash = Sha256::new();
     let mut part = |bytes: &[u8]| {
         // Each with its length, so that what ends one can't begin the next.
@@ -294,7 +335,7 @@ async fn accept(daemon: &Daemon, all: Vec<(Taking, Spend)>, record: &Entry) -> R
     Ok(verdicts)
 }
 
-fn entry(record: &Entry, taking: &Taking, consumed: &Consumed) -> Entry {
+pub(super) fn entry(record: &Entry, taking: &Taking, consumed: &Consumed) -> Entry {
     let left = consumed.left.map(|left| format!("uses left: {left}"));
     let repeated = consumed.repeated.then(|| "the answer to the same request once more".to_owned());
     let said: Vec<String> = left.into_iter().chain(repeated).collect();
@@ -303,10 +344,10 @@ fn entry(record: &Entry, taking: &Taking, consumed: &Consumed) -> Entry {
     if said.is_empty() { entry } else { entry.detail(&said.join("; ")) }
 }
 
-fn verdict(exp: i64, spending: Spending) -> Result<Verdict, Problem> {
+pub(super) fn verdict(exp: i64, spending: Spending) -> Result<Verdict, Problem> {
     Ok(match spending {
         Spending::Spent { left } => Verdict::Consumed(Consumed { exp, left, repeated: false }),
-        Spending::Repeated { left } => Verdict::Consumed(Consumed { exp, left, repeated: true }),
+        Spending::Repeated { left, .. } => Verdict::Consumed(Consumed { exp, left, repeated: true }),
         Spending::Replayed => Verdict::Refused(Code::Replayed),
         Spending::UsedUp => Verdict::Refused(Code::LimitExceeded),
         Spending::Revoked => Verdict::Refused(Code::Revoked),

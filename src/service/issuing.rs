@@ -10,7 +10,7 @@ use super::{Done, Later};
 use super::{outcome, problems};
 use crate::audit::{Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::issue::{Ground, IssueError, Noticed, Origin, Prepared, prepare, record, sign};
+use crate::issue::{Ground, IssueError, Noticed, Origin, Prepared, Withheld, prepare, record, sign};
 use crate::lifecycle::Daemon;
 use crate::metrics::{self, Act, Alg, Blocked, Counter, Endpoint};
 use crate::policy::{Bounds, Operation, Peer};
@@ -27,7 +27,7 @@ const REQUEST_TIMEOUTS: u32 = 2;
 const REVOKED_WAIT: Duration = Duration::from_secs(2);
 
 /// What is awaited: the payloads, a slot among those being issued, and memory for the reply.
-struct Batch {
+pub(super) struct Batch {
     /// The peer's uid.
     who: u32,
     prepared: Vec<Result<Prepared, IssueError>>,
@@ -35,7 +35,7 @@ struct Batch {
     /// Where each passport is counted if it is issued.
     counters: Vec<Counter>,
     started: Instant,
-    _inside: (Inside, Inside),
+    _inside: Vec<(Inside, Inside)>,
     /// Before they are signed.
     wait: Duration,
     until: Instant,
@@ -47,7 +47,7 @@ impl Service {
         let batch = self.begin(turn, &[spec])?;
         let (daemon, peer, turn) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer), turn.owned());
         Ok(Box::pin(async move {
-            let (mut results, lease) = finish(&daemon, batch).await;
+            let (mut results, lease) = finish(&daemon, batch, || false).await;
             outcome::issued(&peer, turn.asked(), &results);
             let result = results.pop().unwrap_or_else(|| Err(Problem::new(Code::Internal)));
             done(&daemon, &peer, &turn, result.map(ServiceOk::Issued), lease)
@@ -58,7 +58,7 @@ impl Service {
         let batch = self.begin(turn, specs)?;
         let (daemon, peer, turn) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer), turn.owned());
         Ok(Box::pin(async move {
-            let (results, lease) = finish(&daemon, batch).await;
+            let (results, lease) = finish(&daemon, batch, || false).await;
             outcome::issued(&peer, turn.asked(), &results);
             done(&daemon, &peer, &turn, Ok(ServiceOk::IssuedBatch(results)), lease)
         }))
@@ -113,7 +113,7 @@ impl Service {
             refusals,
             counters,
             started,
-            _inside: inside,
+            _inside: vec![inside],
             wait,
             until,
             lease: Some(lease),
@@ -143,7 +143,7 @@ impl Service {
         Ok((past, wait))
     }
 
-    fn may_issue(&self) -> Result<(), Problem> {
+    pub(super) fn may_issue(&self) -> Result<(), Problem> {
         let blocked = |why, code| {
             self.daemon().metrics.issuance_blocked.at(why).inc();
             Err(Problem::new(code))
@@ -161,8 +161,38 @@ impl Service {
     }
 }
 
-/// Sign, record, release: in this order, and nothing is released whose record is not durable.
-async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>, Option<Lease>) {
+impl Batch {
+    /// A single one, of which all is decided.
+    pub(super) fn of_one(
+        turn: &Turn,
+        peer: &Peer,
+        prepared: Prepared,
+        refusals: Refusals,
+        counter: Counter,
+        inside: [(Inside, Inside); 2],
+    ) -> Self {
+        let patience = Duration::from_millis(turn.live.loaded.config.hsm.op_timeout_ms) * REQUEST_TIMEOUTS;
+        Self {
+            who: peer.uid,
+            prepared: vec![Ok(prepared)],
+            refusals,
+            counters: vec![counter],
+            started: turn.started,
+            _inside: inside.into(),
+            wait: Duration::ZERO,
+            until: Instant::now() + patience,
+            lease: None,
+        }
+    }
+}
+
+/// Sign, record, release: in this order, and nothing is released whose record is not durable. `revoked` says whether what it is made
+/// from is revoked.
+pub(super) async fn finish(
+    daemon: &Daemon,
+    batch: Batch,
+    revoked: impl Fn() -> bool,
+) -> (Vec<Result<Issued, Problem>>, Option<Lease>) {
     if !batch.wait.is_zero() {
         tokio::time::sleep(batch.wait).await;
     }
@@ -179,7 +209,11 @@ async fn finish(daemon: &Daemon, batch: Batch) -> (Vec<Result<Issued, Problem>>,
         // Paused while this was under way: what is not on record yet is not released.
         signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
     }
-    let recorded = record(signed, &daemon.audit, || daemon.paused().map(|_| Moment::now())).await;
+    let withhold = || {
+        let why = daemon.paused().map(|_| Withheld::Paused).or_else(|| revoked().then_some(Withheld::Revoked));
+        why.map(|why| (why, Moment::now()))
+    };
+    let recorded = record(signed, &daemon.audit, withhold).await;
     if recorded.iter().any(Result::is_ok) {
         daemon.metrics.ekey_issue_latency.observe(batch.started.elapsed().as_secs_f64());
     }
@@ -218,6 +252,7 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
             IssueError::Denied(_)
             | IssueError::Claims(_)
             | IssueError::Context
+            | IssueError::Revoked
             | IssueError::Signer(SignerError::Refused(LinkRefusal::TooLong)),
         ) => metrics::Outcome::Refused,
         Err(error) => {
@@ -244,7 +279,13 @@ fn count(daemon: &Daemon, one: &Result<Issued, IssueError>, issued: &Counter) {
     daemon.metrics.ops.at((Act::Issue, outcome, Alg::Ed25519)).inc();
 }
 
-fn done(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<ServiceOk, Problem>, lease: Option<Lease>) -> Done {
+pub(super) fn done(
+    daemon: &Daemon,
+    peer: &Peer,
+    turn: &Turn,
+    result: Result<ServiceOk, Problem>,
+    lease: Option<Lease>,
+) -> Done {
     let mut frame = Vec::new();
     reply(daemon, peer, turn, result, &mut frame);
     Done { frame, lease, sensitive: false }

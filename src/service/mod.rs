@@ -3,6 +3,7 @@
 mod admins;
 mod challenges;
 mod consuming;
+mod exchanging;
 pub mod gate;
 mod issuing;
 mod outcome;

@@ -43,7 +43,7 @@ pub(super) const fn code_of_denial(code: DenyCode) -> Code {
 pub(super) fn of_rate(over: OverRate) -> Problem {
     match over {
         OverRate::Wait { millis } => Problem::new(Code::RateLimited).after_ms(millis),
-        OverRate::Never { per_second } => Problem::too_large("the rate of this peer, in items a second,", per_second),
+        OverRate::Never { most } => Problem::too_large("the rate of this peer, in items a second,", most),
     }
 }
 
@@ -55,6 +55,8 @@ pub(super) fn of_issue(error: &IssueError) -> Problem {
         IssueError::Claims(error) => Problem::saying(Code::Malformed, error.to_string()),
         IssueError::Context => Problem::saying(Code::Malformed, "ctx must be one JSON object"),
         IssueError::Paused => Problem::new(Code::Paused),
+        // Whoever asked for a ticket is told so in a verdict.
+        IssueError::Revoked => Problem::new(Code::Revoked),
         IssueError::NoKey { .. } => Problem::new(Code::NotReady),
         IssueError::Signer(error) => of_signer(*error),
         IssueError::BadSignature { noticed, .. } => {

@@ -142,7 +142,7 @@ impl Client {
     }
 }
 
-fn may_be_said(reason: &str) -> Result<(), Problem> {
+pub(super) fn may_be_said(reason: &str) -> Result<(), Problem> {
     if reason.len() > MAX_REASON { Err(Problem::too_large("the reason's length", MAX_REASON)) } else { Ok(()) }
 }
 

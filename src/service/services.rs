@@ -38,6 +38,7 @@ pub struct Gates {
     pub(super) consume_many: Gate,
     pub(super) watch: Gate,
     pub(super) pages: Gate,
+    pub(super) exchange: Gate,
 }
 
 /// Speaks with one service.
@@ -167,6 +168,10 @@ impl Service {
                 self.allow(turn, Operation::Revoke, 1)?;
                 self.revoke(turn, keyring, &passport).map(Given::Later)
             }
+            ServiceOp::Exchange { passport, spec, retry, proof } => {
+                self.allow(turn, Operation::Exchange, 1)?;
+                self.exchange(turn, keyring, (&passport, &spec), &With { retry, proof })
+            }
             ServiceOp::Watch { topics, after, wait_ms } => self.watch(turn, &topics, after, wait_ms).map(Given::Later),
             ServiceOp::Revocations { after } => self.revocations(turn, after).map(Given::Later),
             ServiceOp::IssueBatch(specs) => {
@@ -284,7 +289,7 @@ fn after(problem: &Problem) -> Turned {
 
 fn endpoint(op: Op) -> Endpoint {
     match op {
-        Op::Issue | Op::IssueBatch => Endpoint::Issue,
+        Op::Issue | Op::IssueBatch | Op::Exchange => Endpoint::Issue,
         Op::Seal | Op::Unseal => Endpoint::Seal,
         Op::VerifyBatch => Endpoint::VerifyBatch,
         Op::Verify | Op::VerifyWith | Op::Challenge | Op::Introspect => Endpoint::Verify,

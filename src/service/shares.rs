@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,9 @@ pub struct Share {
     bytes: AtomicUsize,
     rate: Rate,
     issue_rate: Rate,
+    exchange_rate: Rate,
+    /// It took from that.
+    exchanged: AtomicBool,
     refusals: DefaultDirectRateLimiter,
     /// Refused signatures that the reference confirms.
     pub(super) confirmations: Budget,
@@ -109,6 +112,7 @@ pub struct Share {
     pub(super) consume_many: Gate,
     pub(super) watch: Gate,
     pub(super) pages: Gate,
+    pub(super) exchange: Gate,
 }
 
 fn refusals() -> DefaultDirectRateLimiter {
@@ -124,6 +128,8 @@ impl Share {
             bytes: AtomicUsize::new(0),
             rate: Rate::default(),
             issue_rate: Rate::default(),
+            exchange_rate: Rate::per_minute(),
+            exchanged: AtomicBool::new(false),
             refusals: refusals(),
             confirmations: Budget::default(),
             stints: Arc::default(),
@@ -137,6 +143,7 @@ impl Share {
             consume_many: Gate::default(),
             watch: Gate::default(),
             pages: Gate::default(),
+            exchange: Gate::default(),
         }
     }
 
@@ -154,6 +161,21 @@ impl Share {
     /// As [`Share::take`].
     pub fn take_issue(&self, per_second: u32, items: usize) -> Result<(), OverRate> {
         self.issue_rate.take(per_second, items)
+    }
+
+    /// One ticket, of `per_minute`.
+    ///
+    /// # Errors
+    /// As [`Share::take`].
+    pub fn take_exchange(&self, per_minute: u32) -> Result<(), OverRate> {
+        self.exchanged.store(true, Ordering::Relaxed);
+        self.exchange_rate.take(per_minute, 1)
+    }
+
+    /// Whether every rate is whole again, so that forgetting it gives nothing back.
+    fn is_whole(&self) -> bool {
+        let exchanged = self.exchanged.load(Ordering::Relaxed);
+        self.gone_for() >= if exchanged { WHOLE_AGAIN_EXCHANGED } else { WHOLE_AGAIN }
     }
 
     /// Whether another refusal of this uid goes on record.
@@ -222,8 +244,7 @@ impl Shares {
         let uid = if own_bounds.stranger { STRANGERS } else { uid };
         let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
         if uids.len() >= self.remembered {
-            // Every rate of a uid that left so long ago is whole again: forgetting it gives nothing back.
-            uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || share.gone_for() < WHOLE_AGAIN);
+            uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || !share.is_whole());
         }
         if own_bounds.stranger
             && let Some(share) = uids.get(&uid)
@@ -319,6 +340,8 @@ const MAX_REMEMBERED: usize = 4096;
 
 /// A bucket of a second's worth is full after a second.
 const WHOLE_AGAIN: Duration = Duration::from_secs(1);
+/// That of tickets is one of a minute's.
+const WHOLE_AGAIN_EXCHANGED: Duration = Duration::from_secs(60);
 
 /// New connections of one uid in a second, should it not have more at one time. A connection costs more than most
 /// requests.

@@ -121,7 +121,7 @@ impl<'s, 'b, 'k> Pile<'s, 'b, 'k> {
         let revision = awaiting.first().map_or_else(|| daemon.store.revision(), |(_, _, one)| one.revision);
         let hits = settle(judged, &daemon.verifier, remembered, || budget.take(), &mut verdicts);
         revise(awaiting.iter().map(|(_, _, one)| &one.passport), &mut verdicts, &daemon.store, revision);
-        service.count(&verdicts);
+        service.count(awaiting.iter().map(|(_, _, one)| &one.passport), &verdicts);
         let mut given = verdicts.drain(..);
         for (id, corr_id, one) in awaiting.drain(..) {
             (turn.id, turn.corr_id) = (id, corr_id);

@@ -8,8 +8,8 @@ use super::services::{Given, Service, Turn};
 use super::stints::STINT;
 use super::together::{Awaiting, spare_verdicts};
 use super::{outcome, problems};
-use crate::check::{Candidate, Means, Remembered, Terms, check_more, introspect, judge_unproven, revise};
-use crate::metrics::{Act, Alg, Metrics, Outcome};
+use crate::check::{Candidate, Means, Remembered, Terms, check_more, introspect, is_ticket, judge_unproven, revise};
+use crate::metrics::{Act, Alg, Metrics, Opening, Outcome};
 use crate::passport::Expect;
 use crate::policy::Operation;
 use crate::verify::Keyring;
@@ -84,7 +84,7 @@ impl Service {
         if verdicts.contains(&Verdict::Refused(Code::NeedsDaemon)) {
             return self.consume_many(turn, items, verdicts, inside).map(Given::Later);
         }
-        self.count(&verdicts);
+        self.count(items.iter(), &verdicts);
         outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), items, &verdicts);
         Ok(Given::Now(ServiceOk::Verdicts(verdicts)))
     }
@@ -134,13 +134,21 @@ impl Service {
         outcome::By { keyring, way: self.daemon().verifier.way() }
     }
 
-    pub(super) fn count(&self, verdicts: &[Verdict]) {
-        count(&self.daemon().metrics, verdicts);
+    /// Counts verdicts on passports that take nothing, or are refused.
+    pub(super) fn count<'p, 'a: 'p>(&self, passports: impl Iterator<Item = &'p Passport<'a>>, verdicts: &[Verdict]) {
+        let metrics = &self.daemon().metrics;
+        let accepted = count(metrics, verdicts);
+        metrics.tickets.openings.at(Opening::Passport).inc_by(accepted);
+        let refused = u64::try_from(verdicts.len()).is_ok_and(|all| accepted < all);
+        if refused {
+            let tickets = passports.zip(verdicts).filter(|(one, verdict)| !verdict.is_accepted() && is_ticket(one));
+            metrics.tickets.invalid.inc_by(u64::try_from(tickets.count()).unwrap_or(0));
+        }
     }
 }
 
-/// Counts verdicts.
-pub(super) fn count(metrics: &Metrics, verdicts: &[Verdict]) {
+/// Counts verdicts; how many accept.
+pub(super) fn count(metrics: &Metrics, verdicts: &[Verdict]) -> u64 {
     let (mut accepted, mut known) = (0, 0);
     for verdict in verdicts {
         let code = match verdict {
@@ -169,6 +177,7 @@ pub(super) fn count(metrics: &Metrics, verdicts: &[Verdict]) {
     metrics.vk_hits.inc_by(accepted + known);
     metrics.ekey_verified.inc_by(accepted);
     metrics.ops.at((Act::Verify, Outcome::Ok, Alg::Ed25519)).inc_by(accepted);
+    accepted
 }
 
 pub(super) fn terms<'a>(turn: &'a Turn, want: &'a Want<'_>, audiences: &'a [&'a str]) -> Terms<'a> {
