@@ -279,10 +279,15 @@ pub(super) fn reply(daemon: &Daemon, peer: &Peer, turn: &Turn, result: Result<Se
 /// once in a pause; what comes after the pause is what its rate has gained meanwhile.
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 
+/// The longest. A rate of a minute makes wait for longer; but what else the peer wants of the connection has rates of its own.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
 /// What follows from a problem for the connection.
 fn after(problem: &Problem) -> Turned {
     match (problem.code, problem.retry_after_ms) {
-        (Code::RateLimited, Some(millis)) => Turned::Pause(Duration::from_millis(millis.into()).max(MIN_PAUSE)),
+        (Code::RateLimited, Some(millis)) => {
+            Turned::Pause(Duration::from_millis(millis.into()).clamp(MIN_PAUSE, MAX_PAUSE))
+        }
         _ => Turned::Done,
     }
 }
@@ -379,12 +384,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_over_its_rate_is_left_unread_for_50_ms_at_least() {
+    fn who_is_over_its_rate_is_left_unread_for_50_ms_at_least_and_a_second_at_most() {
         let pause = |millis| match after(&Problem::new(Code::RateLimited).after_ms(millis)) {
             Turned::Pause(pause) => pause,
             Turned::Done | Turned::Later { .. } => panic!("{millis} ms are no pause"),
         };
-        for (millis, paused) in [(0, 50), (1, 50), (49, 50), (50, 50), (51, 51), (1000, 1000)] {
+        for (millis, paused) in [(0, 50), (1, 50), (49, 50), (50, 50), (51, 51), (1000, 1000), (12_000, 1000)] {
             assert_eq!(pause(millis), Duration::from_millis(paused), "{millis}");
         }
         assert!(matches!(after(&Problem::new(Code::Busy).after_ms(100)), Turned::Done), "others are no flood");
