@@ -38,6 +38,8 @@ pub(crate) struct Pass {
     pub(crate) exp: i64,
     pub(crate) limit: Option<u64>,
     pub(crate) nonce: Option<u32>,
+    /// Of a ticket: the step of the passport that it was made from.
+    pub(crate) parent: Option<usize>,
 }
 
 impl Pass {
@@ -91,6 +93,8 @@ pub(crate) struct Look {
 pub(crate) enum How {
     /// To accept it.
     Take,
+    /// To have a ticket for it, which accepts it, too.
+    Exchange,
     /// By introspection.
     Peek,
     /// With another signature.
@@ -143,6 +147,18 @@ pub(crate) enum Came {
     /// Refused before anything was done.
     Nothing,
     Maybe,
+}
+
+impl How {
+    /// Whether it is accepted by this, with what that takes.
+    pub(crate) const fn accepts(self) -> bool {
+        matches!(self, Self::Take | Self::Exchange)
+    }
+
+    /// Whether a problem says that nothing was taken. What has a ticket is signed after that, and so may be told that much is busy.
+    pub(crate) const fn took_nothing(self, code: Code) -> bool {
+        harmless(code) && !matches!((self, code), (Self::Exchange, Code::Busy))
+    }
 }
 
 /// Whether a problem says that nothing was done.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use passportd::wire::Code;
 
-use super::events::{Came, Change, Event, Got, How, Look, Pass, Said, Span, What, harmless};
+use super::events::{Came, Change, Event, Got, Look, Pass, Said, Span, What};
 
 /// Something that happened, or may have.
 #[derive(Clone, Copy, Debug)]
@@ -93,14 +93,14 @@ impl<'a> Facts<'a> {
             self.keys.entry(key).or_default().push(at);
         }
         let Some(known) = self.passports.get(&look.passport) else { return };
-        if look.how != How::Take || !known.pass.takes() {
+        if !look.how.accepts() || !known.pass.takes() {
             return;
         }
         let sure = match look.said {
             Said::Taken { .. } => true,
             // Taken, and revoked before that was said.
             Said::Lost | Said::Refused(Code::Revoked) => false,
-            Said::Problem(code) if !harmless(code) => false,
+            Said::Problem(code) if !look.how.took_nothing(code) => false,
             Said::Free | Said::Again { .. } | Said::Refused(_) | Said::Problem(_) => return,
         };
         let fact = Fact { at, span, sure, of: look.passport };
@@ -139,7 +139,7 @@ impl<'a> Facts<'a> {
         &self,
         passport: usize,
         known: &Known<'_>,
-        counts: impl Fn(&Fact, bool) -> bool,
+        counts: &dyn Fn(&Fact, bool) -> bool,
     ) -> Option<usize> {
         let pass = known.pass;
         let own = self.revoked.get(&passport).into_iter().flatten().map(|one| (*one, true));
@@ -154,7 +154,9 @@ impl<'a> Facts<'a> {
             .iter()
             .filter(|one| one.of.is_none_or(|epoch| epoch > pass.epoch))
             .map(|one| (Fact { at: one.at, span: one.span, sure: one.sure, of: () }, one.of.is_some()));
-        own.chain(subject).chain(key).chain(epoch).find(|(fact, covers)| counts(fact, *covers)).map(|(fact, _)| fact.at)
+        let found = own.chain(subject).chain(key).chain(epoch).find(|(fact, covers)| counts(fact, *covers));
+        let parent = || pass.parent.and_then(|of| self.revoking(of, self.passports.get(&of)?, counts));
+        found.map(|(fact, _)| fact.at).or_else(parent)
     }
 
     /// Whether a pause has ended for sure before that began.

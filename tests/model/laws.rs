@@ -9,7 +9,7 @@
 
 use passportd::wire::Code;
 
-use super::events::{Came, Change, Event, Got, How, Look, Said, Span, What};
+use super::events::{Came, Change, Event, Got, How, Look, Pass, Said, Span, What};
 use super::facts::{Fact, Facts, Known};
 
 /// For how long a retry key is certain to be known, in milliseconds: less than `REPEAT_S`.
@@ -76,6 +76,9 @@ impl Court<'_> {
             Got::Problem(code) if may_be(*code) => {}
             Got::Problem(code) => self.breaks(format!("issuing is refused with {code}"), &[at]),
             Got::Passport(pass) => {
+                if let Some(of) = pass.parent {
+                    self.ticket(at, pass, of);
+                }
                 if let Some(pause) =
                     pauses.iter().find(|one| one.sure && one.span.before(span) && !self.facts.may_be_over(one, span))
                 {
@@ -103,6 +106,18 @@ impl Court<'_> {
         }
     }
 
+    /// What a ticket has of the passport that it was made from.
+    fn ticket(&mut self, at: usize, ticket: &Pass, of: usize) {
+        let Some(known) = self.facts.passports.get(&of) else {
+            return self.breaks("a ticket is made from what was never issued", &[at]);
+        };
+        let Pass { sub, epoch, exp, .. } = known.pass;
+        if (ticket.sub, ticket.epoch, ticket.limit, ticket.nonce) != (*sub, *epoch, Some(1), None) || ticket.exp > *exp
+        {
+            self.breaks("a ticket says what its passport does not", &[known.at, at]);
+        }
+    }
+
     fn look(&mut self, at: usize, event: &Event, look: &Look, known: &Known<'_>) {
         match look.said {
             Said::Lost => {}
@@ -114,6 +129,10 @@ impl Court<'_> {
                 }
             }
             Said::Problem(code) if may_be(code) => {}
+            // As for what is issued, the pauses say so.
+            Said::Problem(Code::Paused) if look.how == How::Exchange => {
+                self.issue(at, event, &Got::Problem(Code::Paused))
+            }
             Said::Problem(code) => self.breaks(format!("a verdict is refused with {code}"), &[at]),
             Said::Refused(code) => {
                 if !self.may_refuse(at, event, look, known, code) {
@@ -126,16 +145,19 @@ impl Court<'_> {
 
     fn accepted(&mut self, at: usize, event: &Event, look: &Look, known: &Known<'_>) {
         let span = &event.span;
-        if let Some(late) = self.facts.revoking(look.passport, known, |fact, sure| sure && fact.is_before(span)) {
+        if let Some(late) = self.facts.revoking(look.passport, known, &|fact, sure| sure && fact.is_before(span)) {
             self.breaks("accepted after it was revoked", &[known.at, late, at]);
         }
         if span.from_ms >= known.pass.exp * 1000 {
             self.breaks("accepted after its end", &[known.at, at]);
         }
+        if look.how == How::Exchange && known.pass.parent.is_some() {
+            self.breaks("a ticket is made from a ticket", &[known.at, at]);
+        }
         if matches!(look.how, How::Forged | How::Elsewhere) {
             self.breaks(format!("accepted though {:?}", look.how).to_lowercase(), &[at]);
         }
-        if look.how == How::Take && (look.said == Said::Free) == known.pass.takes() {
+        if look.how.accepts() && (look.said == Said::Free) == known.pass.takes() {
             self.breaks("accepted as if it took something else than it does", &[known.at, at]);
         }
         if look.how == How::Peek {
@@ -153,14 +175,16 @@ impl Court<'_> {
         let span = &event.span;
         let others = |one: &Fact<usize>| one.at != at && one.span.may_show_in(span);
         match code {
-            Code::Revoked => self.facts.revoking(look.passport, known, |fact, _| fact.span.may_show_in(span)).is_some(),
+            Code::Revoked => {
+                self.facts.revoking(look.passport, known, &|fact, _| fact.span.may_show_in(span)).is_some()
+            }
             Code::UnknownKid => {
                 let ours = |one: &&Fact<u32>| one.of == known.pass.kid && one.span.may_show_in(span);
                 self.facts.compromised.iter().any(|one| ours(&one))
             }
             Code::Expired => span.to_ms >= known.pass.exp * 1000,
             Code::VerifyFailed => look.how == How::Forged,
-            Code::ScopeDenied => look.how == How::Elsewhere,
+            Code::ScopeDenied => look.how == How::Elsewhere || look.how == How::Exchange && known.pass.parent.is_some(),
             Code::LimitExceeded => {
                 let taken = self.facts.takings(look.passport).filter(|one| others(one)).count();
                 known.pass.limit.is_some_and(|limit| taken >= usize::try_from(limit).unwrap())

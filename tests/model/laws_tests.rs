@@ -30,8 +30,16 @@ impl Story {
     }
 
     fn issued(self, step: usize, change: impl FnOnce(&mut Pass)) -> Self {
-        let mut pass =
-            Pass { jti: step.to_string(), sub: 7, kid: 1, epoch: 0, exp: 1_000_000, limit: None, nonce: None };
+        let mut pass = Pass {
+            jti: step.to_string(),
+            sub: 7,
+            kid: 1,
+            epoch: 0,
+            exp: 1_000_000,
+            limit: None,
+            nonce: None,
+            parent: None,
+        };
         change(&mut pass);
         self.then(step, What::Issue(Got::Passport(pass)))
     }
@@ -220,6 +228,45 @@ fn the_same_request_is_said_once_more() {
     let both = || Story::limited(2).issued(5, |pass| pass.limit = Some(1)).keyed(taken);
     both().then(2, other(Said::Problem(Code::Malformed))).good();
     both().then(2, other(Said::Taken { left: Some(0) })).bad("takes twice");
+}
+
+/// A ticket at step 2 of the passport at step 0.
+fn with_ticket(story: Story, exp: i64) -> Story {
+    story.then(2, look(How::Exchange, None, Said::Free)).issued(2, |pass| {
+        (pass.parent, pass.limit, pass.kid, pass.exp) = (Some(0), Some(1), 1, exp);
+    })
+}
+
+fn of_ticket(how: How, said: Said) -> What {
+    What::Look(Look { passport: 2, how, key: None, said })
+}
+
+#[track_caller]
+fn too_often(story: Story) {
+    let found = broken(&story.events);
+    assert!(found.iter().any(|one| one.law.contains("more often than its limit")), "{found:?}");
+}
+
+#[test]
+fn a_ticket_goes_with_its_passport_and_is_no_passport_to_make_tickets_from() {
+    let (taken, ended) = (|| of_ticket(How::Take, Said::Taken { left: Some(0) }), 500_000);
+    let ticket = || with_ticket(Story::free(), ended);
+    ticket().then(3, taken()).good();
+    too_often(ticket().then(3, taken()).then(3, taken()));
+    ticket().then(3, of_ticket(How::Take, Said::Free)).bad("something else");
+    for change in [Change::Passport(0), Change::Passport(2), Change::Subject(7), Change::Epoch(Some(1))] {
+        ticket().changed(change, DONE).then(3, taken()).bad("after it was revoked");
+        ticket().changed(change, DONE).then(3, of_ticket(How::Take, refused(Code::Revoked))).good();
+    }
+    ticket().changed(Change::Passport(9), DONE).then(3, of_ticket(How::Take, refused(Code::Revoked))).bad("no reason");
+    ticket().then(3, of_ticket(How::Exchange, refused(Code::ScopeDenied))).good();
+    ticket().then(3, of_ticket(How::Exchange, Said::Taken { left: Some(0) })).bad("from a ticket");
+    with_ticket(Story::free(), 1_000_001).bad("does not");
+    // Its passport's use, which a busy daemon may have taken.
+    too_often(Story::limited(1).then(3, look(How::Exchange, None, Said::Taken { left: Some(0) })).left(0));
+    let busy = |how| Story::limited(1).then(3, look(how, None, Said::Problem(Code::Busy)));
+    busy(How::Exchange).said(refused(Code::LimitExceeded)).good();
+    busy(How::Take).said(refused(Code::LimitExceeded)).bad("no reason");
 }
 
 #[test]

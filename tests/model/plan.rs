@@ -21,6 +21,10 @@ pub(crate) enum Step {
     Batch {
         of: Vec<usize>,
     },
+    /// For a ticket, which is the passport of this step.
+    Exchange {
+        of: usize,
+    },
     /// With a new retry key.
     With {
         of: usize,
@@ -116,7 +120,7 @@ pub(crate) fn plan(seed: u64, count: usize) -> Vec<Step> {
             None => common(&mut dice, &issued, &keyed, at),
         };
         match step {
-            Step::Issue(_) => issued.push(at),
+            Step::Issue(_) | Step::Exchange { .. } => issued.push(at),
             Step::With { .. } => keyed.push(at),
             _ => {}
         }
@@ -155,7 +159,8 @@ fn common(dice: &mut Dice, issued: &[usize], keyed: &[usize], at: usize) -> Step
     let Some(of) = pick(dice, issued, at) else { return Step::Issue(wish(dice, at)) };
     match dice.roll(1000) {
         0..260 => Step::Issue(wish(dice, at)),
-        260..520 => Step::Verify { of },
+        260..450 => Step::Verify { of },
+        450..520 => Step::Exchange { of },
         520..580 => Step::Introspect { of },
         580..630 => Step::Forge { of },
         630..660 => Step::Elsewhere { of },
@@ -216,17 +221,18 @@ mod tests {
             let kind = format!("{step:?}");
             *kinds.entry(kind.split([' ', '(']).next().unwrap().to_owned()).or_default() += 1;
             // Whoever waits for a step waits for one before it.
-            let issued = |of: &usize| *of < at && matches!(one[*of], Step::Issue(_));
+            let issued = |of: &usize| *of < at && matches!(one[*of], Step::Issue(_) | Step::Exchange { .. });
             let known = match step {
                 Step::Batch { of } => of.iter().all(issued),
                 Step::Again { step } => *step < at && matches!(one[*step], Step::With { .. }),
                 Step::Cross { step, of } => *step < at && issued(of),
                 Step::Verify { of } | Step::With { of } | Step::Forge { of } | Step::Revoke { of, .. } => issued(of),
+                Step::Exchange { of } => issued(of),
                 _ => true,
             };
             assert!(known, "{step:?} at {at}");
         }
-        assert_eq!(kinds.len(), 17, "{kinds:?}");
+        assert_eq!(kinds.len(), 18, "{kinds:?}");
         assert_eq!((kinds["Kill"], kinds["Pause"], kinds["Resume"]), (4, 8, 8), "{kinds:?}");
     }
 }

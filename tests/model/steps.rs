@@ -8,7 +8,9 @@ use passportd::client::{IssueRequest, Want};
 use passportd::passport::OwnedPassport;
 use passportd::state::look;
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{AdminOp, PassportForm, Revocation, Verdict};
+use passportd::wire::{
+    AdminOp, Exchanged, Passport, PassportForm, Revocation, ServiceOk, ServiceOp, TicketSpec, Verdict,
+};
 use serde_json::Value;
 
 use super::drive::{Failure, Hand};
@@ -53,6 +55,7 @@ impl Hand<'_> {
             Step::Forge { of } => self.bent(at, *of).await,
             Step::Elsewhere { of } => self.elsewhere(at, *of).await,
             Step::Batch { of } => self.batch(at, of).await,
+            Step::Exchange { of } => self.exchange(at, *of).await,
             Step::With { of } => self.with(at, *of, at).await,
             Step::Again { step } => {
                 let Step::With { of } = self.run.plan[*step] else { panic!("step {step} has no key") };
@@ -153,6 +156,47 @@ impl Hand<'_> {
                 _ => return,
             }
         }
+    }
+
+    /// As a client does that may have lost the answer: the same once more, under its key.
+    async fn exchange(&self, at: usize, of: usize) {
+        let mut got = None;
+        if let Some(passport) = self.run.passport(of) {
+            for _ in 0..3 {
+                let spec = TicketSpec { aud: "demo", ..TicketSpec::default() };
+                let ask = async || {
+                    let passport = Passport::from(&*passport);
+                    let (spec, retry, proof) = (spec.clone(), Some(key(at)), None);
+                    self.client.ask([0; 16], ServiceOp::Exchange { passport, spec, retry, proof }).await
+                };
+                let (span, answer) = self.asked(ask).await;
+                let (said, made) = match answer {
+                    Ok(ServiceOk::Exchanged(Exchanged::Ticket(it))) => {
+                        let said = match (it.left, it.repeated) {
+                            (left, true) => Said::Again { left },
+                            (left, false) => Said::Taken { left },
+                        };
+                        (said, Some(OwnedPassport::from(it.ticket)))
+                    }
+                    Ok(ServiceOk::Exchanged(Exchanged::Refused(code))) => (Said::Refused(code), None),
+                    Ok(other) => panic!("{other:?}"),
+                    Err(failure) => (failed(failure), None),
+                };
+                let free = !takes(&passport) && matches!(said, Said::Taken { .. });
+                let said = if free { Said::Free } else { said };
+                self.looked(at, of, How::Exchange, Some(at), (span, said));
+                if let Some(made) = made {
+                    self.run.note(at, span, What::Issue(Got::Passport(ticket(&made, of))));
+                    got = Some(Arc::new(made));
+                }
+                match said {
+                    Said::Lost => {}
+                    Said::Problem(code) if !How::Exchange.took_nothing(code) => {}
+                    _ => break,
+                }
+            }
+        }
+        self.run.put(at, got);
     }
 
     async fn peek(&self, at: usize, of: usize) {
@@ -274,6 +318,12 @@ fn said(verdict: &Verdict) -> Said {
     }
 }
 
+/// Whether accepting it takes something.
+fn takes(passport: &OwnedPassport) -> bool {
+    let claims = claims(passport);
+    claims["cap"].get("limit").is_some() || claims.get("nonce").is_some()
+}
+
 fn claims(passport: &OwnedPassport) -> Value {
     serde_json::from_slice(&passport.payload()).unwrap()
 }
@@ -295,7 +345,25 @@ fn pass(passport: &OwnedPassport, wish: Wish) -> Pass {
     );
     let version = text("kid").rsplit_once("/v").unwrap().1.parse().unwrap();
     let (epoch, exp) = (claims["epoch"].as_u64().unwrap(), claims["exp"].as_i64().unwrap());
-    Pass { jti: text("jti"), sub: wish.sub, kid: version, epoch, exp, limit, nonce }
+    Pass { jti: text("jti"), sub: wish.sub, kid: version, epoch, exp, limit, nonce, parent: None }
+}
+
+/// What a ticket says, which was made from the passport of a step.
+fn ticket(passport: &OwnedPassport, of: usize) -> Pass {
+    let claims = claims(passport);
+    let text = |name: &str| claims[name].as_str().unwrap().to_owned();
+    let number = |text: &str| text.rsplit_once(['v', '-']).unwrap().1.parse().unwrap();
+    assert_eq!(claims.get("nonce"), None);
+    Pass {
+        jti: text("jti"),
+        sub: number(&text("sub")),
+        kid: number(&text("kid")),
+        epoch: claims["epoch"].as_u64().unwrap(),
+        exp: claims["exp"].as_i64().unwrap(),
+        limit: claims["cap"]["limit"].as_u64(),
+        nonce: None,
+        parent: Some(of),
+    }
 }
 
 /// The same with another signature.
