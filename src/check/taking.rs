@@ -57,7 +57,7 @@ pub struct Taking {
     /// The thumbprint of the holder's key.
     pub jkt: Option<String>,
     /// What a ticket was made from.
-    pub par: Option<Parent>,
+    pub par: Option<Box<Parent>>,
 }
 
 impl Taking {
@@ -78,7 +78,7 @@ impl Taking {
                 limit: if view.par.is_some() { Some(1) } else { view.limit },
                 nonce: view.nonce.map(|nonce| nonce.decode().into_owned()),
                 jkt: view.cnf_jkt.map(str::to_owned),
-                par: view.par.map(Parent::of),
+                par: view.par.map(|par| Box::new(Parent::of(par))),
             }
         })
     }
@@ -86,7 +86,7 @@ impl Taking {
     /// Whether it is revoked by now.
     pub fn is_revoked(&self, kept: &Kept) -> bool {
         let Self { kid, tenant, jti, sub, iat, epoch, .. } = self;
-        let par = self.par.as_ref().map(Parent::named);
+        let par = self.par.as_deref().map(Parent::named);
         kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch, par })
     }
 }

@@ -102,7 +102,7 @@ pub(super) async fn activate(admin: &AdminClient, kid: &str) -> Result<Said, Cli
     }
 }
 
-async fn done(context: &mut Context<'_>, op: AdminOp<'_>, text: &str) -> Result<Exit, CliError> {
+pub(super) async fn done(context: &mut Context<'_>, op: AdminOp<'_>, text: &str) -> Result<Exit, CliError> {
     match context.admin().await?.ask(op).await? {
         AdminOk::Done => say(context, &Said { text: text.to_owned(), json: json!({"done": true}) }),
         _ => Err(ClientError::WrongAnswer.into()),

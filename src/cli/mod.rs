@@ -5,7 +5,7 @@
 //! | [`args`] | the command line and its help |
 //! | [`environment`] | variables that stand for options |
 //! | [`context`], [`out`], [`progress`], [`input`], [`text`] | sockets, output, JSON that comes in, cells of tables |
-//! | [`service`], [`passports`], [`proving`], [`holder`], [`seal`], [`publish`] | commands on the services' socket, and files that they make |
+//! | [`service`], [`passports`], [`proving`], [`exchanging`], [`holder`], [`seal`], [`publish`] | commands on the services' socket, and files that they make |
 //! | [`admin`], [`status`], [`attestation`] | commands on the admins' socket |
 //! | [`mod@revoke`] | revoking passports, subjects, keys and epochs, on either socket |
 //! | [`inspect`] | what a passport says, without trust |
@@ -28,6 +28,7 @@ mod context;
 mod doctor;
 mod environment;
 mod error;
+mod exchanging;
 mod holder;
 mod hsm;
 mod input;
@@ -127,6 +128,8 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Issue(issue) => passports::issue(context, issue).await,
         Command::Verify(verify) => passports::verify(context, verify, Moment::now()).await,
         Command::Challenge(challenge) => proving::challenge(context, challenge).await,
+        Command::Exchange(exchange) => exchanging::exchange(context, exchange, Moment::now()).await,
+        Command::TicketTtl(wish) => exchanging::ticket_ttl(context, wish).await,
         Command::Introspect(verify) => passports::introspect(context, verify).await,
         Command::Inspect(inspect) => inspect::run(context, &inspect),
         Command::Revoke(revoke) => revoke::revoke(context, revoke).await,

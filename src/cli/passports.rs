@@ -304,7 +304,7 @@ fn expiry(claims: &Value) -> String {
 }
 
 /// Claims by name, times readable.
-fn readable(claims: &Value) -> Vec<(String, String)> {
+pub(super) fn readable(claims: &Value) -> Vec<(String, String)> {
     let mut pairs = text::leaves(claims);
     for (key, value) in &mut pairs {
         let name = key.rsplit('.').next().unwrap_or_default();

@@ -31,27 +31,53 @@ pub(super) async fn verdict(
     (pop_key, dpop): (Option<PathBuf>, Dpop),
     now: Moment,
 ) -> Result<Verdict, CliError> {
-    let holder = pop_key.map(|path| Holder::read(&path)).transpose()?;
-    let Dpop { dpop, htm, htu, dpop_nonce } = dpop;
-    let forwarded = dpop.map(|path| proof_of(&path)).transpose()?;
+    let evidence = Evidence::read((pop_key, dpop))?;
     let client = context.client().await?;
-    let made = match &holder {
-        Some(holder) => {
-            let aud = audience(&client, want).await?;
-            let (nonce, _) = client.challenge().await?;
-            Some(holder.proof(presented(passport), &aud, OP, &nonce, now)?)
+    let aud = if evidence.holder.is_some() { audience(&client, want).await? } else { String::new() };
+    let made = evidence.made(&client, passport, (&aud, OP), now).await?;
+    Ok(client.verify_with(passport, want, retry, evidence.proof(made.as_deref())).await?)
+}
+
+/// What proves a possession: a key that is here, or a proof from elsewhere.
+pub(super) struct Evidence {
+    holder: Option<Holder>,
+    forwarded: Option<String>,
+    dpop: Dpop,
+}
+
+impl Evidence {
+    /// Of files.
+    pub(super) fn read((pop_key, mut dpop): (Option<PathBuf>, Dpop)) -> Result<Self, CliError> {
+        let holder = pop_key.map(|path| Holder::read(&path)).transpose()?;
+        let forwarded = dpop.dpop.take().map(|path| proof_of(&path)).transpose()?;
+        Ok(Self { holder, forwarded, dpop })
+    }
+
+    /// A proof by the key, if there is one, with a nonce of this connection.
+    pub(super) async fn made(
+        &self,
+        client: &Client,
+        passport: &OwnedPassport,
+        (aud, op): (&str, &str),
+        now: Moment,
+    ) -> Result<Option<String>, CliError> {
+        let Some(holder) = &self.holder else { return Ok(None) };
+        let (nonce, _) = client.challenge().await?;
+        holder.proof(presented(passport), aud, op, &nonce, now).map(Some)
+    }
+
+    /// The one that was made, or the one that came.
+    pub(super) fn proof<'a>(&'a self, made: Option<&'a str>) -> Option<Possession<'a>> {
+        let Dpop { htm, htu, dpop_nonce, .. } = &self.dpop;
+        match (made, &self.forwarded) {
+            (Some(proof), _) => Some(Possession::Pop { proof }),
+            (None, Some(proof)) => {
+                let (htm, htu) = (htm.as_deref().unwrap_or_default(), htu.as_deref().unwrap_or_default());
+                Some(Possession::Dpop { proof, htm, htu, nonce: dpop_nonce.as_deref() })
+            }
+            (None, None) => None,
         }
-        None => None,
-    };
-    let proof = match (&made, &forwarded) {
-        (Some(proof), _) => Some(Possession::Pop { proof }),
-        (None, Some(proof)) => {
-            let (htm, htu) = (htm.as_deref().unwrap_or_default(), htu.as_deref().unwrap_or_default());
-            Some(Possession::Dpop { proof, htm, htu, nonce: dpop_nonce.as_deref() })
-        }
-        (None, None) => None,
-    };
-    Ok(client.verify_with(passport, want, retry, proof).await?)
+    }
 }
 
 pub(super) async fn challenge(context: &mut Context<'_>, challenge: Challenge) -> Result<Exit, CliError> {

@@ -19,6 +19,7 @@
 mod admin;
 mod connection;
 mod dial;
+mod exchanging;
 #[cfg(test)]
 mod losses;
 mod parts;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use admin::AdminClient;
 #[cfg(feature = "cli")]
 pub(crate) use dial::dial;
+pub use exchanging::TicketRequest;
 pub use request::IssueRequest;
 pub use service::{Client, Keys, Want};
 pub use verifier::{

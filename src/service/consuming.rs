@@ -42,7 +42,7 @@ pub(super) enum Looked {
     /// All.
     Says(Verdict),
     /// It is authentic, and takes this, and perhaps a proof that holds.
-    Takes(Taking, Option<([u8; 32], i64)>),
+    Takes(Box<Taking>, Option<([u8; 32], i64)>),
 }
 
 impl Service {
@@ -76,7 +76,7 @@ impl Service {
         let inside = self.enter(turn, &self.gates.consume, &self.client.place.share().consume, CONSUMING)?;
         let (taking, proof) =
             match self.look(turn, (passport, judged, revision), with, (For::Verify, audience.as_slice()))? {
-                Looked::Takes(taking, proof) => (taking, proof),
+                Looked::Takes(taking, proof) => (*taking, proof),
                 Looked::Says(verdict) => {
                     let verdicts = [verdict];
                     self.count(from_ref(passport).iter(), &verdicts);
@@ -184,7 +184,7 @@ impl Service {
             (None, Some(_)) => return says(no_key()),
             (_, None) => None,
         };
-        Ok(Looked::Takes(taking, proof))
+        Ok(Looked::Takes(Box::new(taking), proof))
     }
 
     /// A nonce for a proof.

@@ -130,7 +130,7 @@ impl Service {
         }
         let taking = || Taking::of(passport).ok_or_else(|| Problem::new(Code::Internal));
         Ok(match self.look(turn, (passport, judged, revision), with, (For::Exchange, &audiences))? {
-            Looked::Takes(taking, proof) => Ok((taking, proof, true)),
+            Looked::Takes(taking, proof) => Ok((*taking, proof, true)),
             Looked::Says(Verdict::Accepted(_)) => Ok((taking()?, None, false)),
             Looked::Says(verdict) => Err(verdict),
         })

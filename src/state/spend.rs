@@ -26,7 +26,7 @@ pub struct Spend {
     /// Its epoch.
     pub epoch: u64,
     /// What a ticket was made from.
-    pub par: Option<Parent>,
+    pub par: Option<Box<Parent>>,
     /// When nothing of it can matter any more: past its `exp` and the skew.
     pub until: i64,
     /// How many times it may be accepted.
@@ -75,7 +75,7 @@ pub enum Spending {
 pub(super) fn decide(spend: &Spend, kept: &Kept, room: &Room) -> Result<(Spending, Vec<Entry>), Full> {
     let Spend { uid, kid, tenant, jti, sub, iat, epoch, limit, .. } = spend;
     let none = |spending| Ok((spending, Vec::new()));
-    let par = spend.par.as_ref().map(Parent::named);
+    let par = spend.par.as_deref().map(Parent::named);
     if kept.is_revoked(&Named { kid, tenant, jti, sub, iat: *iat, epoch: *epoch, par }) {
         return none(Spending::Revoked);
     }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_ticket_goes_with_the_passport_that_it_was_made_from() {
         let parent = Parent { kid: "ed25519/t1/auth/v0".into(), jti: "p".into(), iat: 50 };
-        let ticket = Spend { jti: "t".into(), limit: Some(1), par: Some(parent), ..spend() };
+        let ticket = Spend { jti: "t".into(), limit: Some(1), par: Some(Box::new(parent)), ..spend() };
         let revoked = |what| {
             let mut kept = Kept::default();
             kept.put(&Entry { until: 1000, owner: Owner::Admin, tenant: "t1".into(), what });

@@ -10,6 +10,10 @@ use super::{ISSUER, KID, MAX_MSG, State};
 
 /// A ticket of some passport.
 pub(super) fn exchange(state: &State, spec: &TicketSpec<'_>) -> Result<Exchanged, Problem> {
+    // As if no passport were for it.
+    if spec.aud == "other" {
+        return Ok(Exchanged::Refused(Code::BadAud));
+    }
     let (aud, scopes, ttl_s) = (vec![spec.aud], spec.scopes.clone(), Some(spec.ttl_s.unwrap_or(60)));
     let exp = state.now().unix() + i64::from(spec.ttl_s.unwrap_or(60));
     let wanted =

@@ -17,7 +17,7 @@ const LATER: &str =
 
 /// All commands, each against a daemon of its own, so that no page depends on another.
 pub(crate) fn all() -> Vec<Page> {
-    let mut pages = vec![ping(), keys(), issue(), verify(), challenge(), introspect(), inspect(), attest()];
+    let mut pages = vec![ping(), keys(), issue(), verify(), challenge(), exchange(), introspect(), inspect(), attest()];
     pages.extend([smoke(), conformance(), bench(), completions()]);
     pages.extend(sealing::all());
     pages.extend(offline::all());
@@ -31,6 +31,17 @@ pub(crate) fn all() -> Vec<Page> {
         ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"], &["hmac-sha256/t1/seal/v2"]]),
         ("pause", &[&["--reason", "incident 42"]]),
         ("resume", &[&[]]),
+        (
+            "ticket-ttl",
+            &[
+                &["--seconds", "120", "--for", "1h", "--reason", "incident 42"],
+                &["--end", "--reason", "incident 42"],
+                &["--seconds", "301", "--for", "1h", "--reason", "incident 42"],
+                &["--seconds", "120", "--for", "5h", "--reason", "incident 42"],
+                &["--seconds", "120", "--reason", "incident 42"],
+                &["--seconds", "120", "--for", "1h", "--end", "--reason", "incident 42"],
+            ],
+        ),
         ("drain", &[&[]]),
         ("undrain", &[&[]]),
         ("epoch bump", &[&["--tenant", "t1", "--yes"], &["--tenant", "t1", "--dry-run"], &["--tenant", "t1"]]),
@@ -234,6 +245,21 @@ fn challenge() -> Page {
     page.case(&fake, &["--aud", "demo", &batch], "");
     page.case(&fake, &[&one], "e30.e30.AA");
     page.troubles(&fake, &["--aud", "demo", &one], "e30.e30.AA");
+    page.misused(&fake)
+}
+
+fn exchange() -> Page {
+    let fake = Fake::frozen();
+    let (one, batch) = passports(&fake);
+    let mut page = Page::new("exchange");
+    page.both(&fake, &[], &one);
+    page.both(&fake, &["--aud", "demo", "--scope", "read", "--ttl", "10", "--form", "jws"], &one);
+    page.both(&fake, &["--aud", "other"], &one);
+    page.both(&fake, &["--retry-key", "4f1c90b6a6d24c0d9f1e55d0c1a7e2b3"], &one);
+    page.case(&fake, &["--retry-key", "4f1c"], &one);
+    page.case(&fake, &[], &batch);
+    page.case(&fake, &[], "{}");
+    page.troubles(&fake, &["--aud", "demo"], &one);
     page.misused(&fake)
 }
 

@@ -127,7 +127,7 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
 }
 
 /// What each command shows while the daemon does not answer, and how it ends once it does.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 38] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 40] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -137,6 +137,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 38] = [
     ("issue", &["--template", "demo", "--sub", "a", "--count", "2000"], "issuing [", 0),
     ("verify", &["--aud", "demo", "@one"], WAITING, 0),
     ("verify", &["--aud", "demo", "@batch"], "verifying [", 0),
+    ("exchange", &["@one"], WAITING, 0),
     ("introspect", &["--aud", "demo", "@batch"], "introspecting [", 0),
     ("seal", &["--namespace", "t1/billing", "--name", "database", "--in", "@statement"], WAITING, 0),
     ("unseal", &["--namespace", "t1/billing", "--name", "database", "--in", "@sealed"], WAITING, 0),
@@ -155,6 +156,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 38] = [
     ("key activate", &["ed25519/t1/auth/v2"], WAITING, 0),
     ("pause", &["--reason", "incident 42"], WAITING, 0),
     ("resume", &[], WAITING, 0),
+    ("ticket-ttl", &["--end", "--reason", "incident 42"], WAITING, 0),
     ("reload", &[], WAITING, 0),
     ("drain", &[], WAITING, 0),
     ("undrain", &[], WAITING, 0),

@@ -131,7 +131,7 @@ impl Court<'_> {
             Said::Problem(code) if may_be(code) => {}
             // As for what is issued, the pauses say so.
             Said::Problem(Code::Paused) if look.how == How::Exchange => {
-                self.issue(at, event, &Got::Problem(Code::Paused))
+                self.issue(at, event, &Got::Problem(Code::Paused));
             }
             Said::Problem(code) => self.breaks(format!("a verdict is refused with {code}"), &[at]),
             Said::Refused(code) => {

@@ -242,7 +242,7 @@ fn of_ticket(how: How, said: Said) -> What {
 }
 
 #[track_caller]
-fn too_often(story: Story) {
+fn too_often(story: &Story) {
     let found = broken(&story.events);
     assert!(found.iter().any(|one| one.law.contains("more often than its limit")), "{found:?}");
 }
@@ -252,7 +252,7 @@ fn a_ticket_goes_with_its_passport_and_is_no_passport_to_make_tickets_from() {
     let (taken, ended) = (|| of_ticket(How::Take, Said::Taken { left: Some(0) }), 500_000);
     let ticket = || with_ticket(Story::free(), ended);
     ticket().then(3, taken()).good();
-    too_often(ticket().then(3, taken()).then(3, taken()));
+    too_often(&ticket().then(3, taken()).then(3, taken()));
     ticket().then(3, of_ticket(How::Take, Said::Free)).bad("something else");
     for change in [Change::Passport(0), Change::Passport(2), Change::Subject(7), Change::Epoch(Some(1))] {
         ticket().changed(change, DONE).then(3, taken()).bad("after it was revoked");
@@ -263,7 +263,7 @@ fn a_ticket_goes_with_its_passport_and_is_no_passport_to_make_tickets_from() {
     ticket().then(3, of_ticket(How::Exchange, Said::Taken { left: Some(0) })).bad("from a ticket");
     with_ticket(Story::free(), 1_000_001).bad("does not");
     // Its passport's use, which a busy daemon may have taken.
-    too_often(Story::limited(1).then(3, look(How::Exchange, None, Said::Taken { left: Some(0) })).left(0));
+    too_often(&Story::limited(1).then(3, look(How::Exchange, None, Said::Taken { left: Some(0) })).left(0));
     let busy = |how| Story::limited(1).then(3, look(how, None, Said::Problem(Code::Busy)));
     busy(How::Exchange).said(refused(Code::LimitExceeded)).good();
     busy(How::Take).said(refused(Code::LimitExceeded)).bad("no reason");

@@ -1,6 +1,7 @@
 //! The command line: every command, its options and its help. Nothing is decided here.
 
 mod conformance;
+mod exchange;
 mod operate;
 mod revoke;
 mod seal;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use conformance::{Conformance, Via};
+pub(super) use exchange::{Exchange, TicketTtl};
 pub(super) use operate::{
     Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
     HsmRetire, HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
@@ -139,6 +141,8 @@ pub(super) enum Command {
     Verify(VerifyWith),
     /// Asks for a proof of possession, and verifies a passport with it
     Challenge(Challenge),
+    /// A ticket for a passport: accepted once, within a minute
+    Exchange(Exchange),
     /// The claims of a passport and whether it would be accepted, without accepting it
     #[command(after_help = INTROSPECT)]
     Introspect(Verify),
@@ -177,6 +181,8 @@ pub(super) enum Command {
     /// Ends `pause`
     #[command(after_help = "Examples:\n  passportctl resume")]
     Resume,
+    /// Lets tickets live longer, or shorter, for a while
+    TicketTtl(TicketTtl),
     /// Reads configuration and policy again; a broken file changes nothing
     #[command(after_help = "Examples:\n  passportctl policy check && passportctl reload")]
     Reload,

@@ -25,7 +25,7 @@ Examples:
   passportctl issue --template desk --sub alice --uid 1000
   passportctl issue --batch wanted.json > issued.json";
 
-fn form() -> impl TypedValueParser<Value = PassportForm> {
+pub(super) fn form() -> impl TypedValueParser<Value = PassportForm> {
     let names = [PassportForm::Envelope, PassportForm::Jws].map(PassportForm::name);
     PossibleValuesParser::new(names).map(|name| PassportForm::by_name(&name).unwrap_or_default())
 }
@@ -169,7 +169,7 @@ pub(crate) struct Challenge {
     pub(crate) file: PathBuf,
 }
 
-fn retry_key(text: &str) -> Result<[u8; 16], String> {
+pub(super) fn retry_key(text: &str) -> Result<[u8; 16], String> {
     crate::passport::hex::decode_exactly(text).ok_or_else(|| "a retry key is 32 hexadecimal digits".to_owned())
 }
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::error::CliError;
+use super::exchanging;
 use super::out::Out;
 use super::text::{cell, plain};
 
@@ -184,6 +185,7 @@ fn parts(status: &Value) -> Vec<(&'static str, String)> {
         "audit",
         vec![healthy(status), part("/audit/trouble", ""), part("/audit/seq", "seq "), hash(status, "/audit/hash")],
     );
+    push("tickets", vec![exchanging::in_force(status)]);
     push("connections", vec![part("/connections/services", "services "), part("/connections/admins", "admins ")]);
     push(
         "policy",
