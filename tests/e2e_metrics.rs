@@ -269,7 +269,7 @@ fn the_table_of_labels_says_what_they_are() {
         labels.split(',').filter(|label| !label.is_empty()).map(|label| (name.clone(), label.to_owned()))
     });
     assert_eq!(described, all.collect(), "each label of each name has its row, and no other");
-    assert_eq!(later.len(), 1);
+    assert!(later.is_empty(), "{later:?}");
 }
 
 #[test]

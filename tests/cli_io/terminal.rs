@@ -126,7 +126,8 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
     (child, terminal)
 }
 
-/// What each command shows while the daemon does not answer, and how it ends once it does.
+/// What each command shows while the daemon does not answer, and how it ends once it does. Without a configuration the doctor finds
+/// something to say; an echo asks itself, so it has to take over a second.
 const ANNOUNCED: [(&str, &[&str], &str, i32); 40] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
@@ -162,12 +163,10 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 40] = [
     ("undrain", &[], WAITING, 0),
     ("smoke", &["--metrics", "@metrics"], "trying the daemon", 0),
     ("conformance", &["--only", "ping"], "trying cases [", 0),
-    // Without a configuration it finds something to say.
     ("doctor", &["--config", "@none"], "looking", 1),
     ("bench", &["issue", "--seconds", "0.2"], "measuring [", 0),
     ("bench", &["verify", "--seconds", "0.2"], "measuring [", 0),
     ("bench", &["verify", "--compare", "--seconds", "0.2"], "comparing [", 0),
-    // It asks itself, so it has to take over a second.
     ("bench", &["echo", "--seconds", "1.5"], "measuring [", 0),
     ("bench", &["mixed", "--seconds", "0.2"], "measuring [", 0),
 ];

@@ -214,9 +214,8 @@ fn requests(out: &mut Vec<Sample>) {
         ("unseal", ServiceOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
         ("revoke", ServiceOp::Revoke { passport: passport() }),
     ];
-    for (name, op) in
-        ops.into_iter().chain(consuming::ops()).chain(forms::ops()).chain(watching::ops()).chain(exchanging::ops())
-    {
+    let more = [consuming::ops(), forms::ops(), watching::ops(), exchanging::ops()];
+    for (name, op) in ops.into_iter().chain(more.concat()) {
         sample!(out, "Request", name, Request { id: 7, corr_id: CORR, op });
     }
 }
@@ -295,9 +294,8 @@ fn replies(out: &mut Vec<Sample>) {
         ("unsealed", ServiceOk::Unsealed { plain: b"hunter2".to_vec().into() }),
         ("revoked", ServiceOk::Revoked { new: true }),
     ];
-    for (name, ok) in
-        oks.into_iter().chain(consuming::oks()).chain(forms::oks()).chain(watching::oks()).chain(exchanging::oks())
-    {
+    let more = [consuming::oks(), forms::oks(), watching::oks(), exchanging::oks()];
+    for (name, ok) in oks.into_iter().chain(more.concat()) {
         sample!(out, "Reply", name, Reply { id: 7, result: Ok(ok) });
     }
     for code in Code::ALL {

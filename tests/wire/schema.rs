@@ -326,7 +326,7 @@ fn the_sources_are_read_whole() {
         .iter()
         .map(|source| source.matches("Encode};").count())
         .sum();
-    assert_eq!(imports, 6);
+    assert_eq!(imports, 8);
     assert_eq!(declared, all.len());
     let Shape::Struct(fields) = &all["Request"].shape else { panic!("a struct") };
     let shown: Vec<_> = fields.iter().map(|field| format!("{}: {}", field.name, field.of)).collect();

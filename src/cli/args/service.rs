@@ -19,7 +19,7 @@ Its answer is {\"items\":[{\"passport\":{...}} or {\"problem\":{...}}]}, which `
 Examples:
   passportctl issue --template demo --sub alice
   passportctl issue --template demo --sub alice --aud demo --scope read --ttl 300 --ctx '{\"order\":7}'
-  passportctl issue --template ticket --sub alice --limit 1 --nonce \"$(uuidgen)\"
+  passportctl issue --template voucher --sub alice --limit 1 --nonce \"$(uuidgen)\"
   passportctl issue --template web --sub alice --form jws
   passportctl issue --template vault --sub alice --pop-key holder.pem
   passportctl issue --template desk --sub alice --uid 1000
@@ -101,7 +101,7 @@ Examples:
   passportctl verify --aud demo --peer-uid 1000 passport.json
   passportctl verify --aud demo --pop-key holder.pem passport.json
   passportctl verify --aud demo --dpop proof.jwt --htm GET --htu https://api.example/orders passport.json
-  passportctl verify --aud demo --retry-key 4f1c90b6a6d24c0d9f1e55d0c1a7e2b3 ticket.json";
+  passportctl verify --aud demo --retry-key 4f1c90b6a6d24c0d9f1e55d0c1a7e2b3 voucher.json";
 
 pub(super) const INTROSPECT: &str = "\
 Reads what `passportctl verify` reads. Exits 3 if any passport is not active.
