@@ -162,12 +162,15 @@ fn what_changes_something_is_disruptive_and_leaves_things_as_they_were() {
         steps(&case).for_each(|step| members(&step["send"], &mut sent));
         let sends = |op: &str| sent.iter().any(|(name, _)| *name == op);
         // A reason that is too long pauses nothing, nor does who may not.
-        let refused = ["admin-pause-with-a-long-reason", "admin-narrow-op-denied"].contains(&name);
-        let changes =
-            ["PauseIssue", "ResumeIssue", "Drain", "Undrain", "Reload", "ReloadReport", "Stage"].into_iter().any(sends);
+        let refused = ["admin-pause-with-a-long-reason", "admin-narrow-op-denied", "ticket-ttl-beyond-its-bounds"]
+            .contains(&name);
+        let changes = ["PauseIssue", "ResumeIssue", "Drain", "Undrain", "Reload", "ReloadReport", "Stage", "TicketTtl"]
+            .into_iter()
+            .any(sends);
         assert_eq!(case["disruptive"] == true, changes && !refused, "{name}");
         let undone = |op: &str| case["finally"].to_string().contains(op);
         assert!(refused || !sends("PauseIssue") || undone("ResumeIssue"), "{name}");
         assert!(refused || !sends("Drain") || undone("Undrain"), "{name}");
+        assert!(refused || !sends("TicketTtl") || undone("TicketTtl"), "{name}");
     }
 }

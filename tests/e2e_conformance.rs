@@ -30,8 +30,10 @@ name = "service"
 uid = @UID@
 listener = "main"
 rps = 10000000
-allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke", "watch"]
+allow = ["issue", "verify", "introspect", "keys", "health", "seal", "unseal", "revoke", "watch",
+         "exchange"]
 templates = ["demo", "keyless", "few", "bound"]
+exchange_templates = ["demo", "few", "bound"]
 verify_as = ["demo", "second"]
 
 [[peer]]
@@ -53,7 +55,7 @@ name = "operator"
 uid = @UID@
 listener = "admin"
 allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain", "revoke_any",
-         "bump_epoch", "compromise"]
+         "bump_epoch", "compromise", "ticket_ttl"]
 
 [[template]]
 name = "demo"
@@ -207,8 +209,9 @@ fn python() -> Option<Command> {
 
 /// What a run that disturbs nobody leaves in the ledger: no change of anything, but that passports of its own are revoked. That
 /// keys have shown that they sign may be written only now.
-const RECORDED: [&str; 9] = [
+const RECORDED: [&str; 10] = [
     "passport_issued",
+    "ticket_issued",
     "passport_accepted",
     "issue_refused",
     "request_refused",

@@ -240,6 +240,14 @@ def to_op(op: Dict[str, Any], admin: bool) -> Any:
             None if retry is None else bytes.fromhex(retry),
             None if proof is None else to_proof(proof),
         )
+    if name == "Exchange":
+        retry, proof, spec = fields.get("retry"), fields.get("proof"), fields["spec"]
+        return kind(
+            presented(fields["passport"]),
+            p.TicketSpec(**{**spec, "form": p.Form(spec.get("form", "envelope"))}),
+            None if retry is None else bytes.fromhex(retry),
+            None if proof is None else to_proof(proof),
+        )
     if name == "VerifyBatch":
         return kind(p.Want(**fields.get("want", {})), [presented(one) for one in fields["items"]])
     if name == "Keys":
@@ -309,6 +317,9 @@ def shown(value: Any) -> Any:
         return {"Unproven": {"why": value.why}}
     if isinstance(value, p.Refused):
         return {"Refused": value.reason.value}
+    if isinstance(value, p.Ticket):
+        fields = {"ticket": shown(value.ticket), "exp": value.exp, "left": value.left, "repeated": value.repeated}
+        return {"Ticket": fields}
     if isinstance(value, p.Introspection):
         claims = None if value.claims is None else value.claims.decode()
         return {"active": value.active, "reason": shown(value.reason), "claims": claims}
@@ -623,6 +634,7 @@ class Runner:
         elif "other_aud" not in self.names:
             self._lacking["other_aud"] = "this user may verify as no audience that the passports are not for"
         self._try_jws(client)
+        self._try_tickets(client)
         if "limited" not in self.names:
             self._lacking["limited"] = "no template of this user has a limit"
         if "bound" not in self.names:
@@ -639,6 +651,17 @@ class Runner:
         result = client.pipeline([p.ServiceOp.Issue(spec)])[0]
         if isinstance(result, p.Problem):
             self._lacking["jws"] = f"template {spec.template!r} issues no compact JWS: {result.message}"
+
+    def _try_tickets(self, client: p.Client) -> None:
+        """Whether this user may have tickets for passports of the template that issues."""
+        if "template" not in self.names:
+            self._lacking["tickets"] = "no template of this user issues"
+            return
+        issued = client.issue(self.names["template"], self.options.sub, [self.names["aud"]])
+        try:
+            client.exchange(issued, self.names["aud"])
+        except p.Problem as problem:
+            self._lacking["tickets"] = f"no tickets for this user: {problem.message}"
 
     def hindrance(self, case: Dict[str, Any]) -> Optional[str]:
         """Why the case can't run here."""

@@ -731,6 +731,27 @@ class Health:
 
 
 @dataclass(frozen=True)
+class TicketSpec:
+    """What a ticket is to say, within its passport; no scopes: all of it."""
+
+    aud: str
+    scopes: Sequence[str] = ()
+    ttl_s: Optional[int] = None
+    form: Form = Form.ENVELOPE
+    peer_uid: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A ticket, when it expires, and how many uses of its passport are left (None: it has no limit)."""
+
+    ticket: Any
+    exp: int
+    left: Optional[int]
+    repeated: bool
+
+
+@dataclass(frozen=True)
 class Introspection:
     """Whether `verify` would accept it now, and its exact claims if the signature is authentic."""
 
@@ -925,6 +946,9 @@ class ServiceOp:
     Challenge = _variant("ServiceOp.Challenge")
     Watch = _variant("ServiceOp.Watch", topics=Sequence[Topic], after=Optional[Cursor], wait_ms=int)
     Revocations = _variant("ServiceOp.Revocations", after=Optional[bytes])
+    Exchange = _variant(
+        "ServiceOp.Exchange", passport=Passport, spec=TicketSpec, retry=Optional[bytes], proof=Optional[Union[Pop, Dpop]]
+    )
 
 
 class ServiceOk:
@@ -947,6 +971,7 @@ class ServiceOk:
     Challenge = _variant("ServiceOk.Challenge", value=Challenge)
     Watched = _variant("ServiceOk.Watched", value=Union[Events, Lagged, Begin])
     Revocations = _variant("ServiceOk.Revocations", value=RevocationPage)
+    Exchanged = _variant("ServiceOk.Exchanged", value=Union[Ticket, Refused, Unproven])
 
 
 class AdminOp:
@@ -967,6 +992,7 @@ class AdminOp:
     Revoke = _variant("AdminOp.Revoke", tenant=str, what=Sequence[Any], reason=str)
     BumpEpoch = _variant("AdminOp.BumpEpoch", tenant=str, reason=str)
     Compromise = _variant("AdminOp.Compromise", kid=str, reason=str)
+    TicketTtl = _variant("AdminOp.TicketTtl", seconds=int, for_s=int, reason=str)
 
 
 class Revocation:
@@ -1033,6 +1059,9 @@ _SPEC = Struct(
 )
 _WANT = Struct(Want, aud=OptionOf(STR), scopes=_STRINGS, peer_uid=OptionOf(U32))
 _PASSPORT = EnumOf(Struct(Passport, alg=STR, kid=STR, msg=BYTES, sig=BYTES), Struct(Jws, text=STR))
+_TICKET = Struct(
+    TicketSpec, aud=STR, scopes=_STRINGS, ttl_s=OptionOf(U32), form=_NamesOf(Form), peer_uid=OptionOf(U32)
+)
 _CURSOR = Struct(Cursor, life=Array(16), wants=Array(32), seq=U64)
 _PROOF = EnumOf(Struct(Pop, proof=STR), Struct(Dpop, proof=STR, htm=STR, htu=STR, nonce=OptionOf(STR)))
 REQUEST = Struct(
@@ -1059,6 +1088,9 @@ REQUEST = Struct(
         Struct(ServiceOp.Challenge),
         Struct(ServiceOp.Watch, topics=ListOf(_NamesOf(Topic)), after=OptionOf(_CURSOR), wait_ms=U32),
         Struct(ServiceOp.Revocations, after=OptionOf(BYTES)),
+        Struct(
+            ServiceOp.Exchange, passport=_PASSPORT, spec=_TICKET, retry=OptionOf(Array(16)), proof=OptionOf(_PROOF)
+        ),
     ),
 )
 
@@ -1082,6 +1114,11 @@ _VERDICT = EnumOf(
     Struct(Accepted, exp=I64),
     Struct(Refused, reason=CODE),
     Struct(Consumed, exp=I64, left=OptionOf(U64), repeated=BOOL),
+    Struct(Unproven, why=STR),
+)
+_EXCHANGED = EnumOf(
+    Struct(Ticket, ticket=_ISSUED, exp=I64, left=OptionOf(U64), repeated=BOOL),
+    Struct(Refused, reason=CODE),
     Struct(Unproven, why=STR),
 )
 _INTROSPECTION = Struct(Introspection, active=BOOL, reason=OptionOf(CODE), claims=OptionOf(BYTES))
@@ -1131,6 +1168,7 @@ REPLY = Struct(
             Struct(ServiceOk.Challenge, value=Struct(Challenge, nonce=STR, expires_in_s=U32)),
             Struct(ServiceOk.Watched, value=_WATCHED),
             Struct(ServiceOk.Revocations, value=_PAGE),
+            Struct(ServiceOk.Exchanged, value=_EXCHANGED),
         )
     ),
 )
@@ -1158,6 +1196,7 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.Revoke, tenant=STR, what=ListOf(_REVOCATION), reason=STR),
         Struct(AdminOp.BumpEpoch, tenant=STR, reason=STR),
         Struct(AdminOp.Compromise, kid=STR, reason=STR),
+        Struct(AdminOp.TicketTtl, seconds=U32, for_s=U32, reason=STR),
     ),
 )
 _RELOADED = Struct(
@@ -1566,6 +1605,25 @@ class Client(_Caller):
         """A page of the revocations in force, of the tenants that this process may watch; `after` is `next` of the page before."""
         return self._expect(ServiceOp.Revocations(after), ServiceOk.Revocations)
 
+    def exchange(
+        self,
+        passport: AnyPassport,
+        aud: str,
+        scopes: Sequence[str] = (),
+        ttl_s: Optional[int] = None,
+        form: Form = Form.ENVELOPE,
+        retry: Optional[bytes] = None,
+        proof: Optional[Union[Pop, Dpop]] = None,
+        peer_uid: Optional[int] = None,
+    ) -> Union[Ticket, Refused, Unproven]:
+        """A ticket for a passport: for one of its audiences, accepted once, for a minute at most. The passport is accepted thereby.
+
+        After an error that leaves open whether that was done, the same request with the same 16 random bytes is answered with
+        the same ticket, for 120 s, and takes nothing more.
+        """
+        spec = TicketSpec(aud, scopes, ttl_s, form, peer_uid)
+        return self._expect(ServiceOp.Exchange(passport, spec, retry, proof), ServiceOk.Exchanged)
+
     def seal(self, namespace: str, name: str, plain: bytes) -> bytes:
         """A small secret, encrypted: only this daemon opens it, and only under the same namespace and name.
 
@@ -1647,6 +1705,10 @@ class AdminClient(_Caller):
     def compromise(self, kid: str, reason: str) -> None:
         """Has a key neither sign nor verify."""
         self._expect(AdminOp.Compromise(kid, reason), AdminOk.Done)
+
+    def ticket_ttl(self, seconds: int, for_s: int, reason: str) -> None:
+        """Lets tickets live for so many seconds at most, for a while; 0 ends what is in force."""
+        self._expect(AdminOp.TicketTtl(seconds, for_s, reason), AdminOk.Done)
 
 
 def _passport_size(passport: AnyPassport) -> int:

@@ -354,6 +354,11 @@ def answer(op: Any) -> Any:
         last = op.after is not None
         page = p.RevocationPage(["t1"], [p.Standing("t1", p.What.RevokedId("j", 9))], [], 2, [], None if last else b"n")
         return p.ServiceOk.Revocations(page)
+    if isinstance(op, p.ServiceOp.Exchange):
+        if op.spec.aud == "other":
+            return p.ServiceOk.Exchanged(p.Refused(p.Code.BAD_AUD))
+        ticket = p.Issued("k", op.spec.aud.encode(), bytes(64))
+        return p.ServiceOk.Exchanged(p.Ticket(ticket, 99, 2, op.retry is not None))
     if isinstance(op, p.ServiceOp.Challenge):
         return p.ServiceOk.Challenge(p.Challenge("n", 60))
     if isinstance(op, p.ServiceOp.Introspect):
@@ -395,6 +400,9 @@ class Calls(unittest.TestCase):
             unproven = client.verify_with(PASSPORT, proof=p.Dpop("x", "GET", "https://api.example/"))
             self.assertEqual((unproven, unproven.accepted, unproven.reason), (p.Unproven("x"), False, p.Code.POP_INVALID))
             self.assertEqual(client.challenge(), p.Challenge("n", 60))
+            ticket = client.exchange(PASSPORT, "api", ["read"], retry=bytes(16))
+            self.assertEqual((ticket.ticket.msg, ticket.left, ticket.repeated), (b"api", 2, True))
+            self.assertEqual(client.exchange(PASSPORT, "other"), p.Refused(p.Code.BAD_AUD))
             self.assertEqual(client.watch(), p.Begin(CURSOR))
             told = client.watch(CURSOR, [p.Topic.EPOCHS], wait_ms=300)
             event = p.Event(8, 5, "t1", p.What.Epoch(300))
@@ -532,6 +540,7 @@ class Calls(unittest.TestCase):
             self.assertEqual(admin.revoke("t1", what, "incident"), 2)
             self.assertEqual(admin.bump_epoch("t1", "incident"), 1)
             admin.compromise("k", "incident")
+            admin.ticket_ttl(120, 3600, "incident")
 
 
 class Losses(unittest.TestCase):

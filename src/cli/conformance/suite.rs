@@ -7,7 +7,7 @@ use super::case::{Case, CaseFile};
 use crate::cli::error::CliError;
 
 /// Every file of `tests/conformance`; a test compares.
-const EMBEDDED: [(&str, &str); 13] = [
+const EMBEDDED: [(&str, &str); 14] = [
     ("hello.json", include_str!("../../../tests/conformance/hello.json")),
     ("frames.json", include_str!("../../../tests/conformance/frames.json")),
     ("service.json", include_str!("../../../tests/conformance/service.json")),
@@ -15,6 +15,7 @@ const EMBEDDED: [(&str, &str); 13] = [
     ("verify.json", include_str!("../../../tests/conformance/verify.json")),
     ("revoke.json", include_str!("../../../tests/conformance/revoke.json")),
     ("bound.json", include_str!("../../../tests/conformance/bound.json")),
+    ("exchange.json", include_str!("../../../tests/conformance/exchange.json")),
     ("watch.json", include_str!("../../../tests/conformance/watch.json")),
     ("jws.json", include_str!("../../../tests/conformance/jws.json")),
     ("seal.json", include_str!("../../../tests/conformance/seal.json")),

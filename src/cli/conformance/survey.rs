@@ -9,8 +9,9 @@ use super::values::Names;
 use crate::cli::args::Conformance;
 use crate::cli::context::Context;
 use crate::cli::error::CliError;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, TicketRequest};
 use crate::config::Config;
+use crate::passport::OwnedPassport;
 use crate::wire::{AdminOp, Code, Greeting, IssueSpec, PassportForm, Problem, ServiceOk, ServiceOp};
 
 /// Templates that are tried; each costs a passport.
@@ -58,7 +59,7 @@ impl Survey {
 
     /// Why a need is not met, if it is not. An error is a mistake in the data.
     pub(super) fn lacks(&self, need: &str) -> Result<Option<String>, String> {
-        if ["passport", "other_aud", "keyless", "limited", "bound", "jws", "admin"].contains(&need) {
+        if ["passport", "other_aud", "keyless", "limited", "bound", "jws", "tickets", "admin"].contains(&need) {
             return Ok(self.lacking.get(need).cloned());
         }
         let (name, operation) = match need.split_once('.') {
@@ -113,6 +114,7 @@ impl Survey {
             self.lack("other_aud", why);
         }
         self.try_jws(client, &options.sub).await?;
+        self.try_tickets(client, &options.sub).await?;
         if !self.names.contains_key("limited") {
             self.lack("limited", "no template of this user has a limit");
         }
@@ -138,6 +140,28 @@ impl Survey {
             Err(ClientError::Problem(problem)) => {
                 let why = format!("template {template:?} issues no compact JWS: {}", problem.message);
                 self.lack("jws", why);
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(())
+    }
+
+    /// Whether this user may have tickets for passports of the template that issues.
+    async fn try_tickets(&mut self, client: &Client, sub: &str) -> Result<(), CliError> {
+        let name = |name: &str| self.names.get(name).and_then(Value::as_str);
+        let (Some(template), Some(aud)) = (name("template"), name("aud")) else {
+            self.lack("tickets", "no template of this user issues");
+            return Ok(());
+        };
+        let spec = IssueSpec { template, sub, aud: vec![aud], ..IssueSpec::default() };
+        let ServiceOk::Issued(issued) = client.ask([0; 16], ServiceOp::Issue(spec)).await? else {
+            return Err(ClientError::WrongAnswer.into());
+        };
+        let request = TicketRequest { aud: aud.to_owned(), ..TicketRequest::default() };
+        match client.exchange(&OwnedPassport::from(issued), &request, None, None).await {
+            Ok(_) => {}
+            Err(ClientError::Problem(problem)) => {
+                self.lack("tickets", format!("no tickets for this user: {}", problem.message));
             }
             Err(other) => return Err(other.into()),
         }
