@@ -106,7 +106,7 @@ fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError
 pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith, now: Moment) -> Result<Exit, CliError> {
     let VerifyWith { verify, retry_key, pop_key, dpop } = with;
     let alone = retry_key.is_some() || pop_key.is_some() || dpop.dpop.is_some();
-    let (given, want) = (given(context, &verify)?, want(verify));
+    let (given, want) = (given(context, &verify)?, Want::from(verify.want));
     let slots = match given {
         Given::One(Slot::Passport(passport)) => {
             let verdict = if alone {
@@ -142,10 +142,6 @@ pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith, now: Mom
 fn given(context: &mut Context<'_>, verify: &Verify) -> Result<Given<Slot>, CliError> {
     let (name, bytes) = context.read(&verify.passports.file)?;
     input::passports(&name, &bytes)
-}
-
-fn want(verify: Verify) -> Want {
-    Want { aud: verify.aud, scopes: verify.scopes, peer_uid: verify.peer_uid }
 }
 
 fn passport(slot: &Slot) -> Option<&OwnedPassport> {
@@ -233,7 +229,7 @@ fn verdict_json(passport: &OwnedPassport, verdict: &Verdict) -> Value {
 }
 
 pub(super) async fn introspect(context: &mut Context<'_>, verify: Verify) -> Result<Exit, CliError> {
-    let (given, want) = (given(context, &verify)?, want(verify));
+    let (given, want) = (given(context, &verify)?, Want::from(verify.want));
     let (slots, single) = match given {
         Given::One(slot) => (vec![slot], true),
         Given::Batch(slots) => (slots, false),

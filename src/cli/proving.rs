@@ -81,7 +81,7 @@ impl Evidence {
 }
 
 pub(super) async fn challenge(context: &mut Context<'_>, challenge: Challenge) -> Result<Exit, CliError> {
-    let Challenge { aud, scopes, peer_uid, file } = challenge;
+    let Challenge { want, file } = challenge;
     if file == Path::new("-") {
         return Err(CliError::Usage("the passport comes from a file; stdin is for the proof".to_owned()));
     }
@@ -89,7 +89,7 @@ pub(super) async fn challenge(context: &mut Context<'_>, challenge: Challenge) -
     let Given::One(Slot::Passport(passport)) = input::passports(&name, &bytes)? else {
         return Err(CliError::input(&name, "a challenge is for one passport"));
     };
-    let mut want = Want { aud, scopes, peer_uid };
+    let mut want = Want::from(want);
     let client = context.client().await?;
     let aud = audience(&client, &want).await?;
     let (nonce, expires_in_s) = client.challenge().await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use crate::client::Want;
 use crate::wire::PassportForm;
 
 /// Most passports that `issue --count` asks for; more is a job for several calls.
@@ -155,15 +156,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = CHALLENGE)]
 pub(crate) struct Challenge {
-    /// The audience to verify as [default: the only one that policy grants]
-    #[arg(long)]
-    pub(crate) aud: Option<String>,
-    /// A scope that must be there; may be given several times
-    #[arg(long = "scope")]
-    pub(crate) scopes: Vec<String>,
-    /// The user who presented it, for passports that are bound to one
-    #[arg(long, value_name = "UID")]
-    pub(crate) peer_uid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) want: Wanted,
     /// The file with the passport; stdin is for the proof
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -173,18 +167,31 @@ pub(super) fn retry_key(text: &str) -> Result<[u8; 16], String> {
     crate::passport::hex::decode_exactly(text).ok_or_else(|| "a retry key is 32 hexadecimal digits".to_owned())
 }
 
+/// What a passport must be good for.
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// The audience to verify as [default: the only one that policy grants]
+    #[arg(long)]
+    aud: Option<String>,
+    /// A scope that must be there; may be given several times
+    #[arg(long = "scope")]
+    scopes: Vec<String>,
+    /// The user who presented it, for passports that are bound to one
+    #[arg(long, value_name = "UID")]
+    peer_uid: Option<u32>,
+}
+
+impl From<Wanted> for Want {
+    fn from(Wanted { aud, scopes, peer_uid }: Wanted) -> Self {
+        Self { aud, scopes, peer_uid }
+    }
+}
+
 /// What `verify` and `introspect` share.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The audience to verify as [default: the only one that policy grants]
-    #[arg(long)]
-    pub(crate) aud: Option<String>,
-    /// A scope that must be there; may be given several times
-    #[arg(long = "scope")]
-    pub(crate) scopes: Vec<String>,
-    /// The user who presented it, for passports that are bound to one
-    #[arg(long, value_name = "UID")]
-    pub(crate) peer_uid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) want: Wanted,
     #[command(flatten)]
     pub(crate) passports: Passports,
 }
