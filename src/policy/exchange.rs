@@ -5,6 +5,7 @@ use super::{
     decide::{Decision, Denial, DenyCode, Rights, quoted},
     issue::{check_form, outside},
     operation::Operation,
+    peer::Rule,
     template::Template,
 };
 use crate::wire::PassportForm;
@@ -56,11 +57,21 @@ impl Rights {
     /// The template, if a rule lets the peer have tickets for its passports. One that has moved to another tenant or purpose is
     /// another template.
     fn exchangeable(&self, wish: &ExchangeWish<'_>) -> Result<&Template, Denial> {
-        let same = |template: &&Template| {
-            template.name == wish.template && template.tenant == wish.tenant && template.purpose == wish.purpose
-        };
-        self.rules().flat_map(super::peer::Rule::exchange_templates).find(same).ok_or_else(|| {
-            let what = format_args!("lets it have tickets for passports from template {}", quoted(wish.template));
+        let template = self.exchange_template(wish.template)?;
+        if template.tenant == wish.tenant && template.purpose == wish.purpose {
+            return Ok(template);
+        }
+        let (name, file, tenant, purpose) = (&template.name, &template.file, wish.tenant, wish.purpose);
+        let rule = format!(
+            "the passport is of tenant {tenant:?} and purpose {purpose:?}, for which template {name:?} ({file}) is no more"
+        );
+        Err(Denial { code: DenyCode::OpDenied, rule })
+    }
+
+    /// The template of that name, if a rule lets the peer have tickets for its passports.
+    pub(super) fn exchange_template(&self, name: &str) -> Result<&Template, Denial> {
+        self.rules().flat_map(Rule::exchange_templates).find(|template| template.name == name).ok_or_else(|| {
+            let what = format_args!("lets it have tickets for passports from template {}", quoted(name));
             self.deny(DenyCode::OpDenied, what, "exchange_templates")
         })
     }

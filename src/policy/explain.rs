@@ -59,7 +59,7 @@ pub struct ConditionNote {
 }
 
 impl Policy {
-    /// Explains whether the peer may do `operation`, for `issue` from the given template.
+    /// Explains whether the peer may do `operation`, for `issue` from the given template, for `exchange` with passports of it.
     pub fn explain(&self, peer: &Peer, operation: Operation, template: Option<&str>) -> Explanation {
         let (allowed, code, reason) = match self.reason(peer, operation, template) {
             Ok(reason) => (true, None, reason),
@@ -81,7 +81,11 @@ impl Policy {
     fn reason(&self, peer: &Peer, operation: Operation, template: Option<&str>) -> Result<String, Denial> {
         let rights = self.rights(peer);
         let grant = rights.allowed(operation)?;
-        template.map_or(Ok(()), |name| rights.template(name).map(drop))?;
+        match (operation, template) {
+            (_, None) => {}
+            (Operation::Exchange, Some(name)) => drop(rights.exchange_template(name)?),
+            (_, Some(name)) => drop(rights.template(name)?),
+        }
         let rule = grant.rule.as_deref();
         Ok(rule.map_or_else(|| "everybody may".to_owned(), |rule| format!("rule {rule:?} allows it")))
     }
@@ -99,7 +103,10 @@ impl Policy {
             matches: rule.matches(peer, self.overflow),
             conditions,
             allows_operation: rule.allow().contains(&operation),
-            grants_template: template.map(|name| rule.templates().any(|template| template.name() == name)),
+            grants_template: template.map(|name| match operation {
+                Operation::Exchange => rule.exchange_templates().any(|template| template.name() == name),
+                _ => rule.templates().any(|template| template.name() == name),
+            }),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod bind;
 mod decisions;
+mod exchange;
 mod forms;
 mod loading;
 mod watching;
