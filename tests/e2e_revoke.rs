@@ -5,6 +5,8 @@
 mod effect;
 #[path = "revoke/refused.rs"]
 mod refused;
+#[path = "revoke/stalled.rs"]
+mod stalled;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
 #[path = "revoke/tool.rs"]

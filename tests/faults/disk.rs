@@ -14,13 +14,13 @@ use super::support::passports::{demo, for_demo};
 use super::support::{House, Options, Users, eventually, ledger, people, root_or_skip};
 
 /// A small file system of its own, until this value goes.
-struct Disk {
+pub(crate) struct Disk {
     dir: tempfile::TempDir,
 }
 
 impl Disk {
     /// None, with the reason printed, where nothing may be mounted.
-    fn new(kib: u32, test: &str) -> Option<Self> {
+    pub(crate) fn new(kib: u32, test: &str) -> Option<Self> {
         if !root_or_skip(test) {
             return None;
         }
@@ -40,24 +40,21 @@ impl Disk {
 
     /// A directory on it that belongs to the front's user.
     fn private(&self, name: &str) -> PathBuf {
-        let dir = self.dir.path().join(name);
-        fs::create_dir(&dir).unwrap();
-        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
-        if let Some((front, _)) = people::unprivileged_users() {
-            let (uid, gid) = people::ids(&front);
-            chown(&dir, Some(uid), Some(gid)).unwrap();
-        }
-        dir
+        private(self.path(), name)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Takes all the room that is left.
-    fn fill(&self) {
+    pub(crate) fn fill(&self) {
         let zeros = vec![0; 4096];
         let mut filler = fs::File::options().create(true).append(true).open(self.dir.path().join("filler")).unwrap();
         while std::io::Write::write_all(&mut filler, &zeros).is_ok() {}
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         fs::remove_file(self.dir.path().join("filler")).unwrap();
     }
 }
@@ -66,6 +63,18 @@ impl Drop for Disk {
     fn drop(&mut self) {
         drop(Command::new("umount").arg("--lazy").arg(self.dir.path()).status());
     }
+}
+
+/// A directory in `dir` that belongs to the front's user.
+pub(crate) fn private(dir: &Path, name: &str) -> PathBuf {
+    let dir = dir.join(name);
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    if let Some((front, _)) = people::unprivileged_users() {
+        let (uid, gid) = people::ids(&front);
+        chown(&dir, Some(uid), Some(gid)).unwrap();
+    }
+    dir
 }
 
 fn text(path: &Path) -> String {
@@ -208,13 +217,13 @@ fn with_a_full_disk_under_the_state_a_key_change_fails_and_can_be_repeated() {
 const LIMITED: &str = "[[template]]\nname = \"few\"\ntenant = \"t1\"\npurpose = \"auth\"\nsubjects = [\"*\"]\n\
     audiences = [\"demo\"]\nmax_ttl_s = 3600\nlimit = 3\n";
 
-fn limited() -> Options {
+pub(crate) fn limited() -> Options {
     let policy = crate::support::options::POLICY.replace("[\"demo\"]\nverify_as", "[\"demo\", \"few\"]\nverify_as");
     Options::default().policy(&(policy + LIMITED))
 }
 
 /// Uses that are left after an acceptance; else what was said.
-fn taken(house: &House, passport: &passportd::passport::OwnedEnvelope) -> Result<u64, Code> {
+pub(crate) fn taken(house: &House, passport: &passportd::passport::OwnedEnvelope) -> Result<u64, Code> {
     match house.raw().verify(for_demo(), passport) {
         Ok(Verdict::Consumed(consumed)) => Ok(consumed.left.unwrap()),
         Ok(other) => panic!("{other:?}"),
