@@ -239,3 +239,269 @@ class Payloads(unittest.TestCase):
             with self.assertRaises(payload.Refusal, msg=text) as caught:
                 payload.open_passport(p.Jws(text), 4096)
             self.assertEqual(caught.exception.code.value, code, text)
+
+
+class FakeClient:
+    """A daemon that answers as it is told."""
+
+    def __init__(self, path: str, **_: Any) -> None:
+        self.page = p.RevocationPage(None, (), (), 0, (), None)
+        self.keys_ = {KID: SIGNER.public, OTHER_KID: OTHER.public}
+        self.welcome = p.Welcome(1, "fake", "test", p.Limits(1 << 20, 4096, 512, 256))
+        self.answers: List[Any] = []
+        self.asked: List[Any] = []
+        self.down: Optional[Exception] = None
+        self.looks = 0
+        self.came = threading.Condition()
+
+    def tell(self, *answers: Any) -> None:
+        with self.came:
+            self.answers += answers
+            self.came.notify_all()
+
+    def watch(self, after: Any, topics: Sequence[p.Topic], wait_ms: int) -> Any:
+        with self.came:
+            self.asked.append(after)
+            if after is None:
+                return p.Begin(cursor(0))
+            self.came.wait_for(lambda: self.answers or self.down, wait_ms / 1000)
+            if self.down:
+                raise self.down
+            answer = self.answers.pop(0) if self.answers else p.Events((), after)
+            return answer
+
+    def keys(self, if_etag: Optional[bytes]) -> Any:
+        keys = [
+            {"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": kid, "x": p._to_base64url(public)}
+            for kid, public in self.keys_.items()
+        ]
+        document = json.dumps({"keys": keys}).encode()
+        etag = hashlib.sha256(document).digest()
+        return p.NotModified(60) if etag == if_etag else p.KeySet(etag, 60, document)
+
+    def revocations(self, after: Optional[bytes]) -> p.RevocationPage:
+        self.looks += 1
+        return self.page
+
+    def interrupt(self) -> None:
+        self.tell(p.Events((), cursor(9)))
+
+    def close(self) -> None:
+        pass
+
+
+def cursor(seq: int) -> p.Cursor:
+    return p.Cursor(bytes(16), bytes(32), seq)
+
+
+def events(*whats: Any, tenant: Optional[str] = "t1") -> p.Events:
+    at = time.time_ns() // 1_000_000
+    return p.Events(tuple(p.Event(n, at, tenant, what) for n, what in enumerate(whats)), cursor(len(whats)))
+
+
+class Verdicts(unittest.TestCase):
+    def start(self, page: Optional[p.RevocationPage] = None, **options: Any) -> v.Verifier:
+        def client(*arguments: Any, **names: Any) -> FakeClient:
+            fake = FakeClient(*arguments, **names)
+            fake.page = page or fake.page
+            return fake
+
+        options = {"audience": "orders", "skew_s": 3, "stale_after_s": 0.5, **options}
+        with mock.patch.object(v, "Client", client):
+            verifier = v.Verifier("nowhere", **options)
+        verifier._clock.now = lambda: NOW * 1_000_000  # type: ignore[method-assign]
+        self.addCleanup(verifier.close)
+        return verifier
+
+    def fake(self, verifier: v.Verifier) -> FakeClient:
+        return verifier._client  # type: ignore[return-value]
+
+    def said(self, verifier: v.Verifier, passport: p.AnyPassport) -> str:
+        verdict = verifier.verify(passport, scopes=["read"])
+        return verdict.reason.value if isinstance(verdict, p.Refused) else "accepted"
+
+    def until(self, what: Any) -> None:
+        end = time.monotonic() + 10
+        while not what():
+            self.assertLess(time.monotonic(), end, "it does not come about")
+            time.sleep(0.005)
+
+    def unfed(self, verifier: v.Verifier) -> bool:
+        try:
+            verifier.check_fed()
+        except v.Unfed:
+            return True
+        return False
+
+    def test_each_code_in_its_order(self) -> None:
+        verifier = self.start()
+        for expected, changes in (
+            ("accepted", {}), ("accepted", {"exp": NOW - 2, "iat": NOW - 9}), ("expired", {"exp": NOW - 3, "iat": NOW - 9}),
+            ("accepted", {"nbf": NOW + 3}), ("nbf", {"nbf": NOW + 4}), ("expired", {"exp": NOW, "iat": NOW}),
+            ("expired", {"nbf": NOW + 60}), ("bad_aud", {"aud": []}), ("bad_aud", {"aud": ["order", "orderss"]}),
+            ("scope_denied", {"scopes": ["reads"]}), ("unknown_kid", {"iss": "other"}), ("unknown_kid", {"iss": "other", "exp": 0}),
+            ("expired", {"aud": [], "exp": NOW - 3, "iat": 0}), ("bad_aud", {"aud": [], "scopes": []}),
+            ("needs_daemon", {"cap": {"limit": 1, "template": "demo"}}), ("needs_daemon", {"nonce": "n"}),
+            ("needs_daemon", {"par": {"iat": 1, "jti": "j", "kid": KID}}), ("needs_daemon", {"cnf": {"uid": 1}}),
+            ("needs_daemon", {"cnf": {"jkt": "A" * 43}}), ("bad_aud", {"aud": [], "nonce": "n"}),
+        ):  # fmt: skip
+            msg = canonical(claims(**changes))
+            for passport in (signed(msg), jws(msg)):
+                self.assertEqual(self.said(verifier, passport), expected, changes)
+            forged = self.said(verifier, signed(msg, OTHER))
+            # What must be proven is the daemon's before its signature is looked at; all else is not, when it is forged.
+            leaves = expected != "needs_daemon" or "cnf" in changes
+            self.assertEqual(forged, expected if leaves and expected != "accepted" else "verify_failed", changes)
+        good = signed(canonical(claims()))
+        for expected, changed in (
+            ("bad_alg", {"alg": "none", "sig": b""}), ("malformed", {"sig": good.sig[:63], "kid": "x"}), ("bad_kid", {"kid": OTHER_KID}),
+            ("too_large", {"msg": b"x" * 4097, "alg": "none"}), ("malformed", {"msg": b"{}", "kid": "x"}),
+        ):  # fmt: skip
+            self.assertEqual(self.said(verifier, dataclasses.replace(good, **changed)), expected)
+        other = "ed25519/t1/auth/v7"
+        self.assertEqual(self.said(verifier, signed(canonical(claims(kid=other)), SIGNER, other)), "unknown_kid")
+        self.assertEqual(verifier.verify(good), p.Accepted(NOW + 60))
+        self.assertEqual(verifier.verify_batch([good, good], "x"), [p.Refused(p.Code.BAD_AUD)] * 2)
+        self.assertEqual(self.said(self.start(audience=None), good), "bad_aud")
+
+    def test_what_is_revoked_by_pages_and_by_events(self) -> None:
+        good = signed(canonical(claims()))
+        other = signed(canonical(claims(kid=OTHER_KID)), OTHER, OTHER_KID)
+        id_, subject = p.What.RevokedId("j0", NOW + 99), p.What.RevokedSubject("alice", NOW, NOW + 99)
+        page = p.RevocationPage(None, (), (), 0, (), None)
+        for changed, event in (
+            ({"revoked": (p.Standing("t1", id_),)}, id_),
+            ({"revoked": (p.Standing("t1", subject),)}, subject),
+            ({"epochs": (p.TenantEpoch("t1", 1),)}, p.What.Epoch(1)),
+            ({"compromised": (KID,)}, p.What.RevokedKey(KID)),
+        ):
+            looked = self.start(dataclasses.replace(page, **changed))
+            self.assertEqual((self.said(looked, good), self.said(looked, other)), ("revoked", "accepted"), event)
+            verifier = self.start()
+            self.assertEqual(self.said(verifier, good), "accepted")
+            self.fake(verifier).tell(events(event))
+            self.until(lambda: self.said(verifier, good) == "revoked")
+            self.assertEqual(self.said(verifier, other), "accepted", event)
+            self.assertEqual((verifier.revocations, looked.revocations), (1, 1))
+        earlier = p.What.RevokedSubject("alice", NOW - 1, NOW + 99)
+        self.assertEqual(self.said(self.start(dataclasses.replace(page, revoked=(p.Standing("t1", earlier),))), good), "accepted")
+        floor = self.start(dataclasses.replace(page, floor=1))
+        self.assertEqual((self.said(floor, good), self.said(floor, other)), ("revoked", "revoked"))
+
+    def test_of_tenants_of_which_nothing_is_heard_nothing_is_accepted(self) -> None:
+        verifier = self.start(p.RevocationPage(("t2",), (), (), 0, (), None))
+        self.assertEqual(self.said(verifier, signed(canonical(claims()))), "needs_daemon")
+        self.assertEqual(self.said(verifier, signed(canonical(claims()), OTHER)), "verify_failed")
+        self.assertEqual(self.said(verifier, signed(canonical(claims(kid=OTHER_KID)), OTHER, OTHER_KID)), "accepted")
+
+    def test_what_comes_while_a_signature_is_verified_counts(self) -> None:
+        verifier = self.start()
+        good, fake = signed(canonical(claims())), self.fake(verifier)
+        key = verifier._fed.keys.keys[KID][1]  # type: ignore[union-attr]
+
+        def slow(message: bytes, signature: bytes) -> bool:
+            fake.tell(events(p.What.RevokedId("j0", NOW + 9)))
+            self.until(lambda: verifier.revocations)
+            return True
+
+        with mock.patch.object(key, "verify", slow):
+            self.assertEqual(self.said(verifier, good), "revoked")
+
+    def test_a_slow_watcher_looks_at_everything_again(self) -> None:
+        verifier = self.start()
+        fake, good = self.fake(verifier), signed(canonical(claims()))
+        fake.page = dataclasses.replace(fake.page, compromised=(KID,))
+        fake.tell(p.Lagged(7, cursor(5)))
+        self.until(lambda: self.said(verifier, good) == "revoked")
+        self.assertEqual(fake.looks, 2)
+        self.until(lambda: cursor(5) in fake.asked)
+
+    def test_new_keys_are_asked_for_and_wrong_ones_are_not_taken(self) -> None:
+        verifier = self.start()
+        fake, kid = self.fake(verifier), "ed25519/t1/auth/v2"
+        new = signed(canonical(claims(kid=kid)), OTHER, kid)
+        self.assertEqual(self.said(verifier, new), "unknown_kid")
+        old = verifier._fed.keys.keys[KID][1]  # type: ignore[union-attr]
+        fake.keys_[kid] = OTHER.public
+        fake.tell(events(p.What.Key(kid, "active")))
+        self.until(lambda: self.said(verifier, new) == "accepted")
+        self.assertIs(verifier._fed.keys.keys[KID][1], old)  # type: ignore[union-attr]
+        fake.keys_["ed25519/t1/auth/v3"] = bytes(32)
+        fake.tell(*[events(p.What.Key(kid, "active"))] * 500)
+        self.until(lambda: self.unfed(verifier))
+        with self.assertRaisesRegex(v.Unfed, "keys can't be used"):
+            verifier.verify(new)
+
+    def test_unheard_of_there_is_no_verdict_and_it_comes_back(self) -> None:
+        verifier = self.start()
+        fake, good = self.fake(verifier), signed(canonical(claims()))
+        self.assertEqual(self.said(verifier, good), "accepted")
+        fake.down = p.Lost("gone")
+        began = time.monotonic()
+        self.until(lambda: self.unfed(verifier))
+        self.assertLess(time.monotonic() - began, 2)
+        with self.assertRaisesRegex(v.Unfed, "not heard of for 500 ms.*gone"):
+            verifier.verify(good)
+        fake.down = None
+        self.until(lambda: not self.unfed(verifier))
+        self.assertEqual(self.said(verifier, good), "accepted")
+        verifier.close()
+        with self.assertRaisesRegex(v.Unfed, "closed"):
+            verifier.verify(good)
+        self.assertFalse(verifier._thread.is_alive())
+
+    def test_old_events_do_not_make_it_fresh(self) -> None:
+        verifier = self.start()
+        fake = self.fake(verifier)
+        late = dataclasses.replace(events(p.What.Epoch(0)).events[0], at_ms=time.time_ns() // 1_000_000 - 60_000)
+        fake.tell(*[p.Events((late,), cursor(1))] * 1_000_000)
+        self.until(lambda: self.unfed(verifier))
+        fake.answers.clear()
+        self.until(lambda: not self.unfed(verifier))
+
+    def test_more_than_may_be_kept_is_no_verdict(self) -> None:
+        verifier = self.start(max_revocations=2)
+        for n in range(3):
+            self.fake(verifier).tell(events(p.What.RevokedId(f"x{n}", NOW + 9)))
+        self.until(lambda: self.unfed(verifier))
+        self.assertLessEqual(verifier.revocations, 2)
+        with self.assertRaisesRegex(v.Unfed, "raise max_revocations"):
+            verifier.check_fed()
+
+    def test_what_has_gone_is_swept(self) -> None:
+        revoked = fed.Revoked(3)
+        for n in range(3):
+            revoked.apply(p.Event(n, 0, "t1", p.What.RevokedId(str(n), NOW + n)))
+        with self.assertRaises(fed.TooMany):
+            revoked.apply(p.Event(4, 0, "t1", p.What.RevokedId("4", NOW)))
+        revoked.sweep(NOW + 1)
+        self.assertEqual(len(revoked), 1)
+        with self.assertRaises(p.WireError):
+            revoked.apply(p.Event(5, 0, None, p.What.RevokedId("5", NOW)))
+
+    def test_the_time_never_goes_back(self) -> None:
+        wall = [NOW * 1_000_000]
+        clock = fed.Clock(lambda: wall[0])
+        self.assertEqual(clock.now(), wall[0])
+        wall[0] += 100_000_000
+        clock.tick()
+        for back in (50, 5000, 500_000):
+            wall[0] = (NOW + 100 - back) * 1_000_000
+            clock.tick()
+            self.assertGreaterEqual(clock.now(), (NOW + 100) * 1_000_000)
+        wall[0] = (NOW + 100_000) * 1_000_000
+        self.assertEqual(clock.now(), wall[0], "what is ahead lets nothing live longer")
+
+    def test_key_sets_that_are_none(self) -> None:
+        good = {"kty": "OKP", "crv": "Ed25519", "use": "sig", "kid": KID, "x": p._to_base64url(SIGNER.public)}
+        read = lambda *keys: fed.read_keys(p.KeySet(b"", 1, json.dumps({"keys": keys}).encode()), True, None)  # noqa: E731
+        self.assertEqual(list(read({**good, "alg": "EdDSA", "other": 1, "created": 5, "current": True}).keys), [KID])
+        for bad in (
+            {"kty": "RSA"}, {"crv": "X25519"}, {"use": "enc"}, {"alg": "ES256"}, {"d": "x"}, {"kid": "x"}, {"x": good["x"] + "="},
+            {"created": -1}, {"current": 1}, {"x": p._to_base64url(bytes(32))}, {"x": p._to_base64url(bytes(31))}, {"kid": 1},
+        ):  # fmt: skip
+            with self.assertRaises(fed.BadKeys, msg=str(bad)):
+                read({**good, **bad})
+        for wrong in ((good, good), ([],)):
+            with self.assertRaises(fed.BadKeys):
+                read(*wrong)
