@@ -18,8 +18,10 @@ fn the_python_client_speaks_the_specified_wire() {
         Err(error) => return skipped(&format!("there is no python3 ({error})")),
     }
     // -B leaves no compiled files in the source tree; a warning, such as that of an unclosed socket, fails.
-    let run =
-        Command::new("python3").args(["-B", "-W", "error", "-m", "unittest", "test_wire", "test_verifier"]).current_dir(folder).output();
+    let run = Command::new("python3")
+        .args(["-B", "-W", "error", "-m", "unittest", "test_wire", "test_verifier"])
+        .current_dir(folder)
+        .output();
     let output = run.expect("python3 ran a moment ago");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}");

@@ -28,6 +28,18 @@ max_ttl_s = 3600
 limit = 2
 
 [[template]]
+name = "either"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+scopes = ["read"]
+default_scopes = ["read"]
+max_ttl_s = 3600
+nonce = "optional"
+proof = "optional"
+
+[[template]]
 name = "bound"
 tenant = "t1"
 purpose = "auth"
@@ -55,7 +67,8 @@ fn the_verifier_says_what_the_daemon_says() {
     if !has_python() {
         return;
     }
-    let policy = POLICY.replace("templates = [\"demo\"]", "templates = [\"demo\", \"few\", \"bound\"]") + MORE;
+    let policy =
+        POLICY.replace("templates = [\"demo\"]", "templates = [\"demo\", \"few\", \"either\", \"bound\"]") + MORE;
     let policy = policy.replacen("max_ttl_s = 3600\n", "max_ttl_s = 3600\nforms = [\"envelope\", \"jws\"]\n", 1);
     let mut house = House::start(Options::default().policy(&policy).roles(Roles::Apart));
     // -B leaves no compiled files in the source tree; a warning, such as that of an unclosed socket, fails.
@@ -95,7 +108,8 @@ fn the_example_of_the_page_works_as_it_stands() {
     let ours = |fence: &fences::Fence| fence.language == "python" && fence.page == "docs/VERIFIER.md";
     let fences: Vec<_> = fences::all().into_iter().filter(ours).collect();
     let [example] = &fences[..] else { panic!("one example: {fences:?}") };
-    let policy = POLICY.replace("\"demo\"]\nscopes = [\"read\"", "\"demo\", \"orders\"]\nscopes = [\"read\", \"orders:write\"");
+    let policy =
+        POLICY.replace("\"demo\"]\nscopes = [\"read\"", "\"demo\", \"orders\"]\nscopes = [\"read\", \"orders:write\"");
     let policy = policy.replace("verify_as = [\"demo\"]", "verify_as = [\"demo\", \"orders\"]");
     let house = House::start(Options::default().policy(&policy));
     let script = example.text.replace("/run/passportd/passportd.sock", house.socket().to_str().unwrap());

@@ -26,7 +26,7 @@ _Point = Tuple[int, int, int, int]
 _Row = List[Tuple[int, int, int]]
 _ZERO: _Point = (0, 1, 1, 0)
 
-# Tables that are kept, 0.3 MB each; the keys beyond are verified without one, which takes four times as long.
+# Tables that are kept, 0.3 MB each; the keys beyond are verified without one, which takes six times as long.
 MAX_TABLES = 64
 
 

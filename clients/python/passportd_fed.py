@@ -21,6 +21,11 @@ _SWEPT_FROM = 4096
 _MAX_STEP_S = 300
 
 
+def since_boot() -> float:
+    """Seconds that go on while the machine sleeps, where the system counts them."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class TooMany(PassportdError):
     """More is revoked than may be kept."""
 
@@ -34,24 +39,25 @@ class Clock:
 
     def __init__(self, wall: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
         self._wall = wall
-        self._mark, self._marked = wall() // 1_000_000, int(time.monotonic())
-        self._offset = self._mark - self._marked
+        # What has passed for certain, and when: together, since other threads read it.
+        self._mark = (wall() // 1_000_000, int(since_boot()))
+        self._offset = self._mark[0] - self._mark[1]
 
     def _in_doubt(self, wall_s: int) -> bool:
-        off = wall_s - int(time.monotonic()) - self._offset
-        return abs(off) > _MAX_STEP_S or wall_s < self._mark - _MAX_STEP_S
+        off = wall_s - int(since_boot()) - self._offset
+        return abs(off) > _MAX_STEP_S or wall_s < self._mark[0] - _MAX_STEP_S
 
     def tick(self) -> None:
         """Looks at the clock: one that is in doubt moves nothing."""
         wall_s = self._wall() // 1_000_000
         if not self._in_doubt(wall_s):
-            self._mark, self._marked = max(self._mark, wall_s), int(time.monotonic())
+            self._mark = (max(self._mark[0], wall_s), int(since_boot()))
 
     def now(self) -> int:
         wall = self._wall()
-        mark = self._mark
+        mark, marked = self._mark
         if self._in_doubt(wall // 1_000_000):
-            mark += max(int(time.monotonic()) - self._marked, 0)
+            mark += max(int(since_boot()) - marked, 0)
         return max(wall, mark * 1_000_000)
 
 

@@ -37,7 +37,7 @@ from passportd import (
     Verdict,
     WireError,
 )
-from passportd_fed import Clock, Keys, Revoked, TooMany, read_keys
+from passportd_fed import Clock, Keys, Revoked, TooMany, read_keys, since_boot
 from passportd_payload import Claims, Opened, Refusal, open_passport
 
 MAX_STALE_S = 60.0
@@ -217,7 +217,7 @@ class Verifier:
 
     def _is_fresh(self) -> bool:
         heard = self._heard
-        return heard is not None and time.monotonic() - heard <= self._bound
+        return heard is not None and since_boot() - heard <= self._bound
 
     def _now_fed(self) -> _Fed:
         fed = self._fed
@@ -252,7 +252,7 @@ class Verifier:
 
     def _turn(self) -> None:
         """One question, and what follows from its answer."""
-        asked = time.monotonic()
+        asked = since_boot()
         # Somebody who is late does not wait.
         late = self._heard is None or asked - self._heard > 2 * self._wait
         answer = self._client.watch(self._cursor, _TOPICS, 0 if late else int(self._wait * 1000))
@@ -261,7 +261,7 @@ class Verifier:
             self._hear(answer.events)
             if answer.events:
                 ago = max(time.time() - answer.events[-1].at_ms / 1000, 0)
-                as_new_as = min(asked, time.monotonic() - ago)
+                as_new_as = min(asked, since_boot() - ago)
         elif isinstance(answer, (Begin, Lagged)):
             self._look()
         else:

@@ -95,8 +95,8 @@ class Live(unittest.TestCase):
         verifier = self.verifier()
         for spec in (
             p.IssueSpec("few", "alice"),
-            p.IssueSpec("demo", "alice", nonce="once"),
-            p.IssueSpec("demo", "alice", jkt="A" * 43),
+            p.IssueSpec("either", "alice", nonce="once"),
+            p.IssueSpec("either", "alice", jkt="A" * 43),
             p.IssueSpec("bound", "alice"),
         ):
             passport = self.client.issue_batch([spec])[0]
@@ -155,9 +155,13 @@ class Live(unittest.TestCase):
         keeper("start")
         self.until(lambda: not self.unfed(verifier))
         self.assertEqual((self.said(verifier, good), self.said(verifier, bad)), ("accepted", "revoked"))
-        began = time.monotonic()
         verifier.close()
-        self.assertLess(time.monotonic() - began, 1.0)
+        # One that waits for news for seconds need not be waited for.
+        patient = Verifier(f"{FOLDER}/passportd.sock", stale_after_s=60.0)
+        time.sleep(0.3)
+        began = time.monotonic()
+        patient.close()
+        self.assertLess(time.monotonic() - began, 2.0)
         with self.assertRaises(Unfed):
             verifier.verify(good)
 
