@@ -37,10 +37,11 @@ fn the_configuration_table_is_the_codes_own() {
 }
 
 /// Blocks that need more than a daemon: where they are run.
-const ELSEWHERE: [(&str, &str, &str, &str); 3] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 4] = [
     ("docs/LOGS.md", "sh", "tests/logs/journal.rs", "the_queries_of_the_document_find_what_they_promise"),
     ("docs/SERVICES.md", "console", "tests/examples.rs", "what_the_guide_types_shows_what_it_says"),
     ("clients/python/README.md", "python", "tests/python_live.rs", "the_example_of_the_readme_works_as_it_stands"),
+    ("docs/VERIFIER.md", "python", "tests/python_verifier.rs", "the_example_of_the_page_works_as_it_stands"),
 ];
 
 /// Typed commands that no test runs: why, and what `make test` runs instead.

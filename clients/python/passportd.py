@@ -1281,6 +1281,12 @@ class _Connection:
         self._selector.close()
         self._socket.close()
 
+    def interrupt(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It is closed already.
+
     @property
     def settled(self) -> bool:
         """Whether no frame is half written."""
@@ -1361,6 +1367,12 @@ class _Caller:
         """Closes the connection. A later call makes a new one."""
         with self._lock:
             self._drop()
+
+    def interrupt(self) -> None:
+        """Breaks the connection, so that a call of another thread that waits for its answer ends with `Lost`."""
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
 
     @property
     def welcome(self) -> Welcome:

@@ -8,7 +8,7 @@ use std::path::Path;
 const LANGUAGES: [(&str, &str); 10] = [
     ("sh", "run by tests/readme.rs; those of docs/LOGS.md by tests/logs/journal.rs"),
     ("console", "run by tests/readme.rs and tests/examples.rs, or named in tests/readme.rs with the reason"),
-    ("python", "run by tests/python_live.rs"),
+    ("python", "run by tests/python_live.rs and tests/python_verifier.rs"),
     ("rust", "compiled with the documentation of strict25519"),
     ("toml", "loaded by tests/examples.rs"),
     ("ini", "held against examples/orders.service by tests/examples.rs"),
