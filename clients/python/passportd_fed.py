@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, Optional, Set, Tuple
 
 from passportd import Event, KeySet, PassportdError, RevocationPage, What, WireError, _no_doubles
@@ -192,7 +192,11 @@ class Revoked:
         self._swept = len(self._ids) + len(self._subjects)
 
     def names(self, claims: Claims, tenant: str) -> bool:
-        """Whether the passport is revoked: by its id, its subject, its key or its epoch."""
+        """Whether the passport is revoked: by its id, its subject, its key or its epoch; a ticket, with what it was made from."""
+        if claims.par is not None:
+            parent = claims.par
+            if self.names(replace(claims, iat=parent.iat, jti=parent.jti, kid=parent.kid, par=None), tenant):
+                return True
         if claims.epoch < max(self._epochs.get(tenant, 0), self._floor) or claims.kid in self._compromised:
             return True
         if self._ids and self._tag(tenant, claims.jti) in self._ids:

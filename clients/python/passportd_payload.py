@@ -43,6 +43,15 @@ def _malformed() -> Refusal:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The passport that a ticket was made from, as far as it may be revoked by it."""
+
+    iat: int
+    jti: str
+    kid: str
+
+
+@dataclass(frozen=True)
 class Claims:
     """What a payload says."""
 
@@ -60,6 +69,8 @@ class Claims:
     """To accept it takes something that only the daemon has: a use, a nonce."""
     bound: bool
     """It is for whoever has a key, or for one user."""
+    par: Optional[Parent] = None
+    """What a ticket was made from."""
 
 
 @dataclass(frozen=True)
@@ -152,13 +163,13 @@ def _object(value: Any, known: Tuple[str, ...]) -> Dict[str, Any]:
     return value
 
 
-def _parent(value: Any) -> None:
-    """`par` says which passport this one was made from: its id, or an object of texts and integers."""
-    if isinstance(value, dict):
-        for one in value.values():
-            _number(one) if type(one) is int else _text(one, 256)
-    else:
-        _text(value, 64)
+def _parent(value: Any) -> Parent:
+    """`par` says which passport a ticket was made from."""
+    found = _object(value, ("iat", "jti", "kid"))
+    kid = found.get("kid")
+    if len(found) != 3 or not isinstance(kid, str) or tenant_of(kid) is None:
+        raise _malformed()
+    return Parent(_number(found["iat"]), _text(found["jti"], 64), kid)
 
 
 _NEEDED = ("aud", "cap", "epoch", "exp", "iat", "iss", "jti", "kid", "scopes", "sub")
@@ -186,8 +197,6 @@ def read_payload(payload: bytes) -> Claims:
         raise _malformed()
     if "nonce" in found:
         _text(found["nonce"], 128)
-    if "par" in found:
-        _parent(found["par"])
     kid = found["kid"]
     if not isinstance(kid, str) or _ESCAPED.search(kid):
         raise _malformed()
@@ -204,6 +213,7 @@ def read_payload(payload: bytes) -> Claims:
         epoch=_number(found["epoch"]),
         takes="limit" in cap or "nonce" in found or "par" in found,
         bound="cnf" in found,
+        par=_parent(found["par"]) if "par" in found else None,
     )
 
 

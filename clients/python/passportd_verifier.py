@@ -70,10 +70,16 @@ class _Fed:
     revision: int = 0
 
 
+MAX_TICKET_SKEW_S = 2
+"""The skew of a ticket, which lives for a minute."""
+
+
 def _judge(claims: Claims, issuer: str, now_us: int, skew_s: int, aud: Optional[str], scopes: Sequence[str]) -> None:
     """Whether the claims are what is wanted, in the daemon's order; raises `Refusal`."""
     if claims.iss != issuer:
         raise Refusal(Code.UNKNOWN_KID)
+    if claims.par is not None:
+        skew_s = min(skew_s, MAX_TICKET_SKEW_S)
     start = claims.iat if claims.nbf is None else max(claims.iat, claims.nbf)
     if claims.exp <= start or now_us >= (claims.exp + skew_s) * 1_000_000:
         raise Refusal(Code.EXPIRED)

@@ -167,7 +167,7 @@ class Payloads(unittest.TestCase):
         ctx = {"a": {"😂": 1, "！": -2}, "z": [None, True, False, 'ö"\\\b\f\n\r\t\x01\x7f', 2**53 - 1]}
         members = claims(
             nbf=NOW, nonce="n", ctx=ctx, cap={"action": "open", "limit": 3, "template": "demo"},
-            cnf={"jkt": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "uid": 0}, par="j",
+            cnf={"jkt": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", "uid": 0}, par={"iat": 1, "jti": "j", "kid": KID},
         )  # fmt: skip
         found = payload.read_payload(canonical(members))
         self.assertEqual((found.nbf, found.takes, found.bound, found.sub), (NOW, True, True, "alice"))
@@ -198,12 +198,15 @@ class Payloads(unittest.TestCase):
         for name, at, beyond in (
             ("iss", "x" * 256, "x" * 257), ("sub", "é" * 128, "é" * 129), ("jti", "x" * 64, "x" * 65),
             ("aud", ["x"] * 16, ["x"] * 17), ("scopes", ["x"] * 64, ["x"] * 65), ("aud", ["x" * 256], ["x" * 257]),
-            ("scopes", ["x" * 128], ["x" * 129]), ("nonce", "x" * 128, "x" * 129), ("par", "x" * 64, "x" * 65),
+            ("scopes", ["x" * 128], ["x" * 129]), ("nonce", "x" * 128, "x" * 129), ("par", {"iat": 0, "jti": "x" * 64, "kid": KID}, {"iat": 0, "jti": "x" * 65, "kid": KID}),
             ("cap", {"template": "x" * 64}, {"template": "x" * 65}), ("cap", {"limit": 1, "template": "x"}, {"limit": 0, "template": "x"}),
             ("cap", {"action": "x" * 128, "template": "x"}, {"action": "x" * 129, "template": "x"}),
             ("cnf", {"uid": 2**32 - 2}, {"uid": 2**32 - 1}), ("cnf", {"jkt": "A" * 43}, {"jkt": "A" * 42 + "B"}),
             ("cnf", {"uid": 0}, {}), ("epoch", 2**53 - 1, 2**53), ("sub", "a\u00a0", "a\u0085"), ("ctx", {}, nested),
-            ("par", {"iat": 1, "jti": "j", "kid": "k"}, {"iat": 1.5}), ("par", "x", ["x"]),
+            *(("par", {"iat": 1, "jti": "j", "kid": KID}, bad) for bad in (
+                "x", {}, {"iat": 1, "jti": "j"}, {"iat": -1, "jti": "j", "kid": KID}, {"iat": 1, "jti": "j", "kid": "k"},
+                {"iat": 1, "jti": "j", "kid": KID, "sub": "x"},
+            )),
         ):  # fmt: skip
             payload.read_payload(canonical(claims(**{name: at})))
             self.refused(canonical(claims(**{name: beyond})))
@@ -344,6 +347,8 @@ class Verdicts(unittest.TestCase):
             ("needs_daemon", {"cap": {"limit": 1, "template": "demo"}}), ("needs_daemon", {"nonce": "n"}),
             ("needs_daemon", {"par": {"iat": 1, "jti": "j", "kid": KID}}), ("needs_daemon", {"cnf": {"uid": 1}}),
             ("needs_daemon", {"cnf": {"jkt": "A" * 43}}), ("bad_aud", {"aud": [], "nonce": "n"}),
+            ("needs_daemon", {"par": {"iat": 1, "jti": "j", "kid": KID}, "exp": NOW - 1, "iat": NOW - 9}),
+            ("expired", {"par": {"iat": 1, "jti": "j", "kid": KID}, "exp": NOW - 2, "iat": NOW - 9}),
         ):  # fmt: skip
             msg = canonical(claims(**changes))
             for passport in (signed(msg), jws(msg)):
@@ -383,6 +388,20 @@ class Verdicts(unittest.TestCase):
             self.until(lambda: self.said(verifier, good) == "revoked")
             self.assertEqual(self.said(verifier, other), "accepted", event)
             self.assertEqual((verifier.revocations, looked.revocations), (1, 1))
+        # A ticket goes with what it was made from, by that one's id, time and key, though another key signed it.
+        older = "ed25519/t1/auth/v9"
+        par = {"iat": NOW - 50, "jti": "parent", "kid": older}
+        ticket = signed(canonical(claims(jti="t0", par=par)))
+        before = p.What.RevokedSubject("alice", NOW - 50, NOW + 99)
+        for changed in (
+            {"revoked": (p.Standing("t1", p.What.RevokedId("parent", NOW + 99)),)},
+            {"revoked": (p.Standing("t1", before),)},
+            {"compromised": (older,)},
+        ):
+            self.assertEqual(self.said(self.start(dataclasses.replace(page, **changed)), ticket), "revoked", changed)
+        sooner = p.What.RevokedSubject("alice", NOW - 51, NOW + 99)
+        for one in (page, dataclasses.replace(page, revoked=(p.Standing("t1", sooner),))):
+            self.assertEqual(self.said(self.start(one), ticket), "needs_daemon")
         earlier = p.What.RevokedSubject("alice", NOW - 1, NOW + 99)
         self.assertEqual(self.said(self.start(dataclasses.replace(page, revoked=(p.Standing("t1", earlier),))), good), "accepted")
         floor = self.start(dataclasses.replace(page, floor=1))
