@@ -7,7 +7,6 @@ mod entry;
 #[expect(dead_code, reason = "uses, nonces and shares are the store's")]
 mod kept;
 #[path = "named.rs"]
-#[expect(dead_code, reason = "who takes something is the store's")]
 mod named;
 
 pub use entry::{Answer, Entry, Owner, What};

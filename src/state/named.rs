@@ -1,7 +1,5 @@
 //! What a passport says of itself, as far as it may be revoked by it.
 
-use crate::passport::ParentView;
-
 /// Of one passport.
 #[derive(Clone, Copy, Debug)]
 pub struct Named<'a> {
@@ -36,28 +34,5 @@ impl Named<'_> {
     /// The passport that a ticket was made from, in its stead.
     pub(super) fn parent(&self) -> Option<Self> {
         self.par.map(|NamedParent { kid, jti, iat }| Self { kid, jti, iat, par: None, ..*self })
-    }
-}
-
-/// The same, owned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parent {
-    /// The key that signed it.
-    pub kid: String,
-    /// Its id.
-    pub jti: String,
-    /// When it was issued, seconds since 1970.
-    pub iat: i64,
-}
-
-impl Parent {
-    /// As a payload says it.
-    pub fn of(par: ParentView<'_>) -> Self {
-        Self { kid: par.kid.to_owned(), jti: par.jti.decode().into_owned(), iat: par.iat }
-    }
-
-    /// Borrowed.
-    pub fn named(&self) -> NamedParent<'_> {
-        NamedParent { kid: &self.kid, jti: &self.jti, iat: self.iat }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::entry::{Answer, Entry, Owner, What};
 use super::kept::{Full, Kept, Room};
-use super::named::{Named, Parent};
+use super::named::Named;
+use super::parent::Parent;
 
 /// For how long an acceptance is answered once more to whoever asks with the same key, in seconds: several times the longest
 /// that a client waits for an answer.
