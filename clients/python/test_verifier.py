@@ -148,6 +148,9 @@ class Signatures(unittest.TestCase):
         for bad in (*ed._SMALL_ORDER, mixed, y_is_p, minus_zero, b"\2" + bytes(31), b"\xff" * 32, b"", bytes(31)):
             self.assertIsNone(prepared(bad), bad.hex())
         self.assertEqual(len(ed._SMALL_ORDER), 8)
+        # Other spellings of points: so few numbers of 255 bits are not below p. None of these is of prime order.
+        for y in range(19):
+            self.assertIsNone(ed._decoded((y + ed.P).to_bytes(32, "little")), y)
 
     def test_without_cryptography_it_is_python(self) -> None:
         with mock.patch.object(ed, "_openssl", lambda: None):
@@ -479,7 +482,7 @@ class Verdicts(unittest.TestCase):
         self.until(lambda: not self.unfed(verifier))
 
     def test_more_than_may_be_kept_is_no_verdict(self) -> None:
-        verifier = self.start(max_revocations=2)
+        verifier = self.start(max_revocations=2, stale_after_s=60)  # At once, and not when the time is over.
         for n in range(3):
             self.fake(verifier).tell(events(p.What.RevokedId(f"x{n}", NOW + 9)))
         self.until(lambda: self.unfed(verifier))
