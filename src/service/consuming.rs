@@ -12,7 +12,7 @@ use super::services::{Given, Service, Turn, reply};
 use super::verifying::{count, terms};
 use super::{Client, Done, Later, outcome, problems};
 use crate::audit::{Entry, Event, Outcome};
-use crate::check::{For, Judged, Taking, judge_unproven, prove, revise, settle};
+use crate::check::{For, Judged, Taking, is_ticket, judge_unproven, prove, revise, settle};
 use crate::clock::Moment;
 use crate::lifecycle::Daemon;
 use crate::metrics::Opening;
@@ -119,7 +119,10 @@ impl Service {
             let list = match verdict {
                 Verdict::Refused(Code::NeedsDaemon) => &mut taking,
                 Verdict::Accepted(_) => &mut accepted,
-                _ => continue,
+                _ => {
+                    self.daemon().metrics.tickets.invalid.inc_by(u64::from(is_ticket(passport)));
+                    continue;
+                }
             };
             list.extend(Taking::of(passport).map(|taking| (at, taking)));
         }

@@ -100,9 +100,12 @@ impl Service {
         Ok(Given::Later(Box::pin(async move {
             let issuing = |prepared, counter, inside| Batch::of_one(&turn, &peer, prepared, refusals, counter, inside);
             let result = exchange.run(&daemon, turn.now, issuing).await;
-            if let Ok(Exchanged::Refused(code)) = &result {
-                count(&daemon.metrics, &[Verdict::Refused(*code)]);
-            }
+            let refused = match &result {
+                Ok(Exchanged::Refused(code)) => Some(Verdict::Refused(*code)),
+                Ok(Exchanged::Unproven { why }) => Some(Verdict::Unproven { why: why.clone() }),
+                _ => None,
+            };
+            count(&daemon.metrics, refused.as_slice());
             done(&daemon, &peer, &turn, result.map(ServiceOk::Exchanged), Some(lease))
         })))
     }

@@ -127,4 +127,11 @@ fn a_ticket_that_nobody_used_goes() {
     assert_eq!(house.metric("passport_stream_openings_total{by=\"passport\"}"), 0.0);
     assert_eq!(raw.word(&passport), "accepted");
     assert_eq!(house.metric("passport_stream_openings_total{by=\"passport\"}"), 1.0);
+    // In a batch of which another item takes something, too.
+    let few = raw.issue(IssueSpec { limit: Some(3), ..from("few") }).unwrap();
+    let fresh = raw.exchange(&passport, plain()).ticket();
+    raw.verify_batch(for_demo(), &[unused, few, fresh]).unwrap();
+    assert_eq!(house.metric("passport_tickets_invalid_total"), 3.0);
+    assert_eq!(house.metric("passport_stream_openings_total{by=\"ticket\"}"), 2.0);
+    assert_eq!(house.metric("passport_stream_openings_total{by=\"passport\"}"), 2.0);
 }
