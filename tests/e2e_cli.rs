@@ -136,6 +136,91 @@ fn shape(value: &Value, path: &str, found: &mut BTreeMap<String, &'static str>) 
     }
 }
 
+/// The key of RFC 8410 §10.3.
+const HOLDER: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+
+/// One who may have tickets, and let them live longer.
+const POLICY: &str = r#"
+[[peer]]
+name = "desk"
+uid = @UID@
+allow = ["issue", "verify", "exchange", "status", "ticket_ttl"]
+templates = ["demo", "vault"]
+exchange_templates = ["demo", "vault"]
+verify_as = ["demo"]
+
+[[template]]
+name = "demo"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+scopes = ["read", "write"]
+default_scopes = ["read", "write"]
+max_ttl_s = 3600
+limit = 2
+
+[[template]]
+name = "vault"
+tenant = "t1"
+purpose = "auth"
+subjects = ["*"]
+audiences = ["demo"]
+max_ttl_s = 3600
+proof = "required"
+"#;
+
+#[test]
+fn a_ticket_is_had_used_and_lives_longer_for_a_while() {
+    let house = House::start(Options::default().policy(POLICY));
+    let run = |arguments: &[&str], input: &str| run(&house, arguments, input);
+    let passport = run(&["issue", "--template", "demo", "--sub", "alice"], "").stdout;
+    let exchange = |more: &[&str]| run(&[&["exchange"], more].concat(), &passport);
+    // The passport's only audience is the ticket's.
+    let key = ["--retry-key", "4f1c90b6a6d24c0d9f1e55d0c1a7e2b3", "--scope", "read"];
+    let (first, again) = (exchange(&key), exchange(&key));
+    let claims = |ran: &Ran| run(&["inspect", "--output", "json"], &ran.stdout).json()["claims"].clone();
+    assert_eq!(claims(&first)["jti"], claims(&again)["jti"], "{} {}", first.stderr, again.stderr);
+    assert_eq!(claims(&first)["scopes"], serde_json::json!(["read"]));
+    let verify = || run(&["verify", "--aud", "demo", "-"], &first.stdout);
+    let (used, spent) = (verify(), verify());
+    assert!(used.code == Some(0) && used.stdout.starts_with("accepted"), "{} {}", used.stdout, used.stderr);
+    assert!(spent.code == Some(3) && spent.stdout.starts_with("refused: limit_exceeded"), "{}", spent.stdout);
+    // A key of its own each time, so a use each; there were two.
+    let (other, last) = (exchange(&[]), exchange(&[]));
+    assert_eq!((other.code, last.code), (Some(0), Some(3)), "{} {}", other.stderr, last.stderr);
+    assert!(last.stdout.starts_with("refused: limit_exceeded"), "{}", last.stdout);
+    // With the key that a passport names.
+    let pem = house.dir().join("holder.pem");
+    fs::write(&pem, HOLDER).unwrap();
+    fs::set_permissions(&pem, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let pem = pem.to_str().unwrap();
+    let bound = run(&["issue", "--template", "vault", "--sub", "alice", "--pop-key", pem], "").stdout;
+    let (bare, proven) = (run(&["exchange"], &bound), run(&["exchange", "--pop-key", pem], &bound));
+    assert!(
+        bare.code == Some(3) && bare.stdout.starts_with("refused: pop_required"),
+        "{} {}",
+        bare.stdout,
+        bare.stderr
+    );
+    assert_eq!(proven.code, Some(0), "{} {}", proven.stdout, proven.stderr);
+    let ticket = run(&["verify", "--aud", "demo", "--pop-key", pem], &proven.stdout);
+    assert_eq!(ticket.code, Some(0), "{} {}", ticket.stdout, ticket.stderr);
+    // For a while they live longer, which the status says.
+    let lifetime = || {
+        let claims = claims(&run(&["exchange"], &run(&["issue", "--template", "demo", "--sub", "bob"], "").stdout));
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
+    };
+    let status = || run(&["status"], "").stdout;
+    assert_eq!((lifetime(), status().contains("\ntickets ")), (60, false));
+    let allowed = run(&["ticket-ttl", "--seconds", "120", "--for", "1h", "--reason", "migration 7"], "");
+    assert_eq!(allowed.code, Some(0), "{}", allowed.stderr);
+    assert_eq!(lifetime(), 120);
+    assert!(status().contains("\ntickets     live for at most 120 s until "), "{}", status());
+    assert_eq!(run(&["ticket-ttl", "--end", "--reason", "migration 7 is over"], "").code, Some(0));
+    assert_eq!((lifetime(), status().contains("\ntickets ")), (60, false));
+}
+
 /// The pages of tests/golden/cli are of the daemon of `tests/cli_fake`; so it has to say what the real one says.
 #[test]
 fn the_daemon_of_the_recorded_pages_says_what_the_real_one_says() {

@@ -82,7 +82,7 @@ pub(super) async fn ticket_ttl(context: &mut Context<'_>, wish: TicketTtl) -> Re
 pub(super) fn in_force(status: &Value) -> Option<String> {
     let until = status.pointer("/tickets/until")?.as_i64()?;
     let seconds = status.pointer("/tickets/ttl_s")?.as_u64()?;
-    Some(format!("{seconds} s, until {}", text::time(until)))
+    Some(format!("live for at most {seconds} s until {}", text::time(until)))
 }
 
 #[cfg(test)]
@@ -97,6 +97,6 @@ mod tests {
         assert_eq!(in_force(&status(json!(null))), None);
         assert_eq!(in_force(&json!({})), None);
         let said = in_force(&status(json!(1_700_000_000))).unwrap();
-        assert!(said.starts_with("120 s, until 2023-11-14"), "{said}");
+        assert!(said.starts_with("live for at most 120 s until 2023-11-14"), "{said}");
     }
 }

@@ -107,6 +107,7 @@ pub(super) fn status(state: &State) -> String {
         },
         "audit": {"seq": 987_654, "hash": "ef".repeat(32), "healthy": true, "trouble": null, "journald": true},
         "state": {"revoked_ids": 12_345, "revoked_subjects": 6, "rows": 23_456, "epochs": {}},
+        "tickets": {"ttl_s": 60, "until": null, "active": 7},
         "connections": {"services": 42, "admins": 1},
         "sandbox": sandbox(),
         "processes": {
