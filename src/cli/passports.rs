@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::args::{Issue, Verify, VerifyWith};
+use super::args::{Issue, Verify, VerifyWith, Wanted};
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::holder::Holder;
@@ -106,7 +106,7 @@ fn issued(context: &mut Context<'_>, answers: &Answers) -> Result<Exit, CliError
 pub(super) async fn verify(context: &mut Context<'_>, with: VerifyWith, now: Moment) -> Result<Exit, CliError> {
     let VerifyWith { verify, retry_key, pop_key, dpop } = with;
     let alone = retry_key.is_some() || pop_key.is_some() || dpop.dpop.is_some();
-    let (given, want) = (given(context, &verify)?, want(verify));
+    let (given, want) = (given(context, &verify)?, want(verify.wanted));
     let slots = match given {
         Given::One(Slot::Passport(passport)) => {
             let verdict = if alone {
@@ -144,8 +144,9 @@ fn given(context: &mut Context<'_>, verify: &Verify) -> Result<Given<Slot>, CliE
     input::passports(&name, &bytes)
 }
 
-fn want(verify: Verify) -> Want {
-    Want { aud: verify.aud, scopes: verify.scopes, peer_uid: verify.peer_uid }
+pub(super) fn want(wanted: Wanted) -> Want {
+    let Wanted { aud, scopes, peer_uid } = wanted;
+    Want { aud, scopes, peer_uid }
 }
 
 fn passport(slot: &Slot) -> Option<&OwnedPassport> {
@@ -233,7 +234,7 @@ fn verdict_json(passport: &OwnedPassport, verdict: &Verdict) -> Value {
 }
 
 pub(super) async fn introspect(context: &mut Context<'_>, verify: Verify) -> Result<Exit, CliError> {
-    let (given, want) = (given(context, &verify)?, want(verify));
+    let (given, want) = (given(context, &verify)?, want(verify.wanted));
     let (slots, single) = match given {
         Given::One(slot) => (vec![slot], true),
         Given::Batch(slots) => (slots, false),

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::holder::Holder;
 use super::input::{self, Given, Slot};
-use super::passports::one_verdict;
+use super::passports::{one_verdict, want};
 use crate::client::{Client, Want};
 use crate::clock::Moment;
 use crate::passport::OwnedPassport;
@@ -55,7 +55,7 @@ pub(super) async fn verdict(
 }
 
 pub(super) async fn challenge(context: &mut Context<'_>, challenge: Challenge) -> Result<Exit, CliError> {
-    let Challenge { aud, scopes, peer_uid, file } = challenge;
+    let Challenge { wanted, file } = challenge;
     if file == Path::new("-") {
         return Err(CliError::Usage("the passport comes from a file; stdin is for the proof".to_owned()));
     }
@@ -63,7 +63,7 @@ pub(super) async fn challenge(context: &mut Context<'_>, challenge: Challenge) -
     let Given::One(Slot::Passport(passport)) = input::passports(&name, &bytes)? else {
         return Err(CliError::input(&name, "a challenge is for one passport"));
     };
-    let mut want = Want { aud, scopes, peer_uid };
+    let mut want = want(wanted);
     let client = context.client().await?;
     let aud = audience(&client, &want).await?;
     let (nonce, expires_in_s) = client.challenge().await?;

@@ -20,7 +20,7 @@ pub(super) use operate::{
 };
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
-pub(super) use service::{Challenge, Dpop, Inspect, Issue, Keys, Verify, VerifyWith};
+pub(super) use service::{Challenge, Dpop, Inspect, Issue, Keys, Verify, VerifyWith, Wanted};
 use service::{INTROSPECT, VERIFY};
 pub(super) use state::{Certain, ClockReset, StateCommand};
 pub(super) use watch::{At, Watch};

@@ -155,15 +155,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = CHALLENGE)]
 pub(crate) struct Challenge {
-    /// The audience to verify as [default: the only one that policy grants]
-    #[arg(long)]
-    pub(crate) aud: Option<String>,
-    /// A scope that must be there; may be given several times
-    #[arg(long = "scope")]
-    pub(crate) scopes: Vec<String>,
-    /// The user who presented it, for passports that are bound to one
-    #[arg(long, value_name = "UID")]
-    pub(crate) peer_uid: Option<u32>,
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
     /// The file with the passport; stdin is for the proof
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -173,9 +166,9 @@ fn retry_key(text: &str) -> Result<[u8; 16], String> {
     crate::passport::hex::decode_exactly(text).ok_or_else(|| "a retry key is 32 hexadecimal digits".to_owned())
 }
 
-/// What `verify` and `introspect` share.
+/// What a passport must be good for, and who presented it.
 #[derive(Debug, Args)]
-pub(crate) struct Verify {
+pub(crate) struct Wanted {
     /// The audience to verify as [default: the only one that policy grants]
     #[arg(long)]
     pub(crate) aud: Option<String>,
@@ -185,6 +178,13 @@ pub(crate) struct Verify {
     /// The user who presented it, for passports that are bound to one
     #[arg(long, value_name = "UID")]
     pub(crate) peer_uid: Option<u32>,
+}
+
+/// What `verify` and `introspect` share.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) wanted: Wanted,
     #[command(flatten)]
     pub(crate) passports: Passports,
 }
