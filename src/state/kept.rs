@@ -240,6 +240,7 @@ impl Kept {
 
     /// A copy of what is revoked and can still matter at `now`, and of nothing else: for whoever only hears what comes, and not
     /// what goes. Epochs and keys stay.
+    #[cfg(feature = "client")]
     pub(crate) fn revocations(&self, now: i64) -> Self {
         let Self { keys, epochs, floor, compromised, .. } = self;
         let revoked: ByTag<i64> =
