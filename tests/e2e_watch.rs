@@ -9,6 +9,8 @@ mod events;
 mod pages;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
+#[path = "watch/tool.rs"]
+mod tool;
 
 use std::time::Duration;
 
