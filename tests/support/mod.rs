@@ -16,6 +16,7 @@ pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod softhsm;
+pub(crate) mod stall;
 
 use std::time::{Duration, Instant};
 
