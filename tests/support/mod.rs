@@ -3,6 +3,7 @@
 //! A test that does not use all of it declares it as `#[expect(dead_code, reason = "shared by several tests")] mod support;`.
 
 pub(crate) mod clock;
+pub(crate) mod disk;
 pub(crate) mod document;
 pub(crate) mod fault;
 pub(crate) mod fault_module;
