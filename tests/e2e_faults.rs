@@ -4,6 +4,8 @@
 
 #[path = "faults/disk.rs"]
 mod disk;
+#[path = "faults/errors.rs"]
+mod errors;
 #[path = "faults/failing.rs"]
 mod failing;
 #[path = "faults/hung.rs"]

@@ -3,6 +3,8 @@
 
 #[path = "revoke/effect.rs"]
 mod effect;
+#[path = "revoke/late.rs"]
+mod late;
 #[path = "revoke/refused.rs"]
 mod refused;
 #[path = "revoke/stalled.rs"]

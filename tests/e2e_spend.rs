@@ -7,6 +7,8 @@ mod asked;
 mod limits;
 #[path = "spend/proofs.rs"]
 mod proofs;
+#[path = "spend/quota.rs"]
+mod quota;
 #[path = "spend/race.rs"]
 mod race;
 #[path = "spend/retry.rs"]

@@ -33,7 +33,7 @@ use crate::server::inherit::Inherited;
 use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::signer::{LinkConfig, Signer};
-use crate::state::{self, KeyState, Store};
+use crate::state::{self, KeyState, Room, Store};
 use crate::watch::Stream;
 
 /// Between attempts to put the start on record.
@@ -184,6 +184,7 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;
+    store.set_room(Room::of(config.state.entries));
     store.check_against_ledger(seq, opened.recovered.mark).map_err(|error| {
         let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
         BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }

@@ -224,6 +224,9 @@ section! {
     State {
         /// The store's one file.
         path: PathBuf = "/var/lib/passportd/state.redb".into(), AbsPath, Restart;
+        /// Revocations, uses, nonces, proofs and answers that are kept at one time, each in a hundred bytes of memory at most; more
+        /// are refused (`store_unavailable`).
+        entries: usize = 2_000_000, Int(64, 2_000_000), Restart;
     }
 }
 

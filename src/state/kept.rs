@@ -242,11 +242,15 @@ impl Kept {
         Self { keys, epochs, floor: *floor, compromised, revoked, subjects, rows, admins: rows, ..Self::default() }
     }
 
-    /// Whether `owner` may have `more` rows more of the tenant.
+    /// Whether `owner` may have `more` rows more of the tenant. Whoever takes no more is refused by nobody's share: what is left of
+    /// one shrinks with what others take.
     ///
     /// # Errors
     /// Whose room is full.
     pub fn admits(&self, room: &Room, owner: Owner, tenant: &str, more: usize) -> Result<(), Full> {
+        if more == 0 {
+            return Ok(());
+        }
         let after = |taken: usize| taken.saturating_add(more);
         let free = room.total.checked_sub(after(self.rows)).ok_or(Full::All)?;
         let Owner::Peer(uid) = owner else { return Ok(()) };

@@ -263,6 +263,22 @@ mod tests {
         assert!(decide(&spend, &kept, &room(7)).is_ok());
     }
 
+    /// Others who fill the room take nothing from what somebody has in it.
+    #[test]
+    fn a_use_that_has_its_row_finds_its_place_when_all_is_full() {
+        let (mut kept, room) = (Kept::default(), Room { total: 8, reserved: 0 });
+        let spend = Spend { limit: Some(3), ..spend() };
+        take(&mut kept, &spend);
+        for n in 0..7 {
+            take(&mut kept, &Spend { uid: 2000 + n, tenant: "t2".into(), jti: format!("x{n}"), ..spend.clone() });
+        }
+        assert_eq!(decide(&Spend { jti: "k".into(), ..spend.clone() }, &kept, &room), Err(Full::All));
+        let (spending, rows) = decide(&spend, &kept, &room).unwrap();
+        assert_eq!((spending, rows.len()), (Spending::Spent { left: Some(1) }, 1));
+        let keyed = Spend { retry: Some(([1; 16], [1; 32])), ..spend };
+        assert_eq!(decide(&keyed, &kept, &room), Err(Full::All), "a row more is a row more");
+    }
+
     #[test]
     fn a_subject_with_many_proofs_is_refused_and_others_are_not() {
         let (mut kept, room) = (Kept::default(), Room { total: 320, reserved: 0 });

@@ -26,8 +26,8 @@ use super::writer::{Job, Worker};
 use crate::clock::Moment;
 use crate::log::{PidLock, end_thread, require_private_dir, require_private_file};
 
-/// Revocations, uses, nonces, proofs and answers that are kept, where the configuration says nothing else: a hundred bytes
-/// each in memory at most.
+/// Revocations, uses, nonces, proofs and answers that are kept, where the configuration (`state.entries`) says no less: a hundred
+/// bytes each in memory at most.
 pub const ENTRIES: usize = 2_000_000;
 
 /// Changes that may wait to be written.

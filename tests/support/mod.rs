@@ -3,6 +3,7 @@
 //! A test that does not use all of it declares it as `#[expect(dead_code, reason = "shared by several tests")] mod support;`.
 
 pub(crate) mod clock;
+pub(crate) mod disk;
 pub(crate) mod document;
 pub(crate) mod fault;
 pub(crate) mod fault_module;
@@ -16,6 +17,7 @@ pub(crate) mod people;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod softhsm;
+pub(crate) mod stall;
 
 use std::time::{Duration, Instant};
 

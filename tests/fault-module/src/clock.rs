@@ -5,23 +5,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::STEP;
+use crate::shared::numbers;
 
-/// The number in the file, which may change at any time; none where none is named.
 fn step() -> Option<&'static AtomicI64> {
-    static MAPPED: OnceLock<Option<&'static AtomicI64>> = OnceLock::new();
-    *MAPPED.get_or_init(|| {
-        let path = std::env::var_os(STEP)?;
-        let file = std::fs::File::open(path).ok()?;
-        let (length, protection, flags) = (size_of::<AtomicI64>(), libc::PROT_READ, libc::MAP_SHARED);
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
-        // SAFETY: a new mapping, of a file that the test keeps at this length; it stays until the process ends.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, flags, fd, 0) };
-        if at == libc::MAP_FAILED {
-            return None;
-        }
-        // SAFETY: mapped just now, for good, and aligned to a page.
-        Some(unsafe { &*at.cast::<AtomicI64>() })
-    })
+    static MAPPED: OnceLock<Option<&'static [AtomicI64; 1]>> = OnceLock::new();
+    MAPPED.get_or_init(|| numbers(STEP)).map(|[step]| step)
 }
 
 /// clock_gettime(2), with the step added to `CLOCK_REALTIME`.

@@ -9,12 +9,15 @@
 mod calls;
 mod clock;
 mod control;
+mod disk;
 mod faults;
 mod kernel;
+mod shared;
 
 pub use calls::C_GetFunctionList;
 pub use clock::clock_gettime;
 pub use control::{Action, Control, Kill, Rule};
+pub use disk::{fdatasync, fsync, ftruncate64, open64, pwrite64};
 pub use kernel::without_landlock;
 
 /// The module that is wrapped.
@@ -28,3 +31,6 @@ pub const DEFAULT_WRAPS: &str = "/usr/lib/softhsm/libsofthsm2.so";
 pub const SAYS: &str = "fault-module:";
 /// The file with the seconds that a preloaded process's clock is off by, as an `i64` in the machine's order of bytes.
 pub const STEP: &str = "FAULT_CLOCK";
+/// The file with what is the matter with a preloaded process's disk: the error of a sync, the error of a write, and device and number of the
+/// file that has them, each as an `i64` in the machine's order of bytes.
+pub const DISK: &str = "FAULT_DISK";
