@@ -71,7 +71,7 @@ fn a_state_that_cant_be_written_or_synced_acknowledges_nothing_and_recovers_by_i
     let disk = Disk::new();
     let mut house = house(&disk);
     let state = house.dir().join("front/state.redb");
-    for trouble in [Trouble::ReadOnly, Trouble::Write, Trouble::Sync] {
+    for (key, trouble) in [(1, Trouble::ReadOnly), (2, Trouble::Write), (3, Trouble::Sync)] {
         let [few, free, bad] = ["few", "demo", "demo"].map(|template| issue(&house, template, None));
         let name = format!("{trouble:?}");
         let (once, again) = (issue(&house, "once", Some(&name)), issue(&house, "once", Some(&name)));
@@ -81,7 +81,7 @@ fn a_state_that_cant_be_written_or_synced_acknowledges_nothing_and_recovers_by_i
         disk.fails(&state, trouble);
         for _ in 0..3 {
             assert_unavailable(verify(&house, &few, None));
-            assert_unavailable(verify(&house, &once, Some([1; 16])));
+            assert_unavailable(verify(&house, &once, Some([key; 16])));
             assert_unavailable(house.raw().verify(for_demo(), &few));
             assert_unavailable(house.raw().verify_batch(for_demo(), &[free.clone(), few.clone()]));
         }
@@ -105,7 +105,7 @@ fn a_state_that_cant_be_written_or_synced_acknowledges_nothing_and_recovers_by_i
         let late = trouble == Trouble::Sync;
         assert!(left == Some(1) || late && left == Some(0), "{trouble:?}: {left:?}");
         // Its nonce is good once: for whoever asks again as before, whether or not it came to the disk.
-        let (none, repeated) = taken(&house, &once, Some([1; 16])).unwrap();
+        let (none, repeated) = taken(&house, &once, Some([key; 16])).unwrap();
         assert!(none.is_none() && (late || !repeated), "{trouble:?}");
         for passport in [&once, &again] {
             assert_eq!(verify(&house, passport, None), Ok(Verdict::Refused(Code::Replayed)), "{trouble:?}");

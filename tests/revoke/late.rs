@@ -138,7 +138,9 @@ fn verifiers_that_stand_still_while_a_revocation_is_acknowledged_accept_nothing_
             let asked: Vec<_> = (0..CONNECTIONS)
                 .map(|_| {
                     let (mut raw, items, bad) = (house.raw(), &items, &bad);
-                    scope.spawn(move || if large { ask_batch(&mut raw, items) } else { ask_singles(&mut raw, bad, SINGLES) })
+                    scope.spawn(
+                        move || if large { ask_batch(&mut raw, items) } else { ask_singles(&mut raw, bad, SINGLES) },
+                    )
                 })
                 .collect();
             thread::sleep(Duration::from_millis(4 + round % 5 * 4));
@@ -146,9 +148,9 @@ fn verifiers_that_stand_still_while_a_revocation_is_acknowledged_accept_nothing_
             let (tell, hear) = mpsc::channel();
             let (house, bad) = (&house, &bad);
             scope.spawn(move || {
-                drop(tell.send(released(house, "verify") - before));
+                let _late = tell.send(released(house, "verify") - before);
                 revoke(&mut house.admin_raw(), bad);
-                drop(tell.send(0));
+                let _late = tell.send(0);
             });
             // Whoever was stopped with the tables in hand keeps the revocation waiting: it is not acknowledged then, and says nothing.
             let told = hear.recv_timeout(SOON).and_then(|given| hear.recv_timeout(SOON).map(|_| given)).ok();

@@ -1,20 +1,16 @@
 //! One tenant fills its share of what is kept: the other goes on, and so do admins.
 
-use std::time::Duration;
-
 use passportd::passport::OwnedEnvelope;
 use passportd::wire::ceremony::PlanKind;
-use passportd::wire::{AdminOk, AdminOp, Code, IssueSpec, Problem, Revocation, ServiceOk, ServiceOp, Verdict};
+use passportd::wire::{AdminOk, AdminOp, Code, IssueSpec, Problem, Revocation, Verdict};
 
 use crate::asked::{Seen, seen};
-use crate::support::clock::Clock;
-use crate::support::passports::{claims, for_demo, on_wire};
+use crate::support::passports::{claims, for_demo};
 use crate::support::raw::Raw;
-use crate::support::{House, Options, Users, eventually, root_or_skip};
+use crate::support::{House, Options, Users, root_or_skip};
 
 /// Rows in all.
 const ENTRIES: u32 = 128;
-const DAY: i64 = 86_400;
 /// The services of the first tenant, and of the second.
 const FIRST: [u32; 4] = [41_301, 41_302, 41_303, 41_304];
 const SECOND: u32 = 41_311;
@@ -32,14 +28,19 @@ fn options() -> Options {
             })
             .concat()
     });
-    let services = FIRST.into_iter().chain([SECOND]).map(|uid| {
-        format!("[[peer]]\nname = \"{uid}\"\nuid = {uid}\nallow = [\"verify\"]\nverify_as = [\"demo\"]\n")
-    });
+    let services = FIRST
+        .into_iter()
+        .chain([SECOND])
+        .map(|uid| format!("[[peer]]\nname = \"{uid}\"\nuid = {uid}\nallow = [\"verify\"]\nverify_as = [\"demo\"]\n"));
     let tester = "[[peer]]\nname = \"tester\"\nuid = @UID@\nrps = 10000000\nallow = [\"issue\", \"verify\", \"health\", \
                   \"status\", \"stage\", \"activate\", \"revoke_any\", \"bump_epoch\"]\nverify_as = [\"demo\"]\n\
                   templates = [\"t1-free\", \"t1-few\", \"t1-once\", \"t2-free\", \"t2-few\", \"t2-once\"]\n";
     let policy = tester.to_owned() + &services.collect::<String>() + &templates.concat();
-    Options::default().users(Users::Own).policy(&policy).bounds(&(tenant("t1") + &tenant("t2"))).set("state.entries", ENTRIES)
+    Options::default()
+        .users(Users::Own)
+        .policy(&policy)
+        .bounds(&(tenant("t1") + &tenant("t2")))
+        .set("state.entries", ENTRIES)
 }
 
 fn issue(house: &House, template: &str, sub: &str, nonce: Option<&str>) -> OwnedEnvelope {
@@ -62,12 +63,11 @@ fn assert_full(problem: &Problem) {
 }
 
 #[test]
-fn a_tenant_that_fills_its_share_harms_no_other_and_no_admin_and_goes_on_later() {
+fn a_tenant_that_fills_its_share_harms_no_other_and_no_admin() {
     if !root_or_skip("several users") {
         return;
     }
-    let clock = Clock::new();
-    let mut house = House::start(clock.options(options()));
+    let house = House::start(options());
     house.ceremony(PlanKind::Generate, "t2", "auth");
     house.stage("ed25519/t2/auth/v1").unwrap();
     house.activate("ed25519/t2/auth/v1").unwrap();
@@ -123,22 +123,13 @@ fn a_tenant_that_fills_its_share_harms_no_other_and_no_admin_and_goes_on_later()
         assert_eq!(house.raw().see(free), Seen::Free);
     }
     others_go_on(&house, "revoked");
-    assert_eq!(admin.admin(AdminOp::BumpEpoch { tenant: "t1", reason: "a test" }), Ok(AdminOk::EpochBumped { epoch: 1 }));
+    assert_eq!(
+        admin.admin(AdminOp::BumpEpoch { tenant: "t1", reason: "a test" }),
+        Ok(AdminOk::EpochBumped { epoch: 1 })
+    );
     assert_eq!((house.raw().see(&free), house.raw().see(&other_free)), (Seen::Refused(Code::Revoked), Seen::Free));
     others_go_on(&house, "bumped");
     // A passport of the new epoch is another; the share is as full as before.
     assert_full(&once(&house, &mut first, "t1", "anew").unwrap_err());
     assert_eq!(first.see(&issue(&house, "t1-free", "bob", None)), Seen::Free);
-
-    // A day later nothing of it can matter, and there is room.
-    house.stop();
-    clock.step(DAY);
-    house.boot();
-    house.wait_ready();
-    eventually("there is room again", Duration::from_secs(20), || {
-        once(&house, &mut service(&house, FIRST[0]), "t1", "a-day-later").ok()
-    });
-    others_go_on(&house, "later");
-    let op = ServiceOp::Verify { want: for_demo(), passport: on_wire(&late) };
-    assert_eq!(house.ask(op), Ok(ServiceOk::Verdict(Verdict::Refused(Code::Expired))));
 }

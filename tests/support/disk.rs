@@ -50,11 +50,14 @@ impl Disk {
     pub(crate) fn fails(&self, path: &Path, trouble: Trouble) {
         let found = fs::metadata(path).unwrap();
         self.write(16, [found.dev().cast_signed(), found.ino().cast_signed()]);
-        self.write(0, match trouble {
-            Trouble::ReadOnly => [0, Errno::EROFS as i64],
-            Trouble::Write => [0, Errno::EIO as i64],
-            Trouble::Sync => [Errno::EIO as i64, 0],
-        });
+        self.write(
+            0,
+            match trouble {
+                Trouble::ReadOnly => [0, Errno::EROFS as i64],
+                Trouble::Write => [0, Errno::EIO as i64],
+                Trouble::Sync => [Errno::EIO as i64, 0],
+            },
+        );
     }
 
     /// It is well again.

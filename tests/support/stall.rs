@@ -37,7 +37,7 @@ impl Drop for Stalled {
     fn drop(&mut self) {
         for thread in &self.threads {
             // One that was killed meanwhile is gone.
-            drop(ptrace::detach(*thread, None));
+            let _gone = ptrace::detach(*thread, None);
         }
     }
 }

@@ -43,8 +43,7 @@ impl Watching {
     fn start(socket: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_passportctl"));
         command.args(["watch", "--topics", "revocations", "--output", "json"]).args(more).arg("--socket").arg(socket);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (lines, said) = (lines_of(child.stdout.take().unwrap()), lines_of(child.stderr.take().unwrap()));
         Self { child, lines, said }
     }
@@ -220,7 +219,8 @@ fn it_begins_anew_after_a_restart_of_the_daemon_and_loses_nothing_after() {
             ServiceOk::Revocations(page) => page.revoked.into_iter().map(|one| one.what).collect(),
             other => panic!("{other:?}"),
         };
-        let is_there = |id: &String| on_page.iter().any(|what| matches!(what, What::RevokedId { jti, .. } if jti == id));
+        let is_there =
+            |id: &String| on_page.iter().any(|what| matches!(what, What::RevokedId { jti, .. } if jti == id));
         assert!(all.iter().all(is_there), "{on_page:?}");
         // By hand, too.
         let anew = Watching::start(&house.socket(), &["--once", "--after", &after]);

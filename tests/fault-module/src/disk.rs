@@ -42,8 +42,10 @@ fn of_write([_, write, ..]: &Numbers) -> &AtomicI64 {
 }
 
 fn fail(error: c_int) -> c_int {
+    // SAFETY: takes nothing.
+    let errno = unsafe { libc::__errno_location() };
     // SAFETY: the address of this thread's own number.
-    unsafe { *libc::__errno_location() = error };
+    unsafe { *errno = error };
     -1
 }
 

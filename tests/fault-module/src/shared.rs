@@ -9,7 +9,8 @@ use std::sync::atomic::AtomicI64;
 pub(crate) fn numbers<const N: usize>(variable: &str) -> Option<&'static [AtomicI64; N]> {
     let path = CString::new(std::env::var_os(variable)?.as_bytes()).ok()?;
     // SAFETY: the path ends with a zero, and outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
     let fd = libc::c_int::try_from(fd).ok().filter(|fd| *fd >= 0)?;
     let (length, protection, flags) = (size_of::<[AtomicI64; N]>(), libc::PROT_READ, libc::MAP_SHARED);
     // SAFETY: a new mapping, of a file that the test keeps at this length; it stays until the process ends.
