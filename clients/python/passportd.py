@@ -1630,8 +1630,8 @@ class Client(_Caller):
     ) -> Union[Ticket, Refused, Unproven]:
         """A ticket for a passport: for one of its audiences, accepted once, for a minute at most. The passport is accepted thereby.
 
-        After an error that leaves open whether that was done, the same request with the same 16 random bytes is answered with
-        the same ticket, for 120 s, and takes nothing more.
+        After an error that leaves open whether something was taken, the same request with the same 16 random bytes takes nothing
+        more, for 120 s, and its ticket has the id and the end of the first: of all of them one is accepted.
         """
         spec = TicketSpec(aud, scopes, ttl_s, form, peer_uid)
         return self._expect(ServiceOp.Exchange(passport, spec, retry, proof), ServiceOk.Exchanged)

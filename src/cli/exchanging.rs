@@ -9,9 +9,9 @@ use super::input::{self, Given, Slot};
 use super::passports::{claims, one_verdict, readable};
 use super::proving::Evidence;
 use super::{admin, text};
-use crate::client::TicketRequest;
+use crate::client::{ClientError, TicketRequest};
 use crate::clock::Moment;
-use crate::passport::OwnedPassport;
+use crate::passport::{OwnedPassport, hex};
 use crate::wire::{AdminOp, Exchanged, Ticket, Verdict};
 
 pub(super) async fn exchange(context: &mut Context<'_>, exchange: Exchange, now: Moment) -> Result<Exit, CliError> {
@@ -26,11 +26,23 @@ pub(super) async fn exchange(context: &mut Context<'_>, exchange: Exchange, now:
     let client = context.client().await?;
     let made = evidence.made(&client, &passport, (&aud, "exchange"), now).await?;
     let request = TicketRequest { aud, scopes, ttl_s: ttl, form, peer_uid };
-    match client.exchange(&passport, &request, Some(retry), evidence.proof(made.as_deref())).await? {
+    let exchanged = client.exchange(&passport, &request, Some(retry), evidence.proof(made.as_deref())).await;
+    if exchanged.as_ref().err().is_some_and(may_have_taken) {
+        let key = hex::encode(&retry);
+        context
+            .out
+            .note(&format!("a use may be gone; asking again with --retry-key {key} within 120 s takes no other"));
+    }
+    match exchanged? {
         Exchanged::Ticket(ticket) => given(context, ticket),
         Exchanged::Refused(code) => one_verdict(context, &passport, &Verdict::Refused(code)),
         Exchanged::Unproven { why } => one_verdict(context, &passport, &Verdict::Unproven { why }),
     }
+}
+
+/// Whether a use may be gone although there is no ticket.
+fn may_have_taken(error: &ClientError) -> bool {
+    error.retryable() && !matches!(error, ClientError::Connect { .. })
 }
 
 /// As a passport that was issued; for people, with what is left of the one that it was made from.

@@ -23,8 +23,9 @@ impl Client {
     /// A ticket for a passport: a passport of a minute at most, for one audience, that is accepted once. The passport is accepted
     /// thereby, and loses a use if it has a limit.
     ///
-    /// After an error that leaves open whether that was done, the same request with the same random key is answered with the same
-    /// ticket, for 120 s, and takes nothing more.
+    /// After an error that leaves open whether something was taken, the same request with the same random key takes nothing more, for
+    /// 120 s, and its ticket has the id and the end of the first: of all of them one is accepted. Where there is nothing to take, each
+    /// request gets a ticket of its own.
     ///
     /// # Errors
     /// Any [`ClientError`]; a refused passport is no error but an [`Exchanged`].

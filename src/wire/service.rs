@@ -116,7 +116,7 @@ pub enum ServiceOp<'a> {
         passport: Passport<'a>,
         /// What the ticket is to say.
         spec: TicketSpec<'a>,
-        /// As in `VerifyWith`: the same one again is answered with the same ticket's id, and takes nothing more.
+        /// As in `VerifyWith`, where something is taken: the same one again gets the same ticket's id and end, and takes no more.
         retry: Option<[u8; 16]>,
         /// That whoever presented the passport has its key.
         proof: Option<Possession<'a>>,

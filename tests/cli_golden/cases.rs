@@ -251,7 +251,7 @@ fn challenge() -> Page {
 fn exchange() -> Page {
     let fake = Fake::frozen();
     let (one, batch) = passports(&fake);
-    let mut page = Page::new("exchange");
+    let mut page = Page::new("exchange").scrubbed(|text| between(&text, "with --retry-key ", " within", "KEY"));
     page.both(&fake, &[], &one);
     page.both(&fake, &["--aud", "demo", "--scope", "read", "--ttl", "10", "--form", "jws"], &one);
     page.both(&fake, &["--aud", "other"], &one);

@@ -39,8 +39,8 @@ pub(crate) struct Exchange {
     /// The user who presented the passport, for those that are bound to one [default: your own]
     #[arg(long, value_name = "UID")]
     pub(crate) peer_uid: Option<u32>,
-    /// 32 random hexadecimal digits: the same request with the same ones gets the same ticket for 120 s, and takes nothing
-    /// more [default: new ones]
+    /// 32 random hexadecimal digits: where a use was taken, the same request with the same ones takes no other for 120 s, and
+    /// gets a ticket of the same id [default: new ones]
     #[arg(long, value_name = "HEX", value_parser = retry_key)]
     pub(crate) retry_key: Option<[u8; 16]>,
     /// The holder's Ed25519 key (PEM, mode 0600 or 0400), to prove that it is there
