@@ -74,7 +74,8 @@ fn a_thousand_idle_connections_cost_little() {
     println!(
         "1,000 idle connections: memory grew by {grown} KiB; a ping took {alone:?} alone and {beside:?} beside them"
     );
-    assert!(grown < 6 << 10, "memory grew by {grown} KiB");
+    // 6,028 to 6,104 KiB were measured, 6,196 without optimisation; half a KiB more for each would be a buffer that nobody meant.
+    assert!(grown < 6_656, "memory grew by {grown} KiB");
     assert!(beside < alone * 5 + Duration::from_millis(2), "{beside:?} against {alone:?}");
     // Each can still be used.
     for raw in idle.iter_mut().step_by(97) {
