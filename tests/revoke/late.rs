@@ -114,6 +114,8 @@ fn judge(verdicts: &[Verdict], before: usize, bad: usize) -> usize {
 fn verifiers_that_stand_still_while_a_revocation_is_acknowledged_accept_nothing_after() {
     const CONNECTIONS: usize = 16;
     const SINGLES: usize = 200;
+    /// A connection's work grows to so many times that.
+    const MOST: usize = 32;
     /// Longer than an acknowledgement takes, if nobody who was stopped holds it up.
     const SOON: Duration = Duration::from_millis(300);
     if !root_or_skip("stopping single threads") {
@@ -126,21 +128,28 @@ fn verifiers_that_stand_still_while_a_revocation_is_acknowledged_accept_nothing_
     }
     let good = house.raw().issue(demo("good")).unwrap();
     let (mut batches, mut singles) = (0, 0);
-    for round in 0..40 {
+    // A fast machine is through with little work before it is stopped: then there is more of it the next time.
+    let mut times = [1, 1];
+    for round in 0..60 {
         let bad = house.raw().issue(demo("bad")).unwrap();
         let large = round % 2 == 0;
         let unit = if large { LARGE / 4 } else { 1 };
         let mut items = vec![good.clone(); unit];
         items[0] = bad.clone();
         items[unit - 1] = bad.clone();
+        let work = times[usize::from(large)];
         let before = released(&house, "verify");
         let (given, told) = thread::scope(|scope| {
             let asked: Vec<_> = (0..CONNECTIONS)
                 .map(|_| {
                     let (mut raw, items, bad) = (house.raw(), &items, &bad);
-                    scope.spawn(
-                        move || if large { ask_batch(&mut raw, items) } else { ask_singles(&mut raw, bad, SINGLES) },
-                    )
+                    scope.spawn(move || {
+                        if large {
+                            (0..work).map(|_| ask_batch(&mut raw, items)).sum()
+                        } else {
+                            ask_singles(&mut raw, bad, SINGLES * work)
+                        }
+                    })
                 })
                 .collect();
             thread::sleep(Duration::from_millis(4 + round % 5 * 4));
@@ -162,9 +171,11 @@ fn verifiers_that_stand_still_while_a_revocation_is_acknowledged_accept_nothing_
         let Some(told) = told else { continue };
         let given = given * u64::try_from(unit).unwrap();
         assert!(given <= told, "round {round}: {told} verdicts were given when it was revoked, and {given} accept");
-        let all = CONNECTIONS * if large { unit } else { SINGLES };
+        let all = CONNECTIONS * work * if large { unit } else { SINGLES };
         if told < u64::try_from(all).unwrap() {
             *(if large { &mut batches } else { &mut singles }) += 1;
+        } else {
+            times[usize::from(large)] = (2 * work).min(MOST);
         }
         if batches >= 2 && singles >= 2 {
             return;
