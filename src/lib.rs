@@ -12,6 +12,9 @@ pub mod clock;
 
 pub mod passport;
 
+#[cfg(feature = "daemon")]
+pub mod statement;
+
 pub mod wire;
 
 #[cfg(feature = "daemon")]
