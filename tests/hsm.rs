@@ -38,6 +38,8 @@ mod signer;
 #[expect(dead_code, reason = "shared by several tests")]
 #[path = "support/softhsm.rs"]
 mod softhsm;
+#[path = "hsm/statements.rs"]
+mod statements;
 
 use harness::{
     Link, block_termination, done, failed, hold, initialised, payload, public, signature, signer, start, start_as, uid,

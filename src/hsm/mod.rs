@@ -33,6 +33,7 @@ pub mod guard;
 pub mod inventory;
 pub mod label;
 pub mod ladder;
+pub mod marks;
 pub mod module;
 pub mod path;
 pub mod pin_note;
@@ -44,6 +45,7 @@ pub mod ring;
 pub mod sealer;
 pub mod serve;
 pub mod server;
+pub mod tally;
 
 pub use error::HsmError;
 pub use guard::{Bounds, TenantBounds};

@@ -7,7 +7,7 @@ use super::recycle::{LOOK, Recycle, resident_kib};
 use super::reread::Reread;
 use super::ring::Ring;
 use super::sealer::Sealer;
-use super::server::{Desk, Door, Token};
+use super::server::{Desk, Door, Memory, Token};
 use super::{HsmError, ModuleConfig};
 use crate::secret::Pin;
 use crate::verify::{Verifier, Way, say_difference, say_way};
@@ -94,6 +94,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     };
     let growth = plan.module.recycle_kib;
     let mut reread = Reread::of(&plan.module.state_dir);
+    let memory = Memory::open(&plan.module.state_dir)?;
     let Some((device, ring)) = start(plan.module, plan.pin, &limits, &signals, &*plan.manager)? else {
         return Ok(ExitReason::Asked);
     };
@@ -111,7 +112,7 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let pool = Pool::start(device, ring, limits, verifier, Box::new(tell))?;
     let token = Token { module, token, sessions: pool.health().sessions, boot_id: random_id()? };
     let recycle = Recycle::new(resident_kib(), growth, Instant::now());
-    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, plan.sealer, token, recycle));
+    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, memory, plan.sealer, token, recycle));
     let door = Door::new(plan.listener, plan.front_uid)?;
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");

@@ -5,8 +5,10 @@ mod outbox;
 mod reader;
 mod refusals;
 mod sealing;
+mod statements;
 
 pub use desk::{Desk, Token};
+pub use statements::Memory;
 
 use super::HsmError;
 use super::device::Device;

@@ -80,9 +80,9 @@ pub(super) const fn is_doubt(error: SignerError) -> bool {
 
 /// Whether the signer's own bounds refused what policy grants: a decision, and so one for the ledger.
 pub(super) const fn by_bounds(error: SignerError) -> bool {
-    use LinkRefusal::{BadSignature, RateLimited, TooLong, UnknownKid};
+    use LinkRefusal::{BadSignature, RateLimited, TooLong, Uncounted, UnknownKid};
     matches!(error, SignerError::Refused(refusal)
-        if !matches!(refusal, RateLimited | BadSignature | UnknownKid | TooLong))
+        if !matches!(refusal, RateLimited | BadSignature | UnknownKid | TooLong | Uncounted))
 }
 
 /// Why the signer gave no signature.
@@ -95,7 +95,7 @@ pub(super) fn of_signer(error: SignerError) -> Problem {
             Problem::new(Code::Busy).after_ms(HSM_RETRY_MS / 10)
         }
         // The key is gone from the HSM, or not usable any more: readyz says which, and nobody's rights are at fault.
-        SignerError::Refused(LinkRefusal::BadSignature | LinkRefusal::UnknownKid) => {
+        SignerError::Refused(LinkRefusal::BadSignature | LinkRefusal::UnknownKid | LinkRefusal::Uncounted) => {
             Problem::new(Code::HsmUnavailable).after_ms(HSM_RETRY_MS)
         }
         SignerError::Refused(LinkRefusal::TooLong) => {

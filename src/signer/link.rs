@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::admission::Admission;
 use super::sealing::{SealAsk, SealWhat};
+use super::statements::CheckpointAsk;
 use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
 use crate::secret::LockedBuf;
@@ -242,6 +243,16 @@ impl Link {
                 Ask::Reinitialise => LinkOp::Reinitialise,
                 Ask::Stats => LinkOp::Stats,
                 Ask::Health => LinkOp::Health,
+                Ask::Counts => LinkOp::Counts,
+                Ask::Checkpoint(CheckpointAsk { kid, snapshot, size, root, head, recorded }) => LinkOp::Checkpoint {
+                    kid,
+                    snapshot: *snapshot,
+                    size: *size,
+                    root: *root,
+                    head: *head,
+                    recorded: recorded.clone(),
+                },
+                Ask::Attest { kid, document } => LinkOp::Attest { kid, document },
                 Ask::Seal(SealAsk { namespace, name, what }) => match what {
                     SealWhat::Seal(plain) => LinkOp::Seal { namespace, name, plain: Plain(plain) },
                     SealWhat::Unseal(blob) => LinkOp::Unseal { namespace, name, blob },

@@ -8,9 +8,11 @@ pub mod admission;
 pub mod breaker;
 mod link;
 mod sealing;
+mod statements;
 mod text;
 
 pub use sealing::{SealAnswer, SealAsk, SealGiven, SealWhat};
+pub use statements::{Counts, LedgerAt};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -89,6 +91,9 @@ enum Ask {
     Stats,
     Health,
     Seal(SealAsk),
+    Counts,
+    Checkpoint(statements::CheckpointAsk),
+    Attest { kid: String, document: Vec<u8> },
 }
 
 #[derive(Debug)]

@@ -88,7 +88,34 @@ pub enum LinkOp<'a> {
         /// What `Seal` gave.
         blob: &'a [u8],
     },
+    /// How often was signed with each passport key? The answer is kept for a checkpoint.
+    Counts,
+    /// Sign a checkpoint of the ledger. The signer writes its text: its own issuer, clock and counts, and what is said here.
+    Checkpoint {
+        /// The audit key's id.
+        kid: &'a str,
+        /// Which answer to `Counts`: the newest.
+        snapshot: u64,
+        /// How many records.
+        size: u64,
+        /// The root of the Merkle tree over them.
+        root: [u8; 32],
+        /// The hash of the newest.
+        head: [u8; 32],
+        /// Of how many signatures of each passport key they have a record: sorted, each key once, at most [`MAX_COUNTED`].
+        recorded: Vec<LinkCount>,
+    },
+    /// Sign an attestation: a JSON document that names the signer's own issuer, and a time near its clock.
+    Attest {
+        /// The audit key's id.
+        kid: &'a str,
+        /// The document.
+        document: &'a [u8],
+    },
 }
+
+/// Keys that one checkpoint counts for. Where more have signed since the last, the others are in the next.
+pub const MAX_COUNTED: usize = 256;
 
 /// One reply of the signer.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -141,6 +168,34 @@ pub enum LinkResult {
         /// The secret.
         plain: PlainBuf,
     },
+    /// To `Counts`.
+    Counts {
+        /// The number of this answer.
+        snapshot: u64,
+        /// Sorted by key: those with which was signed since the last checkpoint, at most [`MAX_COUNTED`].
+        signed: Vec<LinkCount>,
+    },
+    /// To `Checkpoint`.
+    Checkpointed {
+        /// What was signed.
+        text: String,
+        /// The signature.
+        sig: [u8; 64],
+    },
+    /// To `Attest`.
+    Attested {
+        /// The signature over the prefix and the document.
+        sig: [u8; 64],
+    },
+}
+
+/// Signatures of one passport key.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkCount {
+    /// The key's id.
+    pub kid: String,
+    /// How many.
+    pub count: u64,
 }
 
 /// The bytes before the challenge of a probe.
@@ -269,11 +324,15 @@ pub enum LinkRefusal {
     NamespaceDenied,
     /// The blob does not open here under this namespace and name.
     Unopenable,
+    /// The ledger of a checkpoint has not grown since the last one, or is another.
+    Stale,
+    /// What the signer counts can't be kept on its disk.
+    Uncounted,
 }
 
 impl LinkRefusal {
     /// Every reason, by tag.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::NotCanonical,
         Self::UnknownKid,
@@ -291,6 +350,8 @@ impl LinkRefusal {
         Self::TooLong,
         Self::NamespaceDenied,
         Self::Unopenable,
+        Self::Stale,
+        Self::Uncounted,
     ];
 
     /// The reason in words, as metrics and JSON spell it.
@@ -313,6 +374,8 @@ impl LinkRefusal {
             Self::TooLong => "too_long",
             Self::NamespaceDenied => "namespace_denied",
             Self::Unopenable => "unopenable",
+            Self::Stale => "stale",
+            Self::Uncounted => "uncounted",
         }
     }
 }

@@ -216,7 +216,11 @@ mirror! {
         Health,
         Seal { namespace: String, name: String, plain: Plain },
         Unseal { namespace: String, name: String, blob: Vec<u8> },
+        Counts,
+        Checkpoint { kid: String, snapshot: u64, size: u64, root: [u8; 32], head: [u8; 32], recorded: Vec<LinkCount> },
+        Attest { kid: String, document: Vec<u8> },
     }
+    pub(crate) struct LinkCount { kid: String, count: u64 }
     pub(crate) struct LinkReply { id: u64, result: LinkResult }
     pub(crate) enum LinkResult {
         Signed { sig: [u8; 64] },
@@ -229,6 +233,9 @@ mirror! {
         Leaving,
         Sealed { kid: String, blob: Vec<u8> },
         Unsealed { kid: String, plain: Plain },
+        Counts { snapshot: u64, signed: Vec<LinkCount> },
+        Checkpointed { text: String, sig: [u8; 64] },
+        Attested { sig: [u8; 64] },
     }
     pub(crate) struct LinkHealth {
         boot_id: u64,
@@ -258,6 +265,6 @@ mirror! {
     pub(crate) enum LinkRefusal {
         Malformed, NotCanonical, UnknownKid, ForeignIssuer, TenantDenied, PurposeDenied, LifetimeDenied, ClockDenied,
         RateLimited, Busy, Timeout, HsmUnavailable, BadSignature, Internal, TooLong, NamespaceDenied,
-        Unopenable,
+        Unopenable, Stale, Uncounted,
     }
 }

@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::refusals::Refusals;
 use super::sealing::Sealing;
+use super::statements::Memory;
 use crate::clock::Moment;
 use crate::hsm::device::Device;
 use crate::hsm::guard::{self, Bounds, Rates};
@@ -44,19 +45,27 @@ pub struct Desk<D: Device> {
     pub(super) bounds: Bounds,
     pub(super) rates: Rates,
     pub(super) sealing: Arc<Sealing>,
+    pub(super) memory: Memory,
     token: Token,
     recycle: Recycle,
-    refused: Arc<Refusals>,
+    pub(super) refused: Arc<Refusals>,
     restarted: Mutex<Option<Instant>>,
 }
 
 impl<D: Device> Desk<D> {
     /// For a pool that runs.
-    pub fn new(pool: Pool<D>, bounds: Bounds, sealer: Box<dyn Sealer>, token: Token, recycle: Recycle) -> Self {
+    pub fn new(
+        pool: Pool<D>,
+        bounds: Bounds,
+        memory: Memory,
+        sealer: Box<dyn Sealer>,
+        token: Token,
+        recycle: Recycle,
+    ) -> Self {
         let refused = Arc::new(Refusals::default());
         let sealing = Arc::new(Sealing::new(sealer, &bounds, Arc::clone(&refused)));
         let restarted = Mutex::new(None);
-        Self { pool, bounds, rates: Rates::default(), sealing, token, recycle, refused, restarted }
+        Self { pool, bounds, rates: Rates::default(), sealing, memory, token, recycle, refused, restarted }
     }
 
     /// What is to be done from time to time, whether anybody asks for anything or not.
@@ -112,6 +121,9 @@ impl<D: Device> Desk<D> {
             LinkOp::Health => Ok(Some(LinkResult::Health(self.health()))),
             LinkOp::Seal { namespace, name, plain } => self.seal(id, (namespace, name), plain, outbox),
             LinkOp::Unseal { namespace, name, blob } => self.unseal(id, (namespace, name), blob, outbox),
+            LinkOp::Counts => self.counts().map(Some),
+            ref checkpoint @ LinkOp::Checkpoint { .. } => self.checkpoint(id, checkpoint, Moment::now(), outbox),
+            LinkOp::Attest { kid, document } => self.attest(id, (kid, document), Moment::now(), outbox),
         };
         let result = match done {
             Ok(None) => return,
@@ -130,7 +142,10 @@ impl<D: Device> Desk<D> {
         let kid = ring.get(position).map(|key| key.kid.as_str()).ok_or(LinkRefusal::Internal)?;
         self.rates.spend(kid, &self.bounds)?;
         let (outbox, refused) = (outbox.clone(), Arc::clone(&self.refused));
+        let (tally, kid) = (Arc::clone(&self.memory.tally), kid.to_owned());
         let answer = move |outcome: Result<_, LinkRefusal>| {
+            // Counted, and then released.
+            let outcome = outcome.and_then(|sig| tally.add(&kid).map(|()| sig).map_err(|_| LinkRefusal::Uncounted));
             let outcome = outcome.inspect_err(|refusal| refused.count(*refusal));
             let result = outcome.map_or_else(LinkResult::Refused, |sig| LinkResult::Signed { sig });
             outbox.reply(&LinkReply { id, result });

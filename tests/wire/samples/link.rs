@@ -1,8 +1,8 @@
 //! The messages of the link between front and signer.
 
 use passportd::wire::link::{
-    KeyRole, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult,
-    LinkStats, LinkWelcome,
+    KeyRole, LinkCount, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest,
+    LinkResult, LinkStats, LinkWelcome,
 };
 use passportd::wire::{HEADER, Plain, WIRE_VERSION, encode_frame};
 
@@ -37,6 +37,19 @@ fn link_requests(out: &mut Vec<Sample>) {
         ("health", LinkOp::Health),
         ("seal", LinkOp::Seal { namespace: "t1/billing", name: "database", plain: Plain(b"hunter2") }),
         ("unseal", LinkOp::Unseal { namespace: "t1/billing", name: "database", blob: b"PSB1\x01" }),
+        ("counts", LinkOp::Counts),
+        (
+            "checkpoint",
+            LinkOp::Checkpoint {
+                kid: AUDIT_KID,
+                snapshot: 3,
+                size: 42,
+                root: [1; 32],
+                head: [2; 32],
+                recorded: counted(),
+            },
+        ),
+        ("attest", LinkOp::Attest { kid: AUDIT_KID, document: b"{\"at\":1}" }),
     ];
     for (name, op) in ops {
         sample!(out, "LinkRequest", name, LinkRequest { id: 1, op });
@@ -44,7 +57,13 @@ fn link_requests(out: &mut Vec<Sample>) {
 }
 
 /// Every reason for which the signer refuses; `pinned` makes sure that none is missing.
-pub(crate) const REFUSALS: [LinkRefusal; 17] = LinkRefusal::ALL;
+pub(crate) const REFUSALS: [LinkRefusal; 19] = LinkRefusal::ALL;
+
+const AUDIT_KID: &str = "ed25519/t1/audit/v1";
+
+fn counted() -> Vec<LinkCount> {
+    vec![LinkCount { kid: KID.to_owned(), count: 7 }]
+}
 
 const SEAL_KID: &str = "hmac-sha256/t1/seal/v1";
 
@@ -91,6 +110,9 @@ fn link_replies(out: &mut Vec<Sample>) {
         ("leaving", LinkResult::Leaving),
         ("sealed", LinkResult::Sealed { kid: SEAL_KID.into(), blob: b"PSB1\x01".to_vec() }),
         ("unsealed", LinkResult::Unsealed { kid: SEAL_KID.into(), plain: b"hunter2".to_vec().into() }),
+        ("counts", LinkResult::Counts { snapshot: 3, signed: counted() }),
+        ("checkpointed", LinkResult::Checkpointed { text: "passportd/checkpoint/v1/x\n".into(), sig: signature() }),
+        ("attested", LinkResult::Attested { sig: signature() }),
     ];
     for (name, result) in results {
         sample!(out, "LinkReply", name, LinkReply { id: 1, result });
