@@ -57,6 +57,7 @@ pub struct Entry {
     pub(super) corr_id: Option<[u8; 16]>,
     pub(super) peer: Option<Peer>,
     pub(super) exp: Option<i64>,
+    pub(super) count: Option<u64>,
     pub(super) texts: Texts,
 }
 
@@ -76,7 +77,7 @@ pub(super) struct Texts {
 impl Entry {
     /// An entry with nothing but what every entry has. `at` is when the decision was made.
     pub fn new(event: Event, outcome: Outcome, at: Moment) -> Self {
-        Self { event, outcome, at, corr_id: None, peer: None, exp: None, texts: Texts::default() }
+        Self { event, outcome, at, corr_id: None, peer: None, exp: None, count: None, texts: Texts::default() }
     }
 
     /// The same under another event and outcome: for what was recorded and then came to nothing.
@@ -160,6 +161,13 @@ impl Entry {
     #[must_use]
     pub fn exp(mut self, exp: i64) -> Self {
         self.exp = Some(exp);
+        self
+    }
+
+    /// How many: signatures, refusals.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
         self
     }
 

@@ -11,8 +11,10 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journald;
+mod notes;
 mod record;
 mod since;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,7 +25,9 @@ use std::time::Duration;
 pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
+pub use notes::Notes;
 pub use since::keys_since;
+pub use tree::Tree;
 
 /// Where journald listens.
 pub use crate::log::journal::SOCKET as JOURNALD_SOCKET;
@@ -43,6 +47,7 @@ use crate::log::{
 use crate::metrics::Metrics;
 use journald::Journald;
 use record::Beside;
+use tree::Growing;
 
 /// How the ledger is kept.
 #[derive(Clone, Debug)]
@@ -89,6 +94,7 @@ pub struct Audit {
     state_seq: Arc<AtomicU64>,
     journald: Option<Arc<JournaldStats>>,
     journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    tree: tree::Shared,
 }
 
 impl Audit {
@@ -123,8 +129,28 @@ impl Audit {
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
         let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
-        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq) })?;
-        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
+        // That of an empty ledger; of another it is known once [`Audit::recover`] has read it.
+        let tree = Arc::new(Mutex::new(Some(Tree::default())));
+        let growing = Growing::new(Arc::clone(&tree));
+        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing })?;
+        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)), tree })
+    }
+
+    /// Reads what checkpoints say of the ledger in `ledger`, from what is kept of it in `checkpoints`. To be called before the first
+    /// record. Without it, or where it finds nothing that fits, there are checkpoints of a new ledger alone.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`].
+    pub fn recover(&self, ledger: &Path, checkpoints: &Path) -> Result<bool, AuditError> {
+        let tree = Tree::recover(ledger, checkpoints, &self.ledger.head())?;
+        let known = tree.is_some();
+        *self.tree.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+        Ok(known)
+    }
+
+    /// What a checkpoint says of the records that are durable; none if that is not known.
+    pub fn tree(&self) -> Option<Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has the records from now on say which one the state was last changed on the strength of. To be called once that
@@ -251,11 +277,20 @@ struct Chain {
     now: fn() -> Moment,
     metrics: Option<Arc<Metrics>>,
     state_seq: Arc<AtomicU64>,
+    growing: Growing,
 }
 
 impl Chain {
     fn beside<'a>(&self, gap: Option<&'a Break>) -> Beside<'a> {
         Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
+    }
+
+    /// Appends a line, and remembers its leaf until it is durable.
+    fn made(&mut self, entry: &Entry, gap: Option<&Break>, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        let start = out.len();
+        let hash = record::write(entry, self.beside(gap), prev, out)?;
+        self.growing.sealed(prev, out.get(start..).unwrap_or_default());
+        Ok(hash)
     }
 
     fn count(&self, event: Event) {
@@ -269,14 +304,15 @@ impl Seal for Chain {
     type Entry = Entry;
 
     fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(entry, self.beside(None), prev, out)
+        self.made(entry, None, prev, out)
     }
 
     fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(&Entry::for_break(gap, (self.now)()), self.beside(Some(gap)), prev, out)
+        self.made(&Entry::for_break(gap, (self.now)()), Some(gap), prev, out)
     }
 
     fn durable(&mut self, entry: Entry, at: Head) {
+        self.growing.durable(&entry, &at);
         self.count(entry.event);
         if let Some(journald) = &self.journald {
             journald.send(entry, at);
@@ -284,9 +320,11 @@ impl Seal for Chain {
     }
 
     fn durable_break(&mut self, gap: &Break, at: Head) {
+        let entry = Entry::for_break(gap, (self.now)());
+        self.growing.durable(&entry, &at);
         self.count(Event::LedgerBreak);
         if let Some(journald) = &self.journald {
-            journald.send(Entry::for_break(gap, (self.now)()), at);
+            journald.send(entry, at);
         }
     }
 

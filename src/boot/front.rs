@@ -24,7 +24,7 @@ use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
-use crate::lifecycle::{watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
+use crate::lifecycle::{watch_checkpoints, watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
 use crate::log::{Pace, SegmentConfig, give_dir};
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -110,7 +110,9 @@ fn link(config: &Config, signer_uid: u32, metrics: &Metrics) -> LinkConfig {
 fn make_private(config: &Config) -> Result<(), BootError> {
     let uid = uid_after(config.server.user.as_ref())?;
     let state = config.state.path.parent().unwrap_or(Path::new("/"));
-    for (key, dir) in [("[state] path", state), ("[audit] dir", &config.audit.dir)] {
+    let checkpoints = config.audit.checkpoint_dir();
+    let places = [("[state] path", state), ("[audit] dir", &config.audit.dir), ("[audit] checkpoints", &checkpoints)];
+    for (key, dir) in places {
         let fail = |what| {
             let path = dir.display().to_string();
             let whose = user_of("front", "user", config.server.user.as_ref());
@@ -158,7 +160,11 @@ fn plan(config: &Config, sources: &Sources, parent: Option<u32>, cgroups: bool) 
         role: "front",
         user: config.server.user.clone(),
         read_only: read_only.into_iter().filter(|path| path.exists()).collect(),
-        read_write: state.into_iter().chain([config.audit.dir.clone()]).chain(published).collect(),
+        read_write: state
+            .into_iter()
+            .chain([config.audit.dir.clone(), config.audit.checkpoint_dir()])
+            .chain(published)
+            .collect(),
         parent,
         ..Plan::default()
     }
@@ -180,6 +186,9 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     }
     if config.audit.journald == Journald::On && !opened.journald {
         warn!(name: "journald_missing", "[audit] journald is on, and {JOURNALD_SOCKET} is not there");
+    }
+    if !audit.recover(&config.audit.dir, &config.audit.checkpoint_dir())? {
+        warn!(name: "tree_unknown", "the ledger does not read as one chain, so that no checkpoint of it is made");
     }
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
@@ -229,6 +238,7 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     if let Err(error) = daemon.audit.record_blocking(ended) {
         warn!(name: "end_not_recorded", %error, "the end is not on record");
     }
+    services.block_on(daemon.last_checkpoint());
     daemon.audit.close();
     daemon.store.close();
     Ok(0)
@@ -339,6 +349,7 @@ fn administer(
         tokio::spawn(watch_state(Arc::clone(daemon)));
         tokio::spawn(watch_kept(Arc::clone(daemon)));
         tokio::spawn(watch_verifier(Arc::clone(daemon)));
+        tokio::spawn(watch_checkpoints(Arc::clone(daemon)));
         tokio::spawn(watch_published(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);

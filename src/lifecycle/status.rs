@@ -73,6 +73,7 @@ impl Daemon {
                 "hash": hex::encode(&hash),
                 "healthy": self.audit.healthy(),
                 "trouble": self.audit.trouble(),
+                "checkpoint": self.checkpoint_status(),
                 "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
             },
             "state": self.kept(),

@@ -12,6 +12,7 @@ mod commit;
 mod dir;
 pub mod durable;
 pub mod journal;
+mod read;
 mod scan;
 mod segments;
 mod terms;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use commit::{Committer, MAX_GROUP};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
+pub use read::lines_after;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile, look};
 pub use terms::{CommitError, Pace, Receipt};

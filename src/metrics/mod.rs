@@ -5,6 +5,7 @@
 
 mod family;
 pub mod labels;
+mod ledger;
 mod readiness;
 mod signer;
 mod tickets;
@@ -20,6 +21,7 @@ pub use labels::{
     Act, Alg, Answer, Blocked, Breaker, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Opening, Outcome, Path,
     Rung, Socket,
 };
+pub use ledger::Ledger;
 pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
 pub use tickets::Tickets;
@@ -144,6 +146,8 @@ pub struct Metrics {
     pub verify_differences: Family<Net, IntCounter>,
     /// Tickets.
     pub tickets: Tickets,
+    /// The ledger.
+    pub ledger: Ledger,
     path: Family<Path, IntGauge>,
     mode: Family<Mode, IntGauge>,
     policy_info: Mutex<IntGaugeVec>,
@@ -251,6 +255,7 @@ impl Metrics {
                 ["net"],
             ))?,
             tickets: Tickets::make(&make)?,
+            ledger: Ledger::make(&make)?,
             path: make.gauges((
                 "passport_verify_path",
                 "How signatures are verified: 1 for the path in force.",

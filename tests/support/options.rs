@@ -17,7 +17,7 @@ name = "tester"
 uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
-         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise",
+         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise", "checkpoint",
          "watch"]
 templates = ["demo"]
 verify_as = ["demo"]
@@ -65,6 +65,7 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) audited: bool,
     pub(super) module: Option<Hsm>,
     pub(super) fault: bool,
     pub(super) log: Option<PathBuf>,
@@ -81,6 +82,7 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            audited: false,
             module: None,
             fault: false,
             log: None,
@@ -147,6 +149,12 @@ impl Options {
     /// loads no module that is not root's.
     pub(crate) fn fault(mut self) -> Self {
         self.fault = true;
+        self
+    }
+
+    /// The audit key is put to use as well, as by `passportctl hsm init`.
+    pub(crate) fn audited(mut self) -> Self {
+        self.audited = true;
         self
     }
 

@@ -64,6 +64,15 @@ table! {
     socket_inherited INFO - [listener path]
         "systemd has handed this socket over."
         "Nothing.";
+    tree_unknown WARN - []
+        "The ledger does not read as one chain from its beginning, so that no checkpoint of it is made."
+        "Look at what was done to the ledger and to its checkpoints.";
+    checkpoint_failed WARN "b166d67636484a57022632a04b63e639" [error]
+        "The ledger has no new checkpoint; it is tried again. Said once for each reason."
+        "What `error` says: an audit key, the signer, room on the disk. Until then nothing proves what was recorded since the last.";
+    checkpoint_made INFO - []
+        "There is a new one again."
+        "Nothing.";
     reloaded INFO "a0df8ffb075a5faee76b22706ea75cb8" [config policy]
         "A SIGHUP took effect; old and new hashes, and what changed."
         "Restart for what is said to need it.";
