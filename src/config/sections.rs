@@ -40,9 +40,9 @@ pub enum PqMode {
 /// Whether audit records are also sent to journald.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Journald {
-    /// If its socket exists when the daemon starts.
+    /// As soon as there is one.
     Auto,
-    /// Always; `readyz` names it when it is missing.
+    /// The same; `readyz` names it when it is missing.
     On,
     /// Never.
     Off,
@@ -237,7 +237,8 @@ section! {
         dir: PathBuf = "/var/lib/passportd/audit".into(), AbsPath, Restart;
         /// Bytes after which a new segment begins.
         segment_bytes: u64 = 64 * MIB, Int(MIB, GIB), Restart;
-        /// Whether records also go to journald.
+        /// Whether records also go to journald: as soon as there is one, as soon as there is one and `readyz` names it when it is
+        /// missing, or never.
         journald: Journald = Journald::Auto, Choice {
             words: &[("auto", Journald::Auto), ("on", Journald::On), ("off", Journald::Off)],
             later: &[],

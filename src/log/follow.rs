@@ -15,7 +15,7 @@ use super::scan::{Cut, survey};
 use super::{Head, LogError, MAX_LINE, Seal};
 
 /// How often files are looked for anew that went while they were looked for.
-const MAX_LOOKS: usize = 3;
+const LOOKS: usize = 3;
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +122,7 @@ impl<S: Seal> Follower<S> {
         if self.next > durable {
             return Ok(Next::Nothing);
         }
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..LOOKS {
             // Whatever holds a durable line was there before that became durable.
             let changes = self.changes.load(Ordering::Acquire);
             let looked = if self.seen == Some(changes) { self.read_on(durable) } else { self.find(durable) };

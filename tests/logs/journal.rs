@@ -260,8 +260,12 @@ impl Journald {
         Some(journald)
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(super) fn signal(&self, signal: Signal) {
-        process::signal(i32::try_from(self.0.id()).unwrap(), signal);
+        process::signal(i32::try_from(self.id()).unwrap(), signal);
     }
 }
 

@@ -69,7 +69,7 @@ fn no_gaps(dir: &Path, last: u64) {
     let lines: String = segments.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let journal = journal(dir);
     let missing: Vec<u64> = (1..=last).filter(|seq| !journal.contains_key(seq)).collect();
-    assert_eq!(missing, [], "of {last}");
+    assert!(missing.is_empty(), "{missing:?} of {last}");
     assert!(lines.lines().eq(journal.values()), "in the order of the ledger");
 }
 
@@ -122,10 +122,35 @@ fn a_journald_that_fails_in_every_way_has_every_record_in_the_end() {
     audit.close();
 }
 
-/// Puts this process where journald takes it for the unit; `false` where that can't be done here.
-fn be_the_unit() -> bool {
-    let slice = Path::new("/sys/fs/cgroup/systemd/system.slice/passportd.service");
-    fs::create_dir_all(slice).is_ok() && fs::write(slice.join("cgroup.procs"), std::process::id().to_string()).is_ok()
+/// This process where journald takes it for the unit, and back again.
+struct Unit {
+    unit: PathBuf,
+    before: PathBuf,
+}
+
+impl Unit {
+    /// None where that can't be done here.
+    fn of(journald: &Journald) -> Option<Self> {
+        let root = PathBuf::from(format!("/proc/{}/root/sys/fs/cgroup", journald.id()));
+        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
+        let before = root.join(own.lines().find_map(|line| line.strip_prefix("0::/"))?);
+        let unit = root.join("system.slice/passportd.service");
+        fs::create_dir_all(&unit).ok()?;
+        let moved = Self { unit, before };
+        moved.to(&moved.unit).then_some(moved)
+    }
+
+    fn to(&self, cgroup: &Path) -> bool {
+        fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).is_ok()
+    }
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        if self.to(&self.before) {
+            drop(fs::remove_dir(&self.unit));
+        }
+    }
 }
 
 /// What is suppressed nobody is told of, so it must not be: the unit turns the limit off.
@@ -136,18 +161,18 @@ fn a_rate_limit_does_not_hold_for_the_unit() {
     let unit = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/passportd.service")).unwrap();
     let setting = unit.lines().find_map(|line| line.strip_prefix("LogRateLimitIntervalSec=")).expect("a setting");
     let tell = format!(
-        "mkdir -p /run/systemd/units; ln -s {setting} /run/systemd/units/log-rate-limit-interval:passportd.service"
+        "mkdir -p /run/systemd/units; ln -s {setting} /run/systemd/units/log-rate-limit-interval:passportd.service; "
     );
+    // A journald of our time wants the one hierarchy.
+    let hierarchy = "stat -fc %T /sys/fs/cgroup | grep -q cgroup2fs || mount -t cgroup2 none /sys/fs/cgroup || true";
     let limit = "RateLimitIntervalSec=60s\nRateLimitBurst=20";
-    for (before, limited) in [("true", true), (&tell, false)] {
+    for (before, limited) in [("", true), (&*tell, false)] {
         let dir = dir.path().join(if limited { "limited" } else { "unit" });
         fs::create_dir(&dir).unwrap();
-        let Some(_journald) = Journald::start_with(&dir, limit, before) else { return };
-        if !be_the_unit() {
-            return skipped("a rate limit: no cgroup of our own");
-        }
+        let Some(journald) = Journald::start_with(&dir, limit, &format!("{before}{hierarchy}")) else { return };
+        let Some(_unit) = Unit::of(&journald) else { return skipped("a rate limit: no cgroup of our own") };
         let audit = ledger(&dir);
-        let last = (0..1000).map(|_| write(&audit)).last().unwrap();
+        let last = (0..1000).fold(0, |_, _| write(&audit));
         audit.close();
         if limited {
             // The control: what the limit does where nobody turns it off.

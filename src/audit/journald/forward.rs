@@ -25,7 +25,7 @@ const AWAY: Duration = Duration::from_millis(200);
 const FULL: Duration = Duration::from_millis(200);
 
 /// Records in a row, and the pause after them: what has piled up leaves time for others.
-const MAX_IN_A_ROW: usize = 512;
+const IN_A_ROW: usize = 512;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// When journald has gone, what it had read so shortly before is sent again, with what it had not read: it may not have come to
@@ -119,7 +119,7 @@ impl<S: Seal> Forwarder<S> {
 
     /// Sends what is durable, up to `newest`.
     fn stretch(&mut self, newest: u64) -> Stretch {
-        for _ in 0..MAX_IN_A_ROW {
+        for _ in 0..IN_A_ROW {
             let head = match self.lines.look(newest) {
                 Ok(Next::Line(head)) => head,
                 Ok(Next::Nothing) => {
