@@ -21,7 +21,7 @@ table! {
         "Nothing.";
     journald_gap ERROR "5499e9bf735d47caabf780853b860422" [from to why]
         "Records of the ledger can't be given to journald: they are gone from it, or can't be read."
-        "Records that were removed by `retention_days` need nothing. Else `passportctl audit verify`.";
+        "Nothing, if they were too old to be kept. Else look at the disk of the ledger, and for who removed them.";
     ledger_unreadable WARN "2f6933631aa84b379b41d8064d99731f" [error]
         "The ledger can't be read for journald; it is tried again."
         "What `error` says: look at the disk.";
