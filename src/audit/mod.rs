@@ -45,7 +45,7 @@ use crate::log::{
     Segments,
 };
 use crate::metrics::Metrics;
-use journald::Journald;
+use journald::{Journald, Source};
 use record::Beside;
 use tree::Growing;
 
@@ -83,7 +83,7 @@ pub enum AuditError {
 pub struct Opened {
     /// Where the ledger stood, before the break record that [`Recovered::gap`] asks for.
     pub recovered: Recovered,
-    /// Whether records go to journald too; false if it is turned off or absent.
+    /// Whether journald is there; false if it is turned off, too. One that comes later gets the records from here on.
     pub journald: bool,
 }
 
@@ -102,30 +102,31 @@ impl Audit {
     pub fn open(dir: &Path, config: &AuditConfig) -> Result<(Self, Opened), AuditError> {
         let (segments, recovered) = Segments::open::<Chain>(dir, config.segment)?;
         let copy = recovered.clone();
-        let audit = Self::start(config, |chain| Committer::start(segments, recovered, chain, config.pace))?;
-        let journald = audit.journald.is_some();
+        let source = Source { dir, changes: segments.changes(), head: recovered.head.seq, now: (config.now)() };
+        let follow = |path: &PathBuf| Journald::follow::<Chain>(path, source);
+        let journald = config.journald.as_ref().map(follow).transpose().map_err(AuditError::Journald)?;
+        let ledger = |chain| Committer::start(segments, recovered, chain, config.pace);
+        let audit = Self::start(config, journald, ledger)?;
+        let journald = config.journald.as_ref().is_some_and(|path| path.exists());
         Ok((audit, Opened { recovered: copy, journald }))
     }
 
     /// A ledger that is kept nowhere, for amnesia mode: records are chained, numbered and sent to journald.
     pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, |chain| Committer::volatile(chain, config.pace))
+        Self::start(config, queued(config)?, |chain| Committer::volatile(chain, config.pace))
     }
 
     /// A ledger on a disk that a test has made.
     #[cfg(test)]
     pub(crate) fn over(shelf: Box<dyn log::Shelf>, config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, |chain| Committer::over(shelf, chain, config.pace))
+        Self::start(config, queued(config)?, |chain| Committer::over(shelf, chain, config.pace))
     }
 
     fn start(
         config: &AuditConfig,
+        started: Option<(Journald, JoinHandle<()>)>,
         ledger: impl FnOnce(Chain) -> Result<Committer<Entry>, LogError>,
     ) -> Result<Self, AuditError> {
-        let started = match &config.journald {
-            Some(path) => Journald::start(path).map_err(AuditError::Journald)?,
-            None => None,
-        };
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
         let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
@@ -253,6 +254,11 @@ impl Audit {
     }
 }
 
+/// The way to journald of records that are in no file.
+fn queued(config: &AuditConfig) -> Result<Option<(Journald, JoinHandle<()>)>, AuditError> {
+    config.journald.as_ref().map_or(Ok(None), |path| Journald::start(path)).map_err(AuditError::Journald)
+}
+
 /// Checks every record of the ledger in `dir`. Memory does not grow with the ledger. While a daemon is writing to it, a
 /// torn end may be a write in progress: look again.
 ///
@@ -333,5 +339,7 @@ impl Seal for Chain {
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

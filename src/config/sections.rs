@@ -40,9 +40,9 @@ pub enum PqMode {
 /// Whether audit records are also sent to journald.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Journald {
-    /// If its socket exists when the daemon starts.
+    /// As soon as there is one.
     Auto,
-    /// Always; `readyz` names it when it is missing.
+    /// The same; `readyz` names it when it is missing.
     On,
     /// Never.
     Off,
@@ -243,7 +243,8 @@ section! {
         checkpoint_interval_s: u64 = 300, Int(1, 86_400), Reload;
         /// Tenant whose audit key signs checkpoints and statements. Default: the first by name.
         tenant: Option<String> = None, Maybe(Text(65)), Restart;
-        /// Whether records also go to journald.
+        /// Whether records also go to journald: as soon as there is one, as soon as there is one and `readyz` names it when it is
+        /// missing, or never.
         journald: Journald = Journald::Auto, Choice {
             words: &[("auto", Journald::Auto), ("on", Journald::On), ("off", Journald::Off)],
             later: &[],

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::segments::{Name, list};
+use super::names::{Name, list};
 use super::{Break, BreakCause, Fault, Head, Link, LogError, MAX_LINE, MAX_TORN, Seal, Torn};
 
 /// How far a missing record is looked for further down, to tell a changed order from a gap.
@@ -101,7 +101,7 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     /// The length of its good part.
-    good: u64,
+    pub(super) good: u64,
     /// The most bytes that it ever had.
     most: u64,
 }

@@ -112,6 +112,8 @@ pub struct Metrics {
     pub connections: Family<Socket, IntGauge>,
     /// `passport_audit_lag_seconds`: age of the oldest record that is not durable yet.
     pub audit_lag: Gauge,
+    /// `passport_journald_lag_seconds`: age of the oldest record that journald has not taken.
+    pub journald_lag: Gauge,
     /// `passport_signer_restarts_total`: connections to a new signer after the first, which the last one had not announced.
     pub signer_restarts: IntCounter,
     /// `passport_signer_recycled_total`: signers that left to be started afresh.
@@ -219,7 +221,16 @@ impl Metrics {
             ))?,
             busy: make.counters(("busy_rejections_total", "Refusals because too much was under way.", ["endpoint"]))?,
             connections: make.gauges(("passport_connections", "Open connections.", ["socket"]))?,
-            audit_lag: audit_lag(&registry)?,
+            audit_lag: seconds(
+                &registry,
+                "passport_audit_lag_seconds",
+                "Age of the oldest record that is not durable yet.",
+            )?,
+            journald_lag: seconds(
+                &registry,
+                "passport_journald_lag_seconds",
+                "Age of the oldest record that journald has not taken yet.",
+            )?,
             signer_restarts: make
                 .counter("passport_signer_restarts_total", "New signers after the first that none had announced.")?,
             signer_recycled: make
@@ -314,8 +325,8 @@ fn build_info(registry: &Registry) -> Result<(), MetricsError> {
     Ok(registry.register(Box::new(info))?)
 }
 
-fn audit_lag(registry: &Registry) -> Result<Gauge, MetricsError> {
-    let gauge = Gauge::new("passport_audit_lag_seconds", "Age of the oldest record that is not durable yet.")?;
+fn seconds(registry: &Registry, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+    let gauge = Gauge::new(name, help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)
 }

@@ -77,7 +77,7 @@ pub(super) fn bind(dir: &Path) -> (UnixDatagram, PathBuf) {
     (socket, path)
 }
 
-fn open(path: &Path, mode: u32) {
+pub(super) fn open(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -213,18 +213,24 @@ fn a_failure_of_ours_is_told_without_asking_for_it() {
 }
 
 /// A journald in a mount namespace of its own: its socket and its files are in `dir`.
-struct Journald(Child);
+pub(super) struct Journald(Child);
 
 impl Journald {
     /// None, and why is said, where this machine can't.
-    fn start(dir: &Path) -> Option<Self> {
+    pub(super) fn start(dir: &Path) -> Option<Self> {
+        Self::start_with(dir, "RateLimitBurst=0", "")
+    }
+
+    /// With a line of configuration, and something that the shell does beforehand.
+    pub(super) fn start_with(dir: &Path, line: &str, before: &str) -> Option<Self> {
         const SCRIPT: &str = "set -e
             mount -t tmpfs tmpfs /run
             mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal
-            printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\nForwardToWall=no\\nRateLimitBurst=0\\n' \\
+            printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\nForwardToWall=no\\n%s\\n' \"$2\" \\
                 > /run/systemd/journald.conf.d/test.conf
             mount --bind \"$1/run\" /run/systemd/journal
             mount --bind \"$1/log\" /run/log/journal
+            eval \"$3\"
             exec /lib/systemd/systemd-journald";
         const PROGRAM: &str = "/lib/systemd/systemd-journald";
         if !root_or_skip("a real journald") {
@@ -236,21 +242,36 @@ impl Journald {
             return None;
         }
         for name in ["run", "log"] {
-            fs::create_dir(dir.join(name)).unwrap();
+            fs::create_dir_all(dir.join(name)).unwrap();
         }
+        // That of an earlier one.
+        drop(fs::remove_file(dir.join("run/socket")));
         open(dir, 0o755);
         let mut command = Command::new("unshare");
-        command.args(["-m", "bash", "-c", SCRIPT, "journald"]).arg(dir).stdin(Stdio::null()).stderr(Stdio::null());
+        command
+            .args(["-m", "bash", "-c", SCRIPT, "journald"])
+            .arg(dir)
+            .args([line, before])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
         let journald = Self(command.spawn().unwrap());
         eventually("journald listens", Duration::from_secs(20), || dir.join("run/socket").exists().then_some(()));
         open(&dir.join("run"), 0o755);
         Some(journald)
     }
+
+    pub(super) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        process::signal(i32::try_from(self.id()).unwrap(), signal);
+    }
 }
 
 impl Drop for Journald {
     fn drop(&mut self) {
-        process::signal(i32::try_from(self.0.id()).unwrap(), Signal::SIGTERM);
+        self.signal(Signal::SIGTERM);
         drop(self.0.wait());
     }
 }

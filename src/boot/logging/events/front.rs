@@ -13,6 +13,18 @@ table! {
     journald_missing WARN - []
         "`[audit] journald` is on, and its socket is not there."
         "Start journald, or set it to auto or off.";
+    journald_behind WARN "752d5e4147f04aafaa6d8317e4c4f205" [next]
+        "journald has taken no audit records for 10 s; they wait in the ledger, from the record `next` on."
+        "Look at journald. Nothing is lost, and nobody waits for it.";
+    journald_caught_up INFO "5628fb49a0594d4f89cd280cfbc43360" [resent]
+        "It has taken all of them now; `resent` were sent again since the start, which it may have twice."
+        "Nothing.";
+    journald_gap ERROR "5499e9bf735d47caabf780853b860422" [from to why]
+        "Records of the ledger can't be given to journald: they are gone from it, or can't be read."
+        "Nothing, if they were too old to be kept. Else look at the disk of the ledger, and for who removed them.";
+    ledger_unreadable WARN "2f6933631aa84b379b41d8064d99731f" [error]
+        "The ledger can't be read for journald; it is tried again."
+        "What `error` says: look at the disk.";
     pid_not_written WARN - [lock error]
         "A lock is held; its file does not say by whom, since the disk takes no more."
         "Make room on the disk.";
