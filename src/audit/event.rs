@@ -82,6 +82,8 @@ pub enum Event {
     TicketTtlAllowed,
     /// That has ended.
     TicketTtlEnded,
+    /// A key gave so many signatures, by the signer's own count, that left no record.
+    SignaturesUnaccounted,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -158,6 +160,7 @@ impl Event {
         Self::TicketIssued,
         Self::TicketTtlAllowed,
         Self::TicketTtlEnded,
+        Self::SignaturesUnaccounted,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -202,6 +205,7 @@ impl Event {
             Self::TicketIssued => "ticket_issued",
             Self::TicketTtlAllowed => "ticket_ttl_allowed",
             Self::TicketTtlEnded => "ticket_ttl_ended",
+            Self::SignaturesUnaccounted => "signatures_unaccounted",
         }
     }
 
@@ -247,6 +251,7 @@ impl Event {
             Self::TicketIssued => "0565a722e3796ab504574dcc6e455f24",
             Self::TicketTtlAllowed => "f3e99f05de41d38c5d4947b8c08dfa44",
             Self::TicketTtlEnded => "e13ac670a65a9a815086d685f14008c3",
+            Self::SignaturesUnaccounted => "8d9921cd088a1bb61ba5c47b15a66db4",
         }
     }
 
@@ -254,7 +259,9 @@ impl Event {
     pub const fn priority(self) -> Priority {
         match self {
             Self::SignatureRejected => Priority::Alert,
-            Self::SelfTestFailed | Self::VerifyPathDistrusted | Self::KeyCompromised => Priority::Critical,
+            Self::SelfTestFailed | Self::VerifyPathDistrusted | Self::KeyCompromised | Self::SignaturesUnaccounted => {
+                Priority::Critical
+            }
             Self::PolicyRefused | Self::ConfigRefused | Self::SignerLost | Self::LedgerBreak => Priority::Error,
             Self::IssueRefused
             | Self::RequestRefused
@@ -311,7 +318,11 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::TicketTtlEnded), "append the new event to ALL, then move this pin");
+        assert_eq!(
+            Event::ALL.last(),
+            Some(&Event::SignaturesUnaccounted),
+            "append the new event to ALL, then move this pin"
+        );
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

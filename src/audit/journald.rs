@@ -110,6 +110,9 @@ fn encode(entry: &Entry, at: &Head) -> Vec<u8> {
     if let Some(exp) = entry.exp {
         out.field("PASSPORT_EXP", &exp.to_string());
     }
+    if let Some(count) = entry.count {
+        out.field("PASSPORT_COUNT", &count.to_string());
+    }
     let optional = [
         ("PASSPORT_SUB", &texts.sub),
         ("PASSPORT_JTI", &texts.jti),
@@ -146,6 +149,9 @@ fn message(entry: &Entry) -> String {
             line.push_str(&format!(" {name}={}", text.escape_debug()));
         }
     }
+    if let Some(count) = entry.count {
+        line.push_str(&format!(" count={count}"));
+    }
     if let Some(peer) = &entry.peer {
         line.push_str(&format!(" uid={} pid={}", peer.uid, peer.pid));
     }
@@ -168,7 +174,7 @@ mod tests {
     fn entry(text: &str) -> Entry {
         let peer = Peer { uid: 1, gid: 2, pid: 3, listener: text.to_owned() };
         let entry = Entry::new(Event::IssueRefused, Outcome::Refused, Moment::from_unix(0)).corr_id([1; 16]).peer(peer);
-        let entry = entry.subject(text).jti(text).kid(text).template(text).action(text).aud(text).exp(9);
+        let entry = entry.subject(text).jti(text).kid(text).template(text).action(text).aud(text).exp(9).count(5);
         entry.reason(text).detail(text)
     }
 
@@ -178,8 +184,8 @@ mod tests {
         fn no_text_can_forge_a_field(text in "([\\x00-\\x7f]|=|\n|PRIORITY=0\n|\nMESSAGE_ID\n){0,21}") {
             let fields = decode(&encode(&entry(&text), &Head { seq: 7, hash: [0; 32] }));
             let map: BTreeMap<_, _> = fields.iter().cloned().collect();
-            prop_assert_eq!(fields.len(), 22);
-            prop_assert_eq!(map.len(), 22, "no name twice");
+            prop_assert_eq!(fields.len(), 23);
+            prop_assert_eq!(map.len(), 23, "no name twice");
             prop_assert_eq!(&map["PASSPORT_SUB"], text.as_bytes());
             prop_assert_eq!(&map["PASSPORT_LISTENER"], text.as_bytes());
             prop_assert_eq!(&map["PRIORITY"], b"4");
@@ -213,7 +219,7 @@ mod tests {
         journald.send(entry("one"), Head::GENESIS);
         let mut buffer = vec![0; 65536];
         let len = server.recv(&mut buffer).unwrap();
-        assert_eq!(decode(&buffer[..len]).len(), 22);
+        assert_eq!(decode(&buffer[..len]).len(), 23);
         drop(server);
         std::fs::remove_file(&path).unwrap();
         journald.send(entry("two"), Head::GENESIS);

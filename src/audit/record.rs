@@ -29,6 +29,8 @@ struct Before<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     corr_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
     event: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +95,7 @@ pub(super) fn write(entry: &Entry, beside: Beside<'_>, prev: &Head, out: &mut Ve
         action: texts.action.as_deref(),
         aud: texts.aud.as_deref(),
         corr_id: entry.corr_id.map(|id| hex::encode(&id)),
+        count: entry.count,
         detail: texts.detail.as_deref(),
         event: entry.event.name(),
         exp: entry.exp,
@@ -181,7 +184,7 @@ fn timestamp(at: Moment) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::entry::{MAX_DETAIL, Peer};
+    use super::super::entry::{MAX_COUNT, MAX_DETAIL, Peer};
     use super::*;
     use crate::log::{BreakCause, MAX_LINE};
 
@@ -220,7 +223,7 @@ mod tests {
         let worst = "\u{1}".repeat(4 * MAX_DETAIL);
         let peer = Peer { uid: u32::MAX, gid: u32::MAX, pid: i32::MIN, listener: worst.clone() };
         let entry = typical().peer(peer).subject(&worst).jti(&worst).kid(&worst).template(&worst).action(&worst);
-        let entry = entry.aud(&worst).reason(&worst).detail(&worst).exp(i64::MIN);
+        let entry = entry.aud(&worst).reason(&worst).detail(&worst).exp(i64::MIN).count(u64::MAX);
         assert!(line(&entry, None).len() < MAX_LINE);
         let torn = Torn { segment: "00000000000000000001.r999.jsonl".to_owned(), offset: u64::MAX, bytes: u64::MAX };
         let torn = vec![torn; crate::log::MAX_TORN + 1];
@@ -243,13 +246,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32) {
+        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32, count in 0..=MAX_COUNT) {
             let forged = format!("{text}\",\"hash\":\"{}\",\"", "0".repeat(64));
-            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into());
+            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into()).count(count);
             let bytes = line(&entry, None);
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(&serde_json_canonicalizer::to_vec(&value).unwrap(), &bytes);
             prop_assert_eq!(value["detail"].as_str().unwrap(), other);
+            prop_assert_eq!(value["count"].as_u64(), Some(count));
             prop_assert_eq!(hex::encode(&read(&bytes).unwrap().head.hash), value["hash"].as_str().unwrap());
             let mut content = value.clone();
             content.as_object_mut().unwrap().remove("hash");
