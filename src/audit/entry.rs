@@ -12,6 +12,9 @@ pub const MAX_TEXT: usize = 256;
 /// The same for `detail`.
 pub const MAX_DETAIL: usize = 512;
 
+/// The largest `count`: the canonical form has numbers as a double does (RFC 8785 §3.2.2.3), and larger ones would not be exact.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
+
 /// How a decision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -164,10 +167,10 @@ impl Entry {
         self
     }
 
-    /// How many: signatures, refusals.
+    /// Of how many the record is, where it stands for more than one.
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
-        self.count = Some(count);
+        self.count = Some(count.min(MAX_COUNT));
         self
     }
 

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
+pub use entry::{Entry, MAX_COUNT, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
 pub use notes::Notes;

@@ -184,7 +184,7 @@ fn timestamp(at: Moment) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::entry::{MAX_DETAIL, Peer};
+    use super::super::entry::{MAX_COUNT, MAX_DETAIL, Peer};
     use super::*;
     use crate::log::{BreakCause, MAX_LINE};
 
@@ -246,13 +246,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32) {
+        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32, count in 0..=MAX_COUNT) {
             let forged = format!("{text}\",\"hash\":\"{}\",\"", "0".repeat(64));
-            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into()).count(7);
+            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into()).count(count);
             let bytes = line(&entry, None);
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(&serde_json_canonicalizer::to_vec(&value).unwrap(), &bytes);
             prop_assert_eq!(value["detail"].as_str().unwrap(), other);
+            prop_assert_eq!(value["count"].as_u64(), Some(count));
             prop_assert_eq!(hex::encode(&read(&bytes).unwrap().head.hash), value["hash"].as_str().unwrap());
             let mut content = value.clone();
             content.as_object_mut().unwrap().remove("hash");

@@ -219,7 +219,7 @@ mod tests {
             let (line, at) = line(&entry(&text), None);
             let fields = decode(&of_line(&line, &at).unwrap().0);
             let map: BTreeMap<_, _> = fields.iter().cloned().collect();
-            prop_assert_eq!((fields.len(), map.len()), (23, 23), "no name twice");
+            prop_assert_eq!((fields.len(), map.len()), (24, 24), "no name twice");
             prop_assert_eq!(&map["PASSPORT_SUB"], text.as_bytes());
             prop_assert_eq!(&map["PASSPORT_LISTENER"], text.as_bytes());
             prop_assert_eq!(&map["PRIORITY"], b"4");
