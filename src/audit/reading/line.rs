@@ -159,7 +159,8 @@ mod tests {
         let hash: Hash = std::array::from_fn(|at| u8::try_from(at * 7).unwrap());
         let text = crate::passport::hex::encode(&hash);
         assert_eq!(digest(text.as_bytes()), Some(hash));
-        for bad in [&text[1..], &text.to_uppercase(), &format!("{text}00"), &format!("g{}", &text[1..])] {
+        for bad in [&text.replacen('0', "", 1), &text.to_uppercase(), &format!("{text}00"), &text.replacen('0', "g", 1)]
+        {
             assert_eq!(digest(bad.as_bytes()), None, "{bad}");
         }
     }
@@ -171,7 +172,9 @@ mod tests {
             r#"{{"event":"e","hash":"{hash}","later":[{{"a":1}}],"outcome":"ok","prev":"{hash}","seq":7,"sub":"a\nb","time":"t","uid":3}}"#
         );
         let record = Record::look(line.as_bytes()).unwrap();
-        assert!(matches!(record.event.0, Cow::Borrowed("e")) && matches!(record.sub.as_ref().unwrap().0, Cow::Owned(_)));
+        assert!(
+            matches!(record.event.0, Cow::Borrowed("e")) && matches!(record.sub.as_ref().unwrap().0, Cow::Owned(_))
+        );
         assert_eq!((record.seq, record.uid, record.sub.as_deref()), (7, Some(3), Some("a\nb")));
         assert!(Record::read(line.as_bytes()).is_err());
         let twice = line.replace("\"seq\":7", "\"seq\":7,\"seq\":8");

@@ -63,7 +63,7 @@ impl Directory {
         // A retry of the same first record may hold nothing but torn bytes: all of them are read.
         let skipped = segments.iter().rev().find(|segment| segment.first <= from).map_or(0, |segment| segment.first);
         segments.retain(|segment| segment.first >= skipped);
-        let sizes = segments.iter().map(|one| fs::metadata(&one.path).map(|meta| meta.len()).unwrap_or(0)).sum();
+        let sizes = segments.iter().map(|one| fs::metadata(&one.path).map_or(0, |meta| meta.len())).sum();
         let size = segments.iter().all(|one| !one.packed).then_some(sizes);
         segments.reverse();
         Ok(Self { waiting: segments, cuts, current: None, place: Place::default(), bytes: 0, size })
