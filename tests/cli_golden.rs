@@ -3,6 +3,9 @@
 #![cfg(feature = "cli")]
 
 #[cfg(test)]
+#[path = "cli_golden/auditing.rs"]
+mod auditing;
+#[cfg(test)]
 #[path = "cli_golden/cases.rs"]
 mod cases;
 #[cfg(test)]
@@ -36,7 +39,12 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 19] = [
+const WITHOUT_DAEMON: [&str; 24] = [
+    "audit export",
+    "audit prove",
+    "audit show",
+    "audit verify",
+    "audit verify-proof",
     "ceremony clock-reset",
     "ceremony plan adopt",
     "completions",

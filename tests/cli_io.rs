@@ -18,6 +18,9 @@ mod leaves;
 #[path = "cli_io/shells.rs"]
 mod shells;
 #[cfg(test)]
+#[path = "cli_io/slowly.rs"]
+mod slowly;
+#[cfg(test)]
 #[path = "cli_io/streams.rs"]
 mod streams;
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod event;
 pub mod fuzzing;
 mod journald;
 mod notes;
+pub mod reading;
 mod record;
 mod since;
 mod tree;

@@ -148,19 +148,30 @@ struct Stored {
     torn: Vec<StoredTorn>,
 }
 
-/// Checks a line against its own hash and reads its place in the chain.
-pub(super) fn read(line: &[u8]) -> Result<Link, String> {
+/// The hash of a stored line, which is the one that it states.
+pub(super) fn hash_of(line: &[u8]) -> Result<Hash, String> {
     let missing = || "it has no hash".to_owned();
     let at = line.windows(HASH_MEMBER.len()).position(|bytes| bytes == HASH_MEMBER).ok_or_else(missing)?;
     let (before, rest) = line.split_at_checked(at).ok_or_else(missing)?;
     let (stated, after) =
         rest.get(HASH_MEMBER.len()..).and_then(|rest| rest.split_at_checked(HASH_REST)).ok_or_else(missing)?;
     let hash: Hash = Sha256::new().chain_update(before).chain_update(after).finalize().into();
-    let mut computed = hex::encode(&hash).into_bytes();
-    computed.push(b'"');
-    if stated != computed {
+    if !states(stated, &hash) {
         return Err("its hash is not that of its content".to_owned());
     }
+    Ok(hash)
+}
+
+/// Whether this is the hash in hex digits and the closing quote.
+fn states(text: &[u8], hash: &Hash) -> bool {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let written = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).chain([b'"']);
+    text.iter().copied().eq(written)
+}
+
+/// Checks a line against its own hash and reads its place in the chain.
+pub(super) fn read(line: &[u8]) -> Result<Link, String> {
+    let hash = hash_of(line)?;
     let stored: Stored = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let prev = hex::decode_exactly(&stored.prev).ok_or("its prev is not a SHA-256 value")?;
     let torn = stored.torn.into_iter().map(|t| Torn { segment: t.segment, offset: t.offset, bytes: t.bytes });

@@ -11,6 +11,7 @@
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`mod@state`] | checking, exporting, importing and restoring the state's file; the clock's reset |
+//! | [`mod@audit`] | verifying, showing and exporting audit records |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
 //! | [`doctor`] | everything that can be set up wrong, with and without the daemon |
 //! | [`smoke`], [`conformance`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
@@ -20,6 +21,7 @@
 mod admin;
 mod args;
 mod attestation;
+mod audit;
 mod bench;
 mod ceremony;
 mod config;
@@ -152,6 +154,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
             state::clock_reset(context, &reset, Moment::now())
         }
         Command::State(command) => state::run(context, command, Moment::now()),
+        Command::Audit(command) => audit::run(context, command, Moment::now()).await,
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,
