@@ -91,6 +91,8 @@ impl Bench<'_> {
             token_serial: self.token_serial.clone(),
             mechanisms_bound: found.mechanisms_bound,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         self.pins.keys.push(pinned);
         // The commit point: from here on the key is one of ours.
