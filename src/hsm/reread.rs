@@ -64,7 +64,8 @@ impl Reread {
             && let Ok(pins) = Pins::read(&self.state_dir)
         {
             self.stamp = stamp;
-            self.retired = pins.keys.into_iter().filter(|key| key.out_of_service().is_some()).map(|key| key.kid).collect();
+            self.retired =
+                pins.keys.into_iter().filter(|key| key.out_of_service().is_some()).map(|key| key.kid).collect();
         }
         ring.keys().iter().any(|key| key.usable() && self.retired.contains(&key.kid))
     }
