@@ -27,6 +27,8 @@ mod harness;
 mod leaving;
 #[path = "hsm/pins.rs"]
 mod pins;
+#[path = "hsm/planned.rs"]
+mod planned;
 #[path = "hsm/rates.rs"]
 mod rates;
 #[path = "hsm/roles.rs"]

@@ -9,18 +9,19 @@ use super::journal::{Journal, Run};
 use super::keys::Bench;
 use super::{Access, CeremonyError, CeremonyPlan, lock, run, with_token};
 use crate::clock::Moment;
+use crate::hsm::pins::PinnedKey;
 use crate::hsm::{HsmError, inventory, pins};
 use crate::passport::hex;
 use crate::secret::Pin;
 use crate::statement::document::{Signed, TRANSCRIPT_PREFIX, message};
 use crate::statement::plan::Opened;
-use crate::statement::transcript::{Daemon, MAX_DAEMON_STEPS, MAX_TRANSCRIPT, SignerKey, Transcript};
+use crate::statement::transcript::{Daemon, MAX_DAEMON_STEPS, SignerKey, Transcript};
 use crate::wire::ceremony::{Report, Request, SealedTranscript};
 
 /// Where they are kept, in the signer's own directory.
 const DIRECTORY: &str = "transcripts";
 /// The largest file that is read: a transcript as a JSON string, and its signature.
-const MAX_FILE: u64 = 2 * (MAX_TRANSCRIPT as u64);
+const MAX_FILE: u64 = 1 << 20;
 
 /// Signs what was done, once; after that it says again what it signed.
 pub(super) fn seal(plan: &CeremonyPlan, request: &Request, pin: Option<&Pin>) -> Result<Report, CeremonyError> {
@@ -32,7 +33,7 @@ pub(super) fn seal(plan: &CeremonyPlan, request: &Request, pin: Option<&Pin>) ->
     if journal.is_spent(&hash, &opened.plan.id) {
         let text = pins::read_own(&path, MAX_FILE)?.ok_or(CeremonyError::Spent)?;
         let kept: SealedTranscript = serde_json::from_str(&text).map_err(|error| broken(&path, &error))?;
-        return Ok(Report { transcript: Some(kept), ..Report::default() });
+        return Ok(Report { transcript: Some(Box::new(kept)), ..Report::default() });
     }
     let not_yet = || CeremonyError::Request("the plan is not carried out yet".to_owned());
     let at = journal.position(&hash).ok_or_else(not_yet)?;
@@ -56,7 +57,7 @@ pub(super) fn seal(plan: &CeremonyPlan, request: &Request, pin: Option<&Pin>) ->
         journal.write(dir)?;
         prune(dir, &journal);
     }
-    report.transcript = made;
+    report.transcript = made.map(Box::new);
     Ok(report)
 }
 
@@ -100,7 +101,7 @@ impl Bench<'_> {
         let none =
             || CeremonyError::Request("there is no audit key to sign with: hold `ceremony plan init` first".to_owned());
         let newest = || self.audit_key(opened.plan.steps.first());
-        let fit = |kid: &String| self.found(kid, &self.pins.get(kid).map(|pin| pin.id()).unwrap_or_default()).is_some();
+        let fit = |kid: &String| self.found(kid, &self.pins.get(kid).map(PinnedKey::id).unwrap_or_default()).is_some();
         let kid = run.audit_kid.clone().filter(fit).or_else(newest).ok_or_else(none)?;
         let pin = self.pins.get(&kid).ok_or_else(none)?;
         let public = pin.public_key().ok_or_else(none)?;

@@ -66,7 +66,7 @@ pub(super) fn report(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
         keys: keys.collect(),
         under_way: Journal::read(dir)?.runs.into_iter().map(|run| run.id).collect(),
     };
-    Ok(Report { standing: Some(standing), ..Report::default() })
+    Ok(Report { standing: Some(Box::new(standing)), ..Report::default() })
 }
 
 #[cfg(test)]

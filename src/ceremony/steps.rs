@@ -11,7 +11,7 @@ use crate::clock::Moment;
 use crate::hsm::inventory::{self, Inventory};
 use crate::hsm::label::{AUDIT_PURPOSE, Label, SEAL_PURPOSE, label};
 use crate::hsm::pins::{LOST, PinnedKey};
-use crate::hsm::ring::Ring;
+use crate::hsm::ring::{Ring, RingKey};
 use crate::hsm::{Bounds, HsmError};
 use crate::passport::hex;
 use crate::statement::plan::{LostKey, Opened, Step, challenge};
@@ -264,7 +264,7 @@ impl Bench<'_> {
         }
         let ring = self.ring();
         let newer = |key: &&PinnedKey| {
-            let usable = ring.position(&key.kid).and_then(|at| ring.get(at)).is_some_and(|key| key.usable());
+            let usable = ring.position(&key.kid).and_then(|at| ring.get(at)).is_some_and(RingKey::usable);
             let label = Label::parse(&key.kid);
             usable
                 && label.is_some_and(|l| {

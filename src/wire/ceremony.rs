@@ -120,13 +120,13 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// For `standing`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub standing: Option<Standing>,
+    pub standing: Option<Box<Standing>>,
     /// For `run`: what became of each step.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepDone>,
     /// For `seal`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub transcript: Option<SealedTranscript>,
+    pub transcript: Option<Box<SealedTranscript>>,
 }
 
 /// What the signer's own files say.
