@@ -31,6 +31,8 @@ mod pins;
 mod planned;
 #[path = "hsm/rates.rs"]
 mod rates;
+#[path = "hsm/resumed.rs"]
+mod resumed;
 #[path = "hsm/roles.rs"]
 mod roles;
 #[path = "hsm/sealing.rs"]

@@ -65,17 +65,17 @@ pub(crate) fn with_rule(hsm: &Token, rule: &Rule) {
     carried_out(hsm, &planned(None, vec![Step::Approvers { rule: rule.clone() }]), &[]);
 }
 
-fn kids(hsm: &Token) -> Vec<String> {
+pub(crate) fn kids(hsm: &Token) -> Vec<String> {
     let report = done(hsm, PlanKind::List, "auth");
     assert!(report.orphans.is_empty() && report.keys.iter().all(|key| key.problem.is_empty()), "{report:?}");
     report.keys.into_iter().map(|key| key.kid).collect()
 }
 
-fn file(hsm: &Token, name: &str) -> Value {
+pub(crate) fn file(hsm: &Token, name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(hsm.state_dir().join(name)).unwrap()).unwrap()
 }
 
-fn edit(hsm: &Token, name: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) fn edit(hsm: &Token, name: &str, change: impl FnOnce(&mut Value)) {
     let mut value = file(hsm, name);
     change(&mut value);
     std::fs::write(hsm.state_dir().join(name), value.to_string()).unwrap();
@@ -204,88 +204,6 @@ fn the_rule_changes_under_the_old_one_and_the_new_one_holds_then() {
     assert!(message.contains("another rule"), "what was planned under the old rule is not carried out: {message}");
     carried_out(&hsm, &planned(Some(&new), vec![rotate("auth")]), &[4]);
     assert!(kids(&hsm).contains(&V2.to_owned()));
-}
-
-/// Each of the states that a kill can leave, made by hand: after the name of the key was written down, after the key was made,
-/// after it was pinned.
-#[test]
-fn a_run_that_was_killed_goes_on_and_makes_no_second_key() {
-    let Some(hsm) = initialised() else { return };
-    let plan = planned(None, vec![rotate("auth"), rotate("seal")]);
-    let expected = [V1, AUDIT, SEAL, V2, "hmac-sha256/t1/seal/v2"];
-    carried_out(&hsm, &plan, &[]);
-    assert_eq!(kids(&hsm), expected);
-    let again = |what: &str| {
-        let report = carried_out(&hsm, &plan, &[]);
-        assert_eq!(report.steps.len(), 2, "{what}");
-        assert_eq!(kids(&hsm), expected, "{what}");
-        let pins = file(&hsm, "keys.json");
-        assert_eq!(pins["keys"].as_array().unwrap().len(), 5, "{what}");
-    };
-    again("its answer was lost");
-    let unfinish = |from: usize| {
-        edit(&hsm, "ceremony-run.json", |journal| {
-            journal["runs"][0]["finished"] = Value::Null;
-            for step in journal["runs"][0]["steps"].as_array_mut().unwrap().iter_mut().skip(from) {
-                step["done"] = Value::Null;
-            }
-        });
-    };
-    unfinish(2);
-    again("all steps were done, and that not said");
-    unfinish(0);
-    again("the keys were pinned, and that not said");
-    unfinish(0);
-    edit(&hsm, "keys.json", |pins| pins["keys"].as_array_mut().unwrap().truncate(3));
-    again("the keys were made and not pinned");
-    unfinish(1);
-    edit(&hsm, "keys.json", |pins| drop(pins["keys"].as_array_mut().unwrap().pop()));
-    again("the first step was done, the second key made and not pinned");
-    // Named, and never made; another ceremony took the version meanwhile.
-    let next = planned(None, vec![rotate("auth")]);
-    carried_out(&hsm, &next, &[]);
-    edit(&hsm, "ceremony-run.json", |journal| {
-        let run = journal["runs"].as_array_mut().unwrap().last_mut().unwrap();
-        run["finished"] = Value::Null;
-        run["steps"][0]["done"] = Value::Null;
-        run["steps"][0]["intents"][0]["cka_id"] = "ff".repeat(16).into();
-    });
-    let made = carried_out(&hsm, &next, &[]).steps[0].keys[0].kid.clone();
-    assert_eq!(made, "ed25519/t1/auth/v4", "v3 is another's, and a version is given once");
-}
-
-/// A real kill, whenever the journal has grown: whatever the module was doing then.
-#[test]
-fn kill_minus_nine_between_any_two_steps_leaves_what_can_go_on() {
-    let Some(hsm) = initialised() else { return };
-    let plan = planned(None, vec![rotate("auth"), rotate("audit"), rotate("auth")]);
-    let journal = || std::fs::read(hsm.state_dir().join("ceremony-run.json")).unwrap_or_default();
-    let mut kills = 0;
-    let report = loop {
-        let before = journal();
-        let process = start(&hsm, "ceremony", &[]).ready();
-        let stream = UnixStream::connect(&process.socket).unwrap();
-        let asked = request(&plan, PlanKind::Run, &[]);
-        let answer = std::thread::spawn(move || call(stream, &asked, PIN.as_bytes()));
-        // One write of the journal further than the last time, then at once.
-        while journal() == before && !answer.is_finished() {
-            std::thread::yield_now();
-        }
-        let ended = answer.is_finished();
-        if !ended && kills < 12 {
-            process.signal("-KILL");
-            kills += 1;
-        }
-        match answer.join().unwrap() {
-            Ok(Response::Done(report)) => break report,
-            Ok(Response::Failed { code, message }) => panic!("after {kills} kills: {code}: {message}"),
-            Err(_) => {}
-        }
-    };
-    let made: Vec<&str> = report.steps.iter().flat_map(|step| &step.keys).map(|key| key.kid.as_str()).collect();
-    assert_eq!(made, [V2, "ed25519/t1/audit/v2", "ed25519/t1/auth/v3"], "after {kills} kills");
-    assert!(kills > 2, "{kills}");
-    assert_eq!(kids(&hsm).len(), 6, "no second key");
 }
 
 #[test]
