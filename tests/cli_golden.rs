@@ -22,6 +22,9 @@ mod offline;
 #[path = "cli_golden/page.rs"]
 mod page;
 #[cfg(test)]
+#[path = "cli_golden/planning.rs"]
+mod planning;
+#[cfg(test)]
 #[path = "cli_golden/sealing.rs"]
 mod sealing;
 #[cfg(test)]
@@ -36,9 +39,20 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 19] = [
+const WITHOUT_DAEMON: [&str; 30] = [
+    "ceremony approve",
     "ceremony clock-reset",
+    "ceremony keygen",
     "ceremony plan adopt",
+    "ceremony plan approvers",
+    "ceremony plan compromise",
+    "ceremony plan destroy",
+    "ceremony plan init",
+    "ceremony plan restore",
+    "ceremony plan retire-seal",
+    "ceremony plan rotate",
+    "ceremony run",
+    "ceremony verify",
     "completions",
     "config check",
     "config print",

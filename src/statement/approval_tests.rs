@@ -44,7 +44,7 @@ fn enough_of_them_are_enough() {
     let text = serde_json::to_string(&ann).unwrap();
     assert_eq!(Approval::parse(&text).unwrap(), ann);
     assert_eq!(said(&plan, &rule, &[ann.clone(), bob.clone()], nobody, NOW + 10).unwrap(), ["Ann", "Bob"]);
-    assert_eq!(said(&plan, &rule, &[ann.clone()], 7, NOW + 10).unwrap(), ["Ann", "Cy"]);
+    assert_eq!(said(&plan, &rule, std::slice::from_ref(&ann), 7, NOW + 10).unwrap(), ["Ann", "Cy"]);
     let by_uid = admit(&plan, None, Some(&rule), &[ann], 7, NOW + 10).unwrap();
     assert_eq!((by_uid[1].by_uid_alone, by_uid[1].approval.is_none()), (Some(7), true));
     // By key and by uid is still one.
@@ -75,7 +75,7 @@ fn what_is_not_approved_is_refused() {
     let early = Approval::sign(&plan, &key(2), NOW + SKEW_S + 20);
     for (approvals, refused) in [
         (vec![ann.clone(), ann.clone()], Refusal::Twice("Ann".to_owned())),
-        (vec![ann.clone(), stranger], Refusal::Unknown(public(3)[..16].to_owned())),
+        (vec![ann.clone(), stranger], Refusal::Unknown(public(3).chars().take(16).collect())),
         (vec![ann.clone(), moved], Refusal::OtherPlan("Bob".to_owned())),
         (vec![ann.clone(), claimed], Refusal::Forged("Bob".to_owned())),
         (vec![in_her_name, bob.clone()], Refusal::Forged("Ann".to_owned())),

@@ -22,6 +22,7 @@ pub(crate) fn all() -> Vec<Page> {
     pages.extend(sealing::all());
     pages.extend(offline::all());
     pages.extend(ceremonies::all());
+    pages.extend(crate::planning::all());
     pages.extend([health(), status(), whoami()]);
     for (leaf, cases) in [
         ("version", &[&[][..]][..]),
