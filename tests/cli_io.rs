@@ -30,3 +30,6 @@ mod terminal;
 #[path = "cli_fake/tool.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod tool;
+#[cfg(test)]
+#[path = "cli_io/typing.rs"]
+mod typing;

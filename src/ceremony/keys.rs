@@ -6,6 +6,7 @@ use crate::hsm::label::{Label, label};
 use crate::hsm::pins::{PinnedKey, Pins};
 use crate::hsm::{HsmError, ec};
 use crate::passport::hex;
+use crate::statement::transcript::Device;
 use crate::wire::link::{KeyRole, PROBE_PREFIX};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::eddsa::{EddsaParams, EddsaSignatureScheme};
@@ -15,6 +16,7 @@ use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use std::path::Path;
 use strict25519::PreparedKey;
+use zeroize::Zeroize as _;
 
 /// Bytes of a fresh `CKA_ID`: random, so that no two ceremonies choose the same.
 const ID_BYTES: usize = 16;
@@ -25,8 +27,7 @@ const SEAL_BYTES: Ulong = Ulong::new(32);
 pub(super) struct Bench<'a> {
     pub(super) session: &'a Session,
     pub(super) state_dir: &'a Path,
-    pub(super) module: String,
-    pub(super) token_serial: String,
+    pub(super) device: Device,
     pub(super) pins: Pins,
     pub(super) inventory: Inventory,
     /// Kids of the keys that were made or adopted.
@@ -56,20 +57,30 @@ impl Bench<'_> {
     /// Makes the next version of a key, tries it, reads it back and pins it.
     pub(super) fn make(&mut self, role: KeyRole, tenant: &str, purpose: &str) -> Result<(), CeremonyError> {
         let kid = label(role, tenant, purpose, self.next_version(role, tenant, purpose))?;
-        let id = self.fresh_id()?;
+        let id = fresh_id()?;
+        self.make_as(kid, &id, role)
+    }
+
+    /// The same under a name and an id that were chosen before.
+    pub(super) fn make_as(&mut self, kid: String, id: &[u8], role: KeyRole) -> Result<(), CeremonyError> {
         let handle = match role {
-            KeyRole::Seal => generate_seal(self.session, &kid, &id)?,
-            KeyRole::Passport | KeyRole::Audit => generate_pair(self.session, &kid, &id)?,
+            KeyRole::Seal => generate_seal(self.session, &kid, id)?,
+            KeyRole::Passport | KeyRole::Audit => generate_pair(self.session, &kid, id)?,
         };
         self.inventory = Inventory::read(self.session)?;
         let unfit = |problem: String| CeremonyError::Unfit { kid: kid.clone(), problem };
-        let found = self.inventory.keys.iter().find(|key| key.label == kid && key.id == id);
-        let found = found.ok_or_else(|| unfit("it can't be found again".to_owned()))?.clone();
+        let found = self.found(&kid, id).ok_or_else(|| unfit("it can't be found again".to_owned()))?;
         if !found.problems.is_empty() {
             return Err(unfit(found.problems.join("; ")));
         }
         self.try_out(&found, handle).map_err(unfit)?;
         self.pin(kid, None, role, &found)
+    }
+
+    /// What is in the token under this label and id.
+    pub(super) fn found(&self, label: &str, id: &[u8]) -> Option<Found> {
+        let mut all = self.inventory.keys.iter().chain(&self.inventory.others);
+        all.find(|key| key.label == label && key.id == id).cloned()
     }
 
     /// Pins a key that has shown what it can. `label`: its own, if that is not the kid.
@@ -87,10 +98,12 @@ impl Bench<'_> {
             cka_id: hex::encode(&found.id),
             public: found.public.map(|public| hex::encode(&public)),
             created: crate::clock::Moment::now().unix(),
-            module: self.module.clone(),
-            token_serial: self.token_serial.clone(),
+            module: self.device.module.clone(),
+            token_serial: self.device.serial.clone(),
             mechanisms_bound: found.mechanisms_bound,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         self.pins.keys.push(pinned);
         // The commit point: from here on the key is one of ours.
@@ -104,13 +117,6 @@ impl Bench<'_> {
             self.pins.write(self.state_dir)?;
         }
         Ok(())
-    }
-
-    fn fresh_id(&self) -> Result<Vec<u8>, CeremonyError> {
-        let mut id = vec![0; ID_BYTES];
-        getrandom::fill(&mut id)
-            .map_err(|error| HsmError::Host("get random bytes", std::io::Error::other(error.to_string())))?;
-        Ok(id)
     }
 
     /// Signs once. A signing key must verify under the public key that was read back; a seal key must repeat itself.
@@ -127,13 +133,27 @@ impl Bench<'_> {
             let good = first.len() == 32 && first == second;
             return if good { Ok(()) } else { Err("its HMAC is not 32 bytes, or not the same twice".to_owned()) };
         };
-        let key = PreparedKey::new(&public).map_err(|error| format!("its public key is unfit: {error}"))?;
-        let signature = sign(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)))?;
-        match signature.try_into() {
-            Ok(signature) if key.verify(&message, &signature) => Ok(()),
-            _ => Err("its signature does not verify".to_owned()),
-        }
+        self.sign(&public, handle, &message).map(drop)
     }
+
+    /// Signs, and lets no signature out that does not verify: beside a good one it would give the key away.
+    pub(super) fn sign(&self, public: &[u8; 32], handle: ObjectHandle, message: &[u8]) -> Result<[u8; 64], String> {
+        let key = PreparedKey::new(public).map_err(|error| format!("its public key is unfit: {error}"))?;
+        let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
+        let signed = self.session.sign(&mechanism, handle, message);
+        let mut made = signed.map_err(|error| format!("it does not sign: {error}"))?;
+        let signature = <[u8; 64]>::try_from(made.as_slice()).ok().filter(|made| key.verify(message, made));
+        made.zeroize();
+        signature.ok_or_else(|| "its signature does not verify".to_owned())
+    }
+}
+
+/// An id that no other key has.
+pub(super) fn fresh_id() -> Result<Vec<u8>, CeremonyError> {
+    let mut id = vec![0; ID_BYTES];
+    getrandom::fill(&mut id)
+        .map_err(|error| HsmError::Host("get random bytes", std::io::Error::other(error.to_string())))?;
+    Ok(id)
 }
 
 /// Generates an Ed25519 pair. Modules differ in how they want the curve named and whether they take

@@ -23,6 +23,7 @@ mod args;
 mod attestation;
 mod audit;
 mod bench;
+mod ceremonies;
 mod ceremony;
 mod config;
 mod conformance;
@@ -38,7 +39,6 @@ mod inspect;
 mod out;
 mod owner;
 mod passports;
-mod plan;
 mod policy;
 mod progress;
 mod proving;
@@ -149,10 +149,10 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Drain => admin::drain(context).await,
         Command::Undrain => admin::undrain(context).await,
         Command::Hsm(command) => hsm::run(context, command).await,
-        Command::Ceremony(args::CeremonyCommand::Plan(plan)) => plan::run(context, plan).await,
         Command::Ceremony(args::CeremonyCommand::ClockReset(reset)) => {
             state::clock_reset(context, &reset, Moment::now())
         }
+        Command::Ceremony(command) => ceremonies::run(context, command, Moment::now()).await,
         Command::State(command) => state::run(context, command, Moment::now()),
         Command::Audit(command) => audit::run(context, command, Moment::now()).await,
         Command::Policy(command) => policy::run(context, command),

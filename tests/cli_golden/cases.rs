@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Page> {
     pages.extend(offline::all());
     pages.extend(auditing::all());
     pages.extend(ceremonies::all());
+    pages.extend(crate::planning::all());
     pages.extend([health(), status(), whoami()]);
     for (leaf, cases) in [
         ("version", &[&[][..]][..]),

@@ -1,6 +1,7 @@
 //! The command line: every command, its options and its help. Nothing is decided here.
 
 mod audit;
+mod ceremony;
 mod conformance;
 mod exchange;
 mod operate;
@@ -16,11 +17,15 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use audit::{AuditCommand, AuditKeys, Conditions, ExportAudit, Prove, Records, ShowAudit, VerifyAudit};
+pub(super) use ceremony::{
+    Adopt, Approve, Approvers, CeremonyCommand, Destroy, Kept, Keygen, OneKey, PlanCommand, PlanInit, PlanRotate,
+    Restore, Run, TranscriptVerify,
+};
 pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};
 pub(super) use operate::{
-    Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
-    HsmRetire, HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
+    Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRetire, HsmRotate,
+    KeyCommand, Pin, PolicyCommand, Smoke,
 };
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
