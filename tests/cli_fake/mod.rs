@@ -309,7 +309,7 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::Reload | AdminOp::Compromise { .. } | AdminOp::TicketTtl { .. } => AdminOk::Done,
         AdminOp::Revoke { what, .. } => AdminOk::Revoked { new: u32::try_from(what.len()).unwrap() },
         AdminOp::BumpEpoch { .. } => AdminOk::EpochBumped { epoch: 1 },
-        AdminOp::Checkpoint => AdminOk::Checkpoint("passportd/checkpoint/v1/passportd.example\n1\n".into()),
+        AdminOp::Checkpoint => AdminOk::Checkpoint(documents::checkpoint()),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::offline::write;
 use crate::page::Page;
 
 pub(crate) fn all() -> Vec<Page> {
-    vec![verify(), show(), export(), prove(), verify_proof(), keys()]
+    vec![verify(), show(), export(), prove(), verify_proof(), checkpoint(), keys()]
 }
 
 const KID: &str = "ed25519/t1/auth/v1";
@@ -163,6 +163,14 @@ fn verify_proof() -> Page {
     page.both(&fake, &["-", "--keys", &files.keys], &made.stdout.replace("\"index\":5", "\"index\":4"));
     page.case(&fake, &["-"], &made.stdout);
     page.case(&fake, &["-", "--keys", &files.keys], "{}");
+    page.misused(&fake)
+}
+
+fn checkpoint() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("audit checkpoint");
+    page.both(&fake, &[], "");
+    page.troubles(&fake, &[], "");
     page.misused(&fake)
 }
 

@@ -128,7 +128,7 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
 
 /// What each command shows while the daemon does not answer, and how it ends once it does. Without a configuration the doctor finds
 /// something to say; an echo asks itself, so it has to take over a second.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 41] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 42] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -152,6 +152,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 41] = [
     ("keys", &["--publish", "@jwks"], WAITING, 0),
     ("status", &[], WAITING, 0),
     ("audit keys", &[], WAITING, 0),
+    ("audit checkpoint", &[], WAITING, 0),
     ("attest", &[], WAITING, 0),
     ("attest", &["--verify", "@statement", "--allow-unsigned"], WAITING, 0),
     ("key stage", &["ed25519/t1/auth/v2"], WAITING, 0),

@@ -53,6 +53,13 @@ Needs the proof and the public audit keys, and nothing else. Exits 3 if it prove
 Examples:
   passportctl audit verify-proof proof.json --keys audit.vkeys";
 
+const CHECKPOINT: &str = "\
+The note goes to standard output, and into the daemon's directory of checkpoints, as do those that it makes by itself. What the ledger
+was until then can't be rewritten unseen by whoever does not have this note, too: keep it off the host.
+
+Examples:
+  passportctl audit checkpoint > elsewhere/checkpoint.note";
+
 const KEYS: &str = "\
 One key a line, as `--keys` and every tool for signed notes reads them. The daemon tells its own to admins. Keep the lines of keys that
 are no longer in use: older checkpoints want them.
@@ -85,6 +92,9 @@ pub(crate) enum AuditCommand {
         #[command(flatten)]
         believe: AuditKeys,
     },
+    /// Has the daemon sign what its ledger holds now
+    #[command(after_help = CHECKPOINT)]
+    Checkpoint,
     /// The public audit keys, for `--keys`
     #[command(after_help = KEYS)]
     Keys {

@@ -189,11 +189,12 @@ pub(crate) enum ConfigCommand {
 const ATTEST: &str = "\
 With --verify a statement is checked, not fetched: its form, its keys against its own jwks_etag and against the running
 daemon's key set or --jwks, and, where --config names the daemon's configuration, the hashes of configuration and policy.
-Statements are not signed yet, so who wrote one is never proven: the exit code is 3 unless --allow-unsigned is given.
+With --keys its signature is checked as well, and the exit code is 0 if it fits and nothing contradicts the statement. Else who wrote it
+is not proven: the exit code is 3 unless --allow-unsigned is given.
 
 Examples:
   passportctl attest > statement.json
-  passportctl attest --verify statement.json
+  passportctl attest --verify statement.json --keys audit.vkeys
   passportctl attest --verify statement.json --jwks jwks.json --config /etc/passportd/passportd.toml --allow-unsigned
   passportctl attest | passportctl attest --verify - --allow-unsigned";
 
@@ -207,7 +208,10 @@ pub(crate) struct Attest {
     /// The key set to check it against [default: the running daemon's]
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub(crate) jwks: Option<PathBuf>,
-    /// Exit 0 if nothing contradicts it, although it is not signed
+    /// The public audit keys by which it may be signed (`passportctl audit keys`)
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Exit 0 if nothing contradicts it, although nobody's signature was checked
     #[arg(long, requires = "verify")]
     pub(crate) allow_unsigned: bool,
 }

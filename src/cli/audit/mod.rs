@@ -1,5 +1,6 @@
 //! `audit …`: what auditors do with records, on the host or far from it.
 
+mod checkpoint;
 mod prove;
 mod show;
 mod verify;
@@ -24,6 +25,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: AuditCommand, now: M
         AuditCommand::Export(export) => show::export(context, &export),
         AuditCommand::Prove(prove) => prove::prove(context, &prove),
         AuditCommand::VerifyProof { proof, believe } => prove::verify(context, &proof, &believe),
+        AuditCommand::Checkpoint => checkpoint::run(context).await,
         AuditCommand::Keys { file } => prove::keys(context, file.as_deref()).await,
     }
 }
