@@ -322,8 +322,17 @@ fn key_finding(step: &Step, key: &KeyFacts, hash: &[u8; 32]) -> Finding {
     if !problems.is_empty() {
         return Finding::new(false, what, problems.join("; "));
     }
-    if !matches!(step, Step::Init { .. } | Step::Rotate { .. } | Step::Adopt { .. }) {
-        return Finding::new(false, what, "its step makes no key");
+    let own = |tenant: &str, purposes: &[&str]| {
+        let named = |purpose: &&str| key.kid.contains(&format!("/{tenant}/{purpose}/v"));
+        purposes.iter().any(named)
+    };
+    let meant = match step {
+        Step::Init { tenant, purpose } => own(tenant, &[purpose, "audit", "seal"]),
+        Step::Rotate { tenant, purpose } | Step::Adopt { tenant, purpose, .. } => own(tenant, &[purpose]),
+        _ => false,
+    };
+    if !meant {
+        return Finding::new(false, what, "its step makes no such key");
     }
     let Some(public) = &key.public else {
         let fine = key.challenge.is_none() && key.kid.starts_with("hmac-sha256/");

@@ -135,6 +135,7 @@ fn what_an_audit_key_signed_still_has_to_hold_together() {
     said(|t| t.steps[0].keys[0].challenge = None, "its challenge is not signed");
     said(|t| t.steps[0].keys[0].kid = "ed25519/t1/auth/v3".to_owned(), "its challenge is not signed");
     said(|t| t.steps[0].keys[0].public = None, "seal key");
+    said(|t| t.steps[0].keys[0].kid = "ed25519/t2/auth/v2".to_owned(), "makes no such key");
 }
 
 /// Nothing to be mistaken for two people's word.

@@ -52,6 +52,7 @@ fn scrub(text: &str) -> String {
     });
     let text: String = words.collect();
     let text = between(&between(&text, "good until ", "Z", "TIME"), "carried out at ", "Z", "TIME");
+    let text = between(&text, "TIMEZ (", ")", "SECONDS");
     between(&text, "\"expires\":", ",", "TIME")
 }
 

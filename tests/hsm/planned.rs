@@ -303,6 +303,26 @@ fn after_the_loss_of_an_hsm_no_version_is_given_again() {
     assert!(message.contains("another key has its name"), "{message}");
 }
 
+/// Approvers may be named before there is any key.
+#[test]
+fn the_first_rule_is_signed_for_once_there_is_an_audit_key() {
+    let Some(hsm) = Token::new(Hsm::chosen()) else { return };
+    let rule = two_of_three();
+    let first = planned(None, vec![Step::Approvers { rule: rule.clone() }]);
+    carried_out(&hsm, &first, &[]);
+    let (code, message) = failed(ask(&hsm, &request(&first, PlanKind::Seal, &[])));
+    assert!(code == "request" && message.contains("no audit key"), "{message}");
+    let init = Step::Init { tenant: "t1".to_owned(), purpose: "auth".to_owned() };
+    let init = planned(Some(&rule), vec![init]);
+    assert_eq!(failed(ask(&hsm, &request(&init, PlanKind::Run, &[]))).0, "approval");
+    let report = carried_out(&hsm, &init, &[1, 2]);
+    assert_eq!(report.steps[0].keys.len(), 3);
+    for plan in [&first, &init] {
+        let (document, signed) = sealed(&hsm, plan);
+        assert!(examine(&document, &signed, None).1.iter().all(|one| one.ok) && signed.kid == AUDIT);
+    }
+}
+
 #[test]
 fn who_plans_is_told_the_rule_and_the_keys_without_a_pin() {
     let Some(hsm) = initialised() else { return };
