@@ -108,17 +108,17 @@ impl Tally {
         self.file.as_ref().map_or(Ok(()), |file| file.write_all_at(bytes, at))
     }
 
-    /// The counts as they are now, under a number by which [`Tally::frozen`] gives them: of those keys that have signed since the
-    /// last checkpoint, as many as one counts.
+    /// The counts as they are now, under a number by which [`Tally::frozen`] gives them: of all keys that have ever signed or, where
+    /// those are more than a checkpoint counts, of those first that have since the last.
     ///
     /// # Errors
     /// They can't be made durable.
     pub fn freeze(&self) -> std::io::Result<(u64, Vec<LinkCount>)> {
         let (number, counts) = {
             let mut kept = self.by_kid.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = kept.slots.iter().filter(|(_, slot)| slot.count != slot.told);
-            let counts: BTreeMap<_, _> =
-                changed.map(|(kid, slot)| (kid.clone(), slot.count)).take(MAX_COUNTED).collect();
+            let (changed, same): (Vec<_>, Vec<_>) = kept.slots.iter().partition(|(_, slot)| slot.count != slot.told);
+            let all = changed.into_iter().chain(same).take(MAX_COUNTED);
+            let counts: BTreeMap<_, _> = all.map(|(kid, slot)| (kid.clone(), slot.count)).collect();
             kept.frozen = (kept.frozen.0.wrapping_add(1), counts);
             kept.frozen.clone()
         };
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_says_what_was_frozen_for_it_and_only_what_is_new() {
+    fn a_checkpoint_says_what_was_frozen_for_it() {
         let tally = Tally::volatile();
         assert_eq!(tally.frozen(0), None, "nothing is frozen yet");
         [ONE, TWO].iter().for_each(|kid| tally.add(kid).unwrap());
@@ -190,7 +190,7 @@ mod tests {
         let frozen = tally.frozen(number).unwrap();
         assert_eq!(frozen[ONE], 1, "not what was signed since");
         tally.told(&frozen);
-        assert_eq!(counts(&tally), [(ONE.to_owned(), 2)]);
+        assert_eq!(counts(&tally), [(ONE.to_owned(), 2), (TWO.to_owned(), 1)]);
         assert_eq!(tally.frozen(number), None, "a newer one is there");
     }
 
@@ -201,7 +201,12 @@ mod tests {
         let (number, first) = tally.freeze().unwrap();
         assert_eq!(first.len(), MAX_COUNTED);
         tally.told(&tally.frozen(number).unwrap());
-        assert_eq!(counts(&tally).len(), 1);
+        assert_eq!(counts(&tally).len(), MAX_COUNTED);
+        let last = format!("ed25519/t1/auth/v{}", MAX_COUNTED + 1);
+        let told = |kid: &str| first.iter().any(|one| one.kid == kid);
+        let left =
+            (1..=MAX_COUNTED + 1).map(|n| format!("ed25519/t1/auth/v{n}")).find(|kid| !told(kid)).unwrap_or(last);
+        assert!(counts(&tally).iter().any(|(kid, _)| *kid == left), "{left} has its turn");
     }
 
     #[test]

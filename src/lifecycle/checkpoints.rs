@@ -112,7 +112,8 @@ impl Daemon {
 
     async fn make_checkpoint(&self) -> Result<Note, NoCheckpoint> {
         let before = self.checkpoints.newest();
-        let tree = self.audit.tree().ok_or(NoCheckpoint::NoTree)?;
+        // All that was acknowledged by now.
+        let tree = self.tree_at(self.audit.head().0).await?;
         if let Some(Made { checkpoint, note, .. }) = before
             && checkpoint.size == tree.frontier.size()
         {

@@ -114,7 +114,7 @@ pub enum LinkOp<'a> {
     },
 }
 
-/// Keys that one checkpoint counts for. Where more have signed since the last, the others are in the next.
+/// Keys that one checkpoint counts for. Where there are more, those come first that have signed since the last.
 pub const MAX_COUNTED: usize = 256;
 
 /// One reply of the signer.
@@ -172,7 +172,8 @@ pub enum LinkResult {
     Counts {
         /// The number of this answer.
         snapshot: u64,
-        /// Sorted by key: those with which was signed since the last checkpoint, at most [`MAX_COUNTED`].
+        /// Sorted by key: those with which was ever signed; where they are more than [`MAX_COUNTED`], those first that have signed
+        /// since the last checkpoint.
         signed: Vec<LinkCount>,
     },
     /// To `Checkpoint`.

@@ -9,6 +9,7 @@ use super::source::{Lines, ReadError};
 use crate::audit::{Event, Outcome};
 use crate::log::Head;
 use crate::statement::{Checkpoint, Frontier, merkle};
+use crate::wire::link;
 
 /// How many break records a verdict lists.
 pub const MAX_BREAKS: usize = 1_000;
@@ -170,6 +171,8 @@ struct Check<'a> {
     next: usize,
     tree: Option<Frontier>,
     counts: Option<BTreeMap<String, u64>>,
+    /// The checkpoint that they begin at may have had no room for some.
+    begun_full: bool,
     verified: Verified,
     /// Where the chain was last known to be as it was signed.
     sound: u64,
@@ -192,7 +195,7 @@ pub fn verify(lines: &mut dyn Lines, given: &Given<'_>, tick: &mut dyn FnMut(u64
         counted: 0,
         older: 0,
     };
-    let mut check = Check { given, next: 0, tree: None, counts: None, verified, sound: 0 };
+    let mut check = Check { given, next: 0, tree: None, counts: None, begun_full: false, verified, sound: 0 };
     let mut finding = None;
     let mut bytes = 0;
     let walked = walk(lines, given.start, &mut |record, line| {
@@ -225,7 +228,7 @@ impl Check<'_> {
             frontier.clone().filter(|tree| tree.size() == before.seq)
         };
         if let Some(counts) = counts {
-            self.counts = Some(counts.counts.iter().map(|one| (one.kid.clone(), one.recorded)).collect());
+            self.begin_counts(counts);
         } else if before.seq == 0 {
             self.counts = Some(BTreeMap::new());
         }
@@ -250,7 +253,7 @@ impl Check<'_> {
             if let (Some(counts), Some((kid, more))) = (&mut self.counts, signatures(record)) {
                 if let Some(count) = counts.get_mut(kid) {
                     *count = count.saturating_add(more);
-                } else if counts.len() < MAX_COUNTED {
+                } else if !self.begun_full && counts.len() < MAX_COUNTED {
                     counts.insert(kid.to_owned(), more);
                 }
             }
@@ -281,6 +284,11 @@ impl Check<'_> {
         Ok(())
     }
 
+    fn begin_counts(&mut self, checkpoint: &Checkpoint) {
+        self.begun_full = checkpoint.counts.len() >= link::MAX_COUNTED;
+        self.counts = Some(checkpoint.counts.iter().map(|one| (one.kid.clone(), one.recorded)).collect());
+    }
+
     fn count(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<(), Finding> {
         let last = checkpoint.size;
         for one in &checkpoint.counts {
@@ -288,7 +296,12 @@ impl Check<'_> {
             if signed > recorded {
                 return Err(Finding::Unrecorded { kid, signed, recorded, last, anchor });
             }
-            if let Some(counts) = &self.counts {
+            if let Some(counts) = &mut self.counts {
+                // One that the first checkpoint had no room for.
+                if self.begun_full && !counts.contains_key(&kid) {
+                    counts.insert(kid, recorded);
+                    continue;
+                }
                 let counted = counts.get(&kid).copied().unwrap_or(0);
                 if counted != recorded {
                     return Err(Finding::Miscounted { kid, recorded, counted, last, anchor });
@@ -298,7 +311,7 @@ impl Check<'_> {
         match &mut self.counts {
             Some(_) => self.verified.counted += 1,
             // What comes between this one and the next can be counted.
-            None => self.counts = Some(checkpoint.counts.iter().map(|one| (one.kid.clone(), one.recorded)).collect()),
+            None => self.begin_counts(checkpoint),
         }
         Ok(())
     }
