@@ -3,7 +3,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`source`], [`segments`], [`journal`] | lines from files, a ledger's directory, a journal |
-//! | [`line`] | a record, borrowed from its line |
+//! | [`mod@line`] | a record, borrowed from its line |
 //! | [`mod@chain`] | each record follows the one before it |
 //! | [`mod@anchors`] | checkpoints and keys that an auditor holds |
 //! | [`proofs`] | what shows one record, or one checkpoint, to somebody without the ledger |
