@@ -11,6 +11,8 @@ mod proofs;
 mod quota;
 #[path = "spend/race.rs"]
 mod race;
+#[path = "spend/refused.rs"]
+mod refused;
 #[path = "spend/retry.rs"]
 mod retry;
 #[expect(dead_code, reason = "shared by several tests")]

@@ -61,6 +61,7 @@ pub struct Entry {
     pub(super) peer: Option<Peer>,
     pub(super) exp: Option<i64>,
     pub(super) count: Option<u64>,
+    pub(super) uid: Option<u32>,
     pub(super) texts: Texts,
 }
 
@@ -80,7 +81,17 @@ pub(super) struct Texts {
 impl Entry {
     /// An entry with nothing but what every entry has. `at` is when the decision was made.
     pub fn new(event: Event, outcome: Outcome, at: Moment) -> Self {
-        Self { event, outcome, at, corr_id: None, peer: None, exp: None, count: None, texts: Texts::default() }
+        Self {
+            event,
+            outcome,
+            at,
+            corr_id: None,
+            peer: None,
+            exp: None,
+            count: None,
+            uid: None,
+            texts: Texts::default(),
+        }
     }
 
     /// The same under another event and outcome: for what was recorded and then came to nothing.
@@ -115,6 +126,13 @@ impl Entry {
             peer.listener = bounded(&peer.listener, MAX_TEXT);
         }
         self.peer = Some(peer);
+        self
+    }
+
+    /// Whose requests it is of, where they came from more than one process.
+    #[must_use]
+    pub fn uid(mut self, uid: u32) -> Self {
+        self.uid = Some(uid);
         self
     }
 

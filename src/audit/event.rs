@@ -85,6 +85,10 @@ pub enum Event {
     /// The signer has signed more passports with a key than there are records: so many left none. Either a front died, or could
     /// not write, between the signature and its record, and gave nobody the passport; or somebody had passports signed unseen.
     SignaturesUnaccounted,
+    /// A passport that was to be accepted is revoked or used up, or it, or the proof that came with it, is no authentic one.
+    VerifyRefused,
+    /// So many more refusals were not put on record one by one; `detail` says how many of which kind.
+    RefusalsSuppressed,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -162,6 +166,8 @@ impl Event {
         Self::TicketTtlAllowed,
         Self::TicketTtlEnded,
         Self::SignaturesUnaccounted,
+        Self::VerifyRefused,
+        Self::RefusalsSuppressed,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -207,6 +213,8 @@ impl Event {
             Self::TicketTtlAllowed => "ticket_ttl_allowed",
             Self::TicketTtlEnded => "ticket_ttl_ended",
             Self::SignaturesUnaccounted => "signatures_unaccounted",
+            Self::VerifyRefused => "verify_refused",
+            Self::RefusalsSuppressed => "refusals_suppressed",
         }
     }
 
@@ -253,6 +261,8 @@ impl Event {
             Self::TicketTtlAllowed => "f3e99f05de41d38c5d4947b8c08dfa44",
             Self::TicketTtlEnded => "e13ac670a65a9a815086d685f14008c3",
             Self::SignaturesUnaccounted => "dd245d6683c588f019a1e45a98d57143",
+            Self::VerifyRefused => "5792245dfd8ee7fa95d689045f612c2a",
+            Self::RefusalsSuppressed => "f94375cc814b0df3e88014447845b0e4",
         }
     }
 
@@ -275,6 +285,8 @@ impl Event {
             | Self::StateRestored
             | Self::ClockReset
             | Self::SubjectRevoked
+            | Self::VerifyRefused
+            | Self::RefusalsSuppressed
             | Self::TicketTtlAllowed => Priority::Warning,
             Self::DaemonStarted
             | Self::DaemonStopping
@@ -321,7 +333,7 @@ mod tests {
         }
         assert_eq!(
             Event::ALL.last(),
-            Some(&Event::SignaturesUnaccounted),
+            Some(&Event::RefusalsSuppressed),
             "append the new event to ALL, then move this pin"
         );
     }

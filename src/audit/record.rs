@@ -117,7 +117,7 @@ pub(super) fn write(entry: &Entry, beside: Beside<'_>, prev: &Head, out: &mut Ve
         template: texts.template.as_deref(),
         time: timestamp(entry.at),
         torn: torn.map(|t| StoredTorn { bytes: t.bytes, offset: t.offset, segment: t.segment.clone() }).collect(),
-        uid: peer.map(|peer| peer.uid),
+        uid: peer.map(|peer| peer.uid).or(entry.uid),
     };
     let mut head = serde_json::to_vec(&before).map_err(|e| e.to_string())?;
     let mut tail = serde_json::to_vec(&after).map_err(|e| e.to_string())?;

@@ -32,6 +32,7 @@ use crate::sandbox::{Plan, enter};
 use crate::server::inherit::Inherited;
 use crate::server::{accept, metrics_port};
 use crate::service::Gates;
+use crate::service::refusals::{summarise, summarise_the_end};
 use crate::signer::{LinkConfig, Signer};
 use crate::state::{self, KeyState, Room, Store};
 use crate::watch::Stream;
@@ -271,6 +272,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     let house = Arc::new(Services { daemon: Arc::clone(daemon), gates: Gates::default() });
     let threads = Handle::current().metrics().num_workers();
     let shares = service_shares(daemon, threads, most);
+    tokio::spawn(summarise(Arc::clone(&shares), daemon.audit.clone(), daemon.stopping()));
     for (name, listener) in listeners {
         let listener = tokio::net::UnixListener::from_std(listener).map_err(BootError::Signals)?;
         tokio::spawn(accept(listener, name, Arc::clone(&house), Arc::clone(&shares), daemon.stopping()));
@@ -292,6 +294,7 @@ async fn receive(daemon: &Arc<Daemon>, listeners: Vec<(Arc<str>, UnixListener)>,
     daemon.manager.stopping(&ending(daemon), ends::front(&daemon.live.load().loaded.config));
     daemon.stop();
     let open = until_none(daemon, Socket::Service).await;
+    summarise_the_end(&shares, &daemon.audit).await;
     info!(name: "connections_drained", open, "drained");
     Ok(())
 }
@@ -356,8 +359,11 @@ fn administer(
             let ready: metrics_port::Ready = Arc::new(move || reporter.report());
             tokio::spawn(metrics_port::serve(metrics, Arc::clone(&daemon.metrics), ready, drained.clone()));
         }
-        accept(listener, Arc::from(ADMIN), house, admin_shares(), daemon.stopping()).await;
+        let shares = admin_shares();
+        tokio::spawn(summarise(Arc::clone(&shares), daemon.audit.clone(), daemon.stopping()));
+        accept(listener, Arc::from(ADMIN), house, Arc::clone(&shares), daemon.stopping()).await;
         until_none(daemon, Socket::Admin).await;
+        summarise_the_end(&shares, &daemon.audit).await;
         // An error says that the sender is gone, which it is only after the end.
         drop(drained.wait_for(|drained| *drained).await);
     });

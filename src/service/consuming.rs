@@ -1,6 +1,7 @@
 //! Acceptances that take something: a use, a nonce, a proof. What is taken is durable and on record before anybody is told that
 //! the passport was accepted. Only a passport that is authentic, and a proof that holds, come as far as the store.
 
+use std::iter::once;
 use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,6 +81,7 @@ impl Service {
                 Looked::Says(verdict) => {
                     let verdicts = [verdict];
                     self.count(from_ref(passport).iter(), &verdicts);
+                    self.refused(turn, keyring, Operation::Verify, once(passport).zip(&verdicts));
                     outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), from_ref(passport), &verdicts);
                     let [verdict] = verdicts;
                     return Ok(Given::Now(ServiceOk::Verdict(verdict)));
@@ -89,11 +91,13 @@ impl Service {
         let spend = Spend { proof, retry, ..spend(&taking, self.client.peer.uid, turn.now) };
         let way = self.daemon().verifier.way();
         let (daemon, client) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer));
-        let (record, turn) = (self.client.accepting(turn.corr_id), turn.owned());
+        let (record, refusals) = (self.client.accepting(turn.corr_id), self.client.refusals());
+        let turn = turn.owned();
         Ok(Given::Later(Box::pin(async move {
             let _inside = inside;
             let result = accept(&daemon, vec![(taking.clone(), spend)], &record).await.and_then(|mut verdicts| {
                 count(&daemon.metrics, &verdicts);
+                refusals.of_taken(&record, once(&taking).zip(&verdicts));
                 opened(&daemon, from_ref(&taking).iter().zip(&verdicts));
                 outcome::consumed(&client, turn.asked(), way, || None, &verdicts);
                 verdicts.pop().ok_or_else(|| Problem::new(Code::Internal))
@@ -128,7 +132,8 @@ impl Service {
         }
         let way = self.daemon().verifier.way();
         let (daemon, client) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer));
-        let (record, turn) = (self.client.accepting(turn.corr_id), turn.owned());
+        let (record, refusals) = (self.client.accepting(turn.corr_id), self.client.refusals());
+        let turn = turn.owned();
         Ok(Box::pin(async move {
             let _inside = (inside, taking_inside);
             let result = take_all(&daemon, (uid, turn.now), &taking, &record, &mut verdicts).await.map(|()| {
@@ -144,7 +149,9 @@ impl Service {
                 drop(kept);
                 count(&daemon.metrics, &verdicts);
                 let all = accepted.iter().chain(&taking);
-                opened(&daemon, all.filter_map(|(at, one)| verdicts.get(*at).map(|verdict| (one, verdict))));
+                let all = all.filter_map(|(at, one)| verdicts.get(*at).map(|verdict| (one, verdict)));
+                refusals.of_taken(&record, all.clone());
+                opened(&daemon, all);
                 outcome::consumed(&client, turn.asked(), way, || None, &verdicts);
                 ServiceOk::Verdicts(verdicts)
             });
@@ -223,7 +230,8 @@ impl Service {
 impl Client {
     /// The record of an acceptance, but for the passport.
     pub(super) fn accepting(&self, corr_id: [u8; 16]) -> Entry {
-        Entry::new(Event::PassportAccepted, Outcome::Ok, Moment::now()).corr_id(corr_id).peer(self.on_record())
+        let entry = Entry::new(Event::PassportAccepted, Outcome::Ok, Moment::now()).corr_id(corr_id);
+        entry.peer(self.on_record()).action(Operation::Verify.name())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Exchange: the passport is accepted, as by whoever verifies it, and what it takes is taken; then a ticket is issued for it. In this
 //! order, and each step is durable and on record before the next.
 
+use std::iter::once;
 use std::slice::from_ref;
 use std::sync::Arc;
 
@@ -73,6 +74,7 @@ impl Service {
             Err(verdict) => {
                 let verdicts = [verdict];
                 self.count(from_ref(passport).iter(), &verdicts);
+                self.refused(turn, keyring, Operation::Exchange, once(passport).zip(&verdicts));
                 outcome::verified(&self.client.peer, turn.asked(), self.by(keyring), from_ref(passport), &verdicts);
                 let [verdict] = verdicts;
                 return Ok(Given::Now(ServiceOk::Exchanged(not_exchanged(verdict)?)));
@@ -95,10 +97,11 @@ impl Service {
         };
         let lease = self.client.place.lease(size).ok_or_else(|| self.busy(turn))?;
         let (daemon, peer) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer));
-        let (refusals, turn) = (self.client.refusals(), turn.owned());
+        let (refusals, verdicts, turn) = (self.client.refusals(), self.client.refusals(), turn.owned());
         let exchange = Exchange { parent, taking, spend, record, terms, request, origin, max_msg_bytes, inside };
         Ok(Given::Later(Box::pin(async move {
             let issuing = |prepared, counter, inside| Batch::of_one(&turn, &peer, prepared, refusals, counter, inside);
+            let (taking, record) = (exchange.taking.clone(), exchange.record.clone());
             let result = exchange.run(&daemon, turn.now, issuing).await;
             let refused = match &result {
                 Ok(Exchanged::Refused(code)) => Some(Verdict::Refused(*code)),
@@ -106,6 +109,7 @@ impl Service {
                 _ => None,
             };
             count(&daemon.metrics, refused.as_slice());
+            verdicts.of_taken(&record, once(&taking).zip(&refused));
             done(&daemon, &peer, &turn, result.map(ServiceOk::Exchanged), Some(lease))
         })))
     }

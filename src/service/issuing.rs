@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::refusals::Refusals;
 use super::services::{Service, Turn, reply};
 use super::shares::Lease;
+use super::tally::Kind;
 use super::{Done, Later};
 use super::{outcome, problems};
 use crate::audit::{Entry, Event, Outcome};
@@ -234,7 +235,7 @@ pub(super) async fn finish(
 fn not_signed(daemon: &Daemon, refusals: &Refusals, error: &IssueError, entry: Entry) {
     match error {
         IssueError::BadSignature { noticed, .. } => daemon.signature_rejected(entry, *noticed),
-        IssueError::Signer(error) if problems::by_bounds(*error) => refusals.put(|| {
+        IssueError::Signer(error) if problems::by_bounds(*error) => refusals.put(Kind::Issue, || {
             let entry = entry.revised(Event::IssueRefused, Outcome::Refused, Moment::now());
             entry.action(&Operation::Issue.to_string()).reason(Code::OpDenied.name()).detail(&error.to_string())
         }),

@@ -140,7 +140,7 @@ fn reason(given: &[Verdict]) -> Option<&'static str> {
 }
 
 /// The kid of the only passport, if it is one of ours: any other is a stranger's text.
-fn kid<'a>(keyring: &Keyring, passports: &[Passport<'a>]) -> Option<Cow<'a, str>> {
+pub(super) fn kid<'a>(keyring: &Keyring, passports: &[Passport<'a>]) -> Option<Cow<'a, str>> {
     match *passports {
         [Passport::Envelope { kid, .. }] => keyring.get(kid).map(|_| Cow::Borrowed(kid)),
         [Passport::Jws { text }] => Jws::kid(text).filter(|kid| keyring.get(kid).is_some()).map(Cow::Owned),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::refusals::Refusals;
 use super::services::{Service, Turn, reply};
-use super::shares::{Lease, Share};
+use super::shares::Lease;
+use super::tally::Kind;
 use super::{Done, Later, outcome, problems};
 use crate::audit::{Entry, Event, Outcome as Recorded};
 use crate::clock::Moment;
@@ -52,10 +54,10 @@ enum SealError {
 }
 
 /// The events of what was done, and of what was refused.
-const fn events(act: Act) -> (Event, Event) {
+const fn events(act: Act) -> (Event, Event, Kind) {
     match act {
-        Act::Seal => (Event::Sealed, Event::SealRefused),
-        _ => (Event::Unsealed, Event::UnsealRefused),
+        Act::Seal => (Event::Sealed, Event::SealRefused, Kind::Seal),
+        _ => (Event::Unsealed, Event::UnsealRefused, Kind::Unseal),
     }
 }
 
@@ -85,10 +87,11 @@ impl Service {
         let namespace = Namespace::parse(secret.namespace).filter(|_| is_name(secret.name));
         let namespace = namespace.ok_or_else(|| Problem::saying(Code::Malformed, NO_PLACE))?;
         turn.rights.decide_seal(operation, namespace).into_result().map(drop).map_err(|denial| {
-            if self.client.place.share().refusal_on_record() {
-                let entry = self.sealing_entry(turn, events(act).1, Recorded::Refused, secret);
-                note(self.daemon(), entry.reason(denial.code.code()).detail(&denial.rule));
-            }
+            let (_, event, kind) = events(act);
+            self.client.refusals().put(kind, || {
+                let entry = self.sealing_entry(turn, event, Recorded::Refused, secret);
+                entry.reason(denial.code.code()).detail(&denial.rule)
+            });
             problems::of_denial(&denial)
         })
     }
@@ -109,30 +112,28 @@ impl Service {
         (what, size): (SealWhat, usize),
     ) -> Result<Later, Problem> {
         let bound = turn.live.loaded.config.limits.issue_concurrency;
-        let share = Arc::clone(self.client.place.share());
-        let inside = self.enter(turn, &self.gates.seal, &share.seal, bound)?;
+        let inside = self.enter(turn, &self.gates.seal, &self.client.place.share().seal, bound)?;
         let lease = self.client.place.lease(2 * size + REPLY_OVERHEAD).ok_or_else(|| self.busy(turn))?;
         let entry = self.sealing_entry(turn, events(act).0, Recorded::Ok, secret);
         let ask = SealAsk { namespace: secret.namespace.to_owned(), name: secret.name.to_owned(), what };
         let job = Job { ask, act, entry, _inside: inside, lease: Some(lease) };
         let (daemon, peer, turn) = (Arc::clone(self.daemon()), Arc::clone(&self.client.peer), turn.owned());
-        Ok(Box::pin(async move { finish(&daemon, &peer, &share, &turn, job).await }))
+        let refusals = self.client.refusals();
+        Ok(Box::pin(async move { finish(&daemon, &peer, &refusals, &turn, job).await }))
     }
 }
 
 /// Seal or open, record, release: in this order.
-async fn finish(daemon: &Daemon, peer: &Peer, share: &Share, turn: &Turn, job: Job) -> Done {
+async fn finish(daemon: &Daemon, peer: &Peer, refusals: &Refusals, turn: &Turn, job: Job) -> Done {
     let Job { ask, act, entry, _inside, lease } = job;
     let given = match daemon.signer.seal(peer.uid, ask).await {
         Ok(SealAnswer { kid, given }) => {
             daemon.audit.record(entry.kid(&kid)).await.map(|_| (kid, given)).map_err(|_| SealError::Audit)
         }
         Err(error) => {
-            if let SignerError::Refused(refusal) = error
-                && share.refusal_on_record()
-            {
-                let entry = entry.revised(events(act).1, Recorded::Refused, Moment::now());
-                note(daemon, entry.reason(refusal.name()));
+            if let SignerError::Refused(refusal) = error {
+                let (_, event, kind) = events(act);
+                refusals.put(kind, || entry.revised(event, Recorded::Refused, Moment::now()).reason(refusal.name()));
             }
             Err(SealError::Signer(error))
         }
@@ -157,16 +158,6 @@ async fn finish(daemon: &Daemon, peer: &Peer, share: &Share, turn: &Turn, job: J
     let mut done = Done { frame: Vec::with_capacity(size + REPLY_OVERHEAD), lease, sensitive: act == Act::Unseal };
     reply(daemon, peer, turn, result, &mut done.frame);
     done
-}
-
-/// Puts a refusal on record without waiting for it: nothing is released that would need it.
-fn note(daemon: &Daemon, entry: Entry) {
-    let audit = daemon.audit.clone();
-    tokio::spawn(async move {
-        if let Err(error) = audit.record(entry).await {
-            tracing::error!(name: "refusal_not_recorded", %error, "a refusal is not on record");
-        }
-    });
 }
 
 fn problem(error: &SealError) -> Problem {

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use super::gate::Gate;
 use super::rate::{OverRate, Rate};
 use super::stints::{OwnStints, Stint, Stints};
+use super::tally::Tally;
 use crate::verify::Budget;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-/// Refusals of one uid that are put on record in a second; the rest are only counted, so that a flood of refusals
-/// can't fill the ledger.
+/// Refusals of one uid that are put on record in a second, and as many verdicts; the rest are counted, so that a flood of
+/// refusals can't fill the ledger.
 const REFUSALS_PER_SECOND: u32 = 10;
 
 /// The bounds of all, and of each uid.
@@ -67,13 +68,15 @@ impl Full {
 pub struct Shares {
     /// Asked each time, so that a reload needs nothing here.
     bounds: Box<dyn Fn() -> Bounds + Send + Sync>,
-    uids: Mutex<HashMap<u32, Arc<Share>>>,
+    pub(super) uids: Mutex<HashMap<u32, Arc<Share>>>,
     /// How many uids may be among them.
     remembered: usize,
     bytes: AtomicUsize,
     stints: Stints,
     /// Refusals of uids without a share that go on record.
-    strangers: DefaultDirectRateLimiter,
+    pub(super) strangers: DefaultDirectRateLimiter,
+    /// And those that don't.
+    pub(super) strangers_tally: Tally,
 }
 
 impl std::fmt::Debug for Shares {
@@ -96,7 +99,11 @@ pub struct Share {
     exchange_rate: Rate,
     /// It took from that.
     exchanged: AtomicBool,
-    refusals: DefaultDirectRateLimiter,
+    pub(super) refusals: DefaultDirectRateLimiter,
+    /// Of their own, so that whoever is shown bad passports still has its own refusals on record.
+    pub(super) verdicts: DefaultDirectRateLimiter,
+    /// What is not on record.
+    pub(super) tally: Tally,
     /// Refused signatures that the reference confirms.
     pub(super) confirmations: Budget,
     stints: Arc<OwnStints>,
@@ -131,6 +138,8 @@ impl Share {
             exchange_rate: Rate::per_minute(),
             exchanged: AtomicBool::new(false),
             refusals: refusals(),
+            verdicts: refusals(),
+            tally: Tally::default(),
             confirmations: Budget::default(),
             stints: Arc::default(),
             left: Mutex::new(Instant::now()),
@@ -178,11 +187,6 @@ impl Share {
         self.gone_for() >= if exchanged { WHOLE_AGAIN_EXCHANGED } else { WHOLE_AGAIN }
     }
 
-    /// Whether another refusal of this uid goes on record.
-    pub fn refusal_on_record(&self) -> bool {
-        self.refusals.check().is_ok()
-    }
-
     /// Takes one from the rate of new connections: as many a second as it may have at one time, and some in any case.
     fn arrive(&self) -> Result<(), Full> {
         let places = u32::try_from(self.places.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
@@ -219,7 +223,8 @@ impl Shares {
 
     fn remembering(remembered: usize, threads: usize, bounds: Box<dyn Fn() -> Bounds + Send + Sync>) -> Arc<Self> {
         let (uids, bytes) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        Arc::new(Self { bounds, uids, remembered, bytes, stints: Stints::new(threads), strangers: refusals() })
+        let (strangers, strangers_tally) = (refusals(), Tally::default());
+        Arc::new(Self { bounds, uids, remembered, bytes, stints: Stints::new(threads), strangers, strangers_tally })
     }
 
     /// Whether `uid` may come again already. To be asked before anything that costs more, so that whoever connects without
@@ -244,7 +249,8 @@ impl Shares {
         let uid = if own_bounds.stranger { STRANGERS } else { uid };
         let mut uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
         if uids.len() >= self.remembered {
-            uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || !share.is_whole());
+            let done = |share: &Share| share.is_whole() && share.tally.is_empty();
+            uids.retain(|_, share| share.connections.load(Ordering::Relaxed) > 0 || !done(share));
         }
         if own_bounds.stranger
             && let Some(share) = uids.get(&uid)
@@ -269,12 +275,6 @@ impl Shares {
         share.connections.fetch_add(1, Ordering::Relaxed);
         share.places.store(per_uid, Ordering::Relaxed);
         Ok(Place { shares: Arc::clone(self), uid, share, own_bytes: own_bounds.bytes })
-    }
-
-    /// Whether another refusal of a peer that has no place goes on record.
-    pub fn refusal_on_record(&self, uid: u32) -> bool {
-        let uids = self.uids.lock().unwrap_or_else(PoisonError::into_inner);
-        uids.get(&uid).map_or_else(|| self.strangers.check().is_ok(), |share| share.refusal_on_record())
     }
 
     /// Connections of all.
@@ -348,7 +348,7 @@ const WHOLE_AGAIN_EXCHANGED: Duration = Duration::from_secs(60);
 const NEW_PER_SECOND: u32 = 1000;
 
 /// The share of all peers that policy does not name stands under the one uid that nobody can have (setuid(2)).
-const STRANGERS: u32 = u32::MAX;
+pub(super) const STRANGERS: u32 = u32::MAX;
 
 /// Connections of all of them together. They can do nothing but be told so.
 const STRANGERS_CONNECTIONS: usize = 16;

@@ -2,6 +2,7 @@
 //! waits for others to come: what has arrived is the batch.
 
 use std::cell::Cell;
+use std::iter::once;
 use std::slice::from_ref;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use super::services::{Service, Turn, reply};
 use super::stints::STINT;
 use super::verifying::next_slice;
 use crate::check::{Judged, recycled, revise, settle};
+use crate::policy::Operation;
 use crate::verify::Keyring;
 use crate::wire::{Code, Passport, Problem, ServiceOk, Verdict};
 
@@ -127,6 +129,7 @@ impl<'s, 'b, 'k> Pile<'s, 'b, 'k> {
             (turn.id, turn.corr_id) = (id, corr_id);
             let verdict = given.next();
             if let Some(verdict) = &verdict {
+                service.refused(turn, keyring, Operation::Verify, once((&one.passport, verdict)));
                 let by = service.by(keyring);
                 outcome::verified(&client.peer, turn.asked(), by, from_ref(&one.passport), from_ref(verdict));
             }

@@ -81,6 +81,7 @@ impl Service {
             (slice, rest) = (next_slice(slice, hits, most, begun.elapsed()), others);
         }
         revise(items.iter(), &mut verdicts, &self.daemon().store, revision);
+        self.refused(turn, keyring, Operation::Verify, items.iter().zip(&verdicts));
         if verdicts.contains(&Verdict::Refused(Code::NeedsDaemon)) {
             return self.consume_many(turn, items, verdicts, inside).map(Given::Later);
         }

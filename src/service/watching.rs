@@ -13,6 +13,7 @@ use super::gate::{Gate, Inside};
 use super::refusals::Refusals;
 use super::services::{Service, Turn, reply};
 use super::shares::Lease;
+use super::tally::Kind;
 use super::{Done, Later, problems};
 use crate::audit::{self, Entry, Event, Outcome};
 use crate::clock::Moment;
@@ -204,7 +205,7 @@ fn larger(lease: Lease, size: usize, more: impl FnOnce() -> Option<Lease>) -> Op
 }
 
 fn put_on_record(refusals: &Refusals, peer: audit::Peer, turn: &Turn, denial: &Denial) {
-    refusals.put(|| {
+    refusals.put(Kind::Request, || {
         let entry = Entry::new(Event::RequestRefused, Outcome::Refused, Moment::now()).corr_id(turn.corr_id).peer(peer);
         entry.action(Operation::Watch.name()).reason(denial.code.code()).detail(&denial.rule)
     });

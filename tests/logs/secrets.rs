@@ -9,7 +9,7 @@ use passportd::wire::{IssueSpec, Passport, Plain, ServiceOk, ServiceOp, Want};
 use super::journal::Journal;
 use super::support::passports::{demo, for_demo, on_wire};
 use super::support::softhsm::PIN;
-use super::support::{House, Options, eventually};
+use super::support::{House, Options, eventually, ledger};
 use super::with_env;
 
 const SUBJECT: &str = "canary-subject-58213";
@@ -92,6 +92,15 @@ fn no_log_holds_what_was_signed_or_a_secret() {
         assert!(log.contains(said), "{said} in\n{log}");
     }
     assert_absent(&log, &never);
+    // The ledger says whom a passport was for, and which template was asked for. Nothing else of it.
+    let records: String = ledger::records(&house.ledger()).iter().map(ToString::to_string).collect();
+    for event in
+        ["passport_issued", "issue_refused", "verify_refused", "sealed", "unsealed", "unseal_refused", "seal_refused"]
+    {
+        assert!(records.contains(&format!("\"event\":\"{event}\"")), "{event}");
+    }
+    let never: Vec<_> = never.into_iter().filter(|one| one != SUBJECT && one != NONCE).collect();
+    assert_absent(&records, &never);
 }
 
 #[test]

@@ -40,6 +40,8 @@ struct Fields<'a> {
     outcome: &'a str,
     corr_id: Option<&'a str>,
     peer: Option<(u32, u32, i32, &'a str)>,
+    /// Where there is no peer: whose requests it is of.
+    uid: Option<u32>,
     exp: Option<i64>,
     count: Option<u64>,
     texts: Texts<'a>,
@@ -65,6 +67,7 @@ pub(super) fn of_entry(entry: &Entry, at: &Head) -> Vec<u8> {
         outcome: entry.outcome.name(),
         corr_id: corr_id.as_deref(),
         peer: entry.peer.as_ref().map(|peer| (peer.uid, peer.gid, peer.pid, peer.listener.as_str())),
+        uid: entry.uid,
         exp: entry.exp,
         count: entry.count,
         texts: Texts {
@@ -97,6 +100,7 @@ pub(super) fn of_line(line: &[u8], at: &Head) -> Result<(Vec<u8>, i64), String> 
         outcome: &members.outcome,
         corr_id: members.corr_id.as_deref(),
         peer: peer.map(|(((uid, gid), pid), listener)| (uid, gid, pid, listener)),
+        uid: members.uid,
         exp: members.exp,
         count: members.count,
         texts: Texts {
@@ -136,6 +140,8 @@ impl Fields<'_> {
             out.field("PASSPORT_PEER_GID", &gid.to_string());
             out.field("PASSPORT_PEER_PID", &pid.to_string());
             out.field("PASSPORT_LISTENER", listener);
+        } else if let Some(uid) = self.uid {
+            out.field("PASSPORT_PEER_UID", &uid.to_string());
         }
         if let Some(exp) = self.exp {
             out.field("PASSPORT_EXP", &exp.to_string());
@@ -186,6 +192,8 @@ impl Fields<'_> {
         }
         if let Some((uid, _, pid, _)) = self.peer {
             write!(line, " uid={uid} pid={pid}").unwrap_or_default();
+        } else if let Some(uid) = self.uid {
+            write!(line, " uid={uid}").unwrap_or_default();
         }
         line
     }
