@@ -1,6 +1,8 @@
 //! The operational log of a daemon in use: journald's protocol, a reader that stands still, and what is never said.
 #![cfg(test)]
 
+#[path = "logs/injection.rs"]
+mod injection;
 #[path = "logs/journal.rs"]
 mod journal;
 #[path = "logs/resent.rs"]
