@@ -11,6 +11,8 @@ mod chains;
 mod ended;
 #[path = "exchange/held.rs"]
 mod held;
+#[path = "exchange/killed.rs"]
+mod killed;
 #[path = "exchange/lives.rs"]
 mod lives;
 #[path = "exchange/retry.rs"]
