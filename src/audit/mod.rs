@@ -11,6 +11,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journald;
+mod life;
 mod record;
 mod since;
 
@@ -101,9 +102,10 @@ impl Audit {
         Ok((audit, Opened { recovered: copy, journald }))
     }
 
-    /// A ledger that is kept nowhere, for amnesia mode: records are chained, numbered and sent to journald.
+    /// A ledger that is kept nowhere, for amnesia mode: records are chained and numbered. journald keeps what it is sent, so
+    /// it is sent the life of the daemon and its keys, and nothing of anybody else ([`Entry::of_life`]).
     pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, |chain| Committer::volatile(chain, config.pace))
+        Self::start(config, |chain| Committer::volatile(Chain { forgets: true, ..chain }, config.pace))
     }
 
     /// A ledger on a disk that a test has made.
@@ -123,7 +125,7 @@ impl Audit {
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
         let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
-        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq) })?;
+        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), forgets: false })?;
         Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
     }
 
@@ -251,9 +253,16 @@ struct Chain {
     now: fn() -> Moment,
     metrics: Option<Arc<Metrics>>,
     state_seq: Arc<AtomicU64>,
+    /// Amnesia mode.
+    forgets: bool,
 }
 
 impl Chain {
+    /// What journald is given of a record.
+    fn copy(&self, entry: Entry) -> Option<Entry> {
+        if self.forgets { entry.of_life() } else { Some(entry) }
+    }
+
     fn beside<'a>(&self, gap: Option<&'a Break>) -> Beside<'a> {
         Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
     }
@@ -278,7 +287,9 @@ impl Seal for Chain {
 
     fn durable(&mut self, entry: Entry, at: Head) {
         self.count(entry.event);
-        if let Some(journald) = &self.journald {
+        if let Some(journald) = &self.journald
+            && let Some(entry) = self.copy(entry)
+        {
             journald.send(entry, at);
         }
     }

@@ -133,7 +133,7 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
     let code = match error {
         KeyChangeError::NotThere { .. } => Code::UnknownKid,
         KeyChangeError::Name { .. } => Code::Malformed,
-        KeyChangeError::Key(_) => Code::OpDenied,
+        KeyChangeError::Key(_) | KeyChangeError::Fleeting => Code::OpDenied,
         KeyChangeError::Signer(error) => return of_signer(*error),
         KeyChangeError::Unusable { .. } | KeyChangeError::Probe { .. } | KeyChangeError::Keyring(_) => {
             Code::HsmUnavailable

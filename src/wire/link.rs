@@ -14,6 +14,17 @@ pub struct LinkHello<'a> {
     pub wire: u8,
     /// The issuer that the front serves; it must be the signer's own.
     pub issuer: &'a str,
+    /// Of a front in amnesia mode: which one it is. The signer must be in the same mode.
+    pub amnesia: Option<LinkFront>,
+}
+
+/// A front that keeps nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkFront {
+    /// Random at every start of the front: what another one signed by its keys is not this one's to accept.
+    pub id: u64,
+    /// The newest version of any key that it knows; 0 for none.
+    pub newest: u64,
 }
 
 /// The signer's answer to [`LinkHello`].

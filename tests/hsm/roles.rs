@@ -11,6 +11,7 @@ pub(crate) fn config() -> ModuleConfig {
     let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
     let (hsm, dir) = (Hsm::chosen(), PathBuf::from(var("HSM_DIR").unwrap()));
     ModuleConfig {
+        fleeting: None,
         module: PathBuf::from(var("HSM_MODULE").unwrap()),
         token: TokenChoice {
             label: Some(var("HSM_LABEL").unwrap_or_else(|| LABEL.to_owned())),

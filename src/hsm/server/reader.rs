@@ -32,6 +32,7 @@ pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream
         return Ok(());
     }
     let hello: LinkHello<'_> = wire::decode(input.body()).map_err(|_| "its first frame is not a hello")?;
+    let front = hello.amnesia;
     let greeting = desk.greet(&hello);
     outbox.greet(&greeting);
     if matches!(greeting, LinkGreeting::Refused(_)) {
@@ -42,6 +43,9 @@ pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream
             desk.unreadable();
             "a frame is malformed"
         })?;
+        if !desk.serves(front) {
+            return Err("another front has taken its place");
+        }
         if !outbox.begin() {
             return Err("it does not read its replies");
         }

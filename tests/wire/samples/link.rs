@@ -1,8 +1,8 @@
 //! The messages of the link between front and signer.
 
 use passportd::wire::link::{
-    KeyRole, LinkCount, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest,
-    LinkResult, LinkStats, LinkWelcome,
+    KeyRole, LinkCount, LinkFront, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply,
+    LinkRequest, LinkResult, LinkStats, LinkWelcome,
 };
 use passportd::wire::{HEADER, Plain, WIRE_VERSION, encode_frame};
 
@@ -15,7 +15,9 @@ pub(super) fn all(out: &mut Vec<Sample>) {
 }
 
 fn link_greetings(out: &mut Vec<Sample>) {
-    sample!(out, "LinkHello", "usual", LinkHello { wire: 1, issuer: "passportd.example" });
+    sample!(out, "LinkHello", "usual", LinkHello { wire: 1, issuer: "passportd.example", amnesia: None });
+    let amnesia = Some(LinkFront { id: 0x0123_4567_89ab_cdef, newest: 1_900_000_000 });
+    sample!(out, "LinkHello", "amnesia", LinkHello { wire: 1, issuer: "passportd.example", amnesia });
     let welcome = LinkWelcome {
         wire: 1,
         sessions: 2,
