@@ -81,7 +81,8 @@ mod tests {
         let told = |event| entry(event).of_life().map(|told| told.texts.detail);
         assert_eq!(told(Event::SignerLost), Some(Some("in words".to_owned())));
         assert_eq!(told(Event::KeyCompromised), Some(None), "the reason is an admin's");
-        for event in [Event::PassportIssued, Event::PassportRevoked, Event::PeerRefused, Event::Sealed, Event::Attested] {
+        for event in [Event::PassportIssued, Event::PassportRevoked, Event::PeerRefused, Event::Sealed, Event::Attested]
+        {
             assert_eq!(told(event), None);
         }
     }

@@ -167,7 +167,9 @@ fn a_ledger_that_forgets_tells_journald_of_its_own_life_alone() {
         let name = text.lines().find_map(|line| line.strip_prefix("PASSPORT_EVENT=")).unwrap();
         told.push(name.to_owned());
     }
-    assert!(["daemon_started", "key_activated", "signer_lost"].iter().all(|name| told.iter().any(|other| other == name)));
+    assert!(
+        ["daemon_started", "key_activated", "signer_lost"].iter().all(|name| told.iter().any(|other| other == name))
+    );
     assert!(!told.iter().any(|name| name.contains("issue") || name.contains("revoked")), "{told:?}");
 }
 
@@ -230,8 +232,10 @@ impl Seal for Hanging {
 /// A ledger whose disk hangs until the sender is dropped.
 fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
-    let seal =
-        Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default(), forgets: false }, go_on };
+    let seal = Hanging {
+        chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default(), forgets: false },
+        go_on,
+    };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
     (release, Audit { ledger, state_seq: Arc::default(), journald: None, journald_thread: Arc::default() })

@@ -10,8 +10,8 @@ use std::time::Duration;
 use tracing::info;
 
 use super::{BootError, ends, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer, user_of};
-use crate::clock::Moment;
 use crate::ceremony::{CeremonyPlan, run_ceremony};
+use crate::clock::Moment;
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
 use crate::hsm::path::trusted;

@@ -279,7 +279,8 @@ mod tests {
     use super::*;
 
     fn signer() -> Kept {
-        let origin = Origin { program: PathBuf::from("/nonexistent"), config: None, amnesia: false, module_config: None };
+        let origin =
+            Origin { program: PathBuf::from("/nonexistent"), config: None, amnesia: false, module_config: None };
         Kept { role: "signer", origin, child: None, started: Instant::now(), pause: PAUSE_MIN, due: None }
     }
 

@@ -305,9 +305,8 @@ impl Pkcs11Device {
     fn disconnect(&self) -> Result<(), HsmError> {
         // No lock is held meanwhile: if this hangs, others still ask how it stands.
         let live = self.live().take();
-        let sessions = live.map(|Live { keeper, vault, .. }| {
-            [vault.and_then(|vault| lock(&vault).take()), lock(&keeper).take()]
-        });
+        let sessions =
+            live.map(|Live { keeper, vault, .. }| [vault.and_then(|vault| lock(&vault).take()), lock(&keeper).take()]);
         for session in sessions.into_iter().flatten().flatten() {
             // Finalising closes it in any case.
             drop(session.close());

@@ -104,7 +104,9 @@ impl Fleeting {
     pub(super) fn make(&self, session: &Session, place: Place<'_>) -> Result<(Inventory, Pins), HsmError> {
         let version = self.version();
         let mut made = Vec::with_capacity(self.wanted.len());
-        for Wanted { role, tenant, purpose } in self.wanted.iter().filter(|one| place.seals || one.role != KeyRole::Seal) {
+        for Wanted { role, tenant, purpose } in
+            self.wanted.iter().filter(|one| place.seals || one.role != KeyRole::Seal)
+        {
             let kid = label(*role, tenant, purpose, version).map_err(|error| unfit(tenant, &error.to_string()))?;
             let id = make::fresh_id()?;
             let handle = match role {

@@ -44,8 +44,7 @@ impl Daemon {
     /// # Errors
     /// [`KeyChangeError`]; some may have been taken.
     pub(super) async fn follow(&self, there: &[LinkKey]) -> Result<(), KeyChangeError> {
-        let there: Vec<&LinkKey> =
-            there.iter().filter(|key| key.role == KeyRole::Passport && key.usable).collect();
+        let there: Vec<&LinkKey> = there.iter().filter(|key| key.role == KeyRole::Passport && key.usable).collect();
         if follows(&self.store.keys(), &there) {
             return Ok(());
         }

@@ -205,7 +205,12 @@ impl Daemon {
         self.make(changed, &table, records).await
     }
 
-    pub(super) async fn make(&self, changed: Vec<KeyRecord>, table: &KeyTable, records: Vec<Entry>) -> Result<(), KeyChangeError> {
+    pub(super) async fn make(
+        &self,
+        changed: Vec<KeyRecord>,
+        table: &KeyTable,
+        records: Vec<Entry>,
+    ) -> Result<(), KeyChangeError> {
         let keyring = self.keyring_of(table)?;
         let first = records.first().cloned();
         let receipt = self.audit.record_many(records).await?;

@@ -7,12 +7,12 @@ use std::fs;
 use std::path::Path;
 
 /// Takes the right to write away; the swap areas in use, if there are any.
-pub(super) fn begin(plan: &Plan) -> Result<Option<String>, SandboxError> {
+pub(super) fn begin(plan: &Plan, notes: &mut Vec<String>) -> Result<Option<String>, SandboxError> {
     if let Some(path) = plan.read_write.first() {
         let reason = format!("the {} role is to write to {}", plan.role, path.display());
         return Err(SandboxError::Step { step: "take the right to write away", reason });
     }
-    nothing_open(plan.role)?;
+    nothing_open(plan.role, notes)?;
     no_bytes()?;
     swaps(Path::new("/proc/swaps"))
 }
@@ -31,8 +31,9 @@ pub fn no_bytes() -> Result<(), SandboxError> {
     }
 }
 
-/// No descriptor that was handed down is a file open for writing: least of all standard error, to which log lines would go.
-fn nothing_open(role: &'static str) -> Result<(), SandboxError> {
+/// Neither standard output nor standard error is a file, into which log lines would go and fail. What else somebody has left
+/// open for us is named, and nothing can be written to it.
+fn nothing_open(role: &'static str, notes: &mut Vec<String>) -> Result<(), SandboxError> {
     const STEP: &str = "look at the open files";
     let fails = |error: std::io::Error| SandboxError::step(STEP, &error);
     for entry in fs::read_dir("/proc/self/fd").map_err(fails)? {
@@ -43,7 +44,10 @@ fn nothing_open(role: &'static str) -> Result<(), SandboxError> {
         let regular = fs::metadata(entry.path()).is_ok_and(|found| found.is_file());
         if regular && may_write(&info) {
             let file = fs::read_link(entry.path()).map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
-            return Err(SandboxError::Writable { role, fd, file });
+            if (1..=2).contains(&fd) {
+                return Err(SandboxError::Writable { role, fd, file });
+            }
+            notes.push(format!("descriptor {fd}, left open by who started this, is a file open for writing: {file}"));
         }
     }
     Ok(())

@@ -63,7 +63,7 @@ pub struct Applied {
     pub landlock: Landlock,
     /// `mlockall` succeeded.
     pub memory_locked: bool,
-    /// Landlock allows no path to be written, `RLIMIT_FSIZE` is 0, no descriptor of a file is open for writing, and there is
+    /// Landlock allows no path to be written, `RLIMIT_FSIZE` is 0, standard error is no file, and there is
     /// no swap or all memory is locked.
     pub amnesia: bool,
     /// What an operator should know: what could not be had, and why.
@@ -140,7 +140,9 @@ pub enum SandboxError {
         file: String,
     },
     /// The kernel can't keep this process from making files (operator).
-    #[error("amnesia mode needs Landlock, by which the kernel keeps the {0} role from writing: boot with lsm=landlock,…")]
+    #[error(
+        "amnesia mode needs Landlock, by which the kernel keeps the {0} role from writing: boot with lsm=landlock,…"
+    )]
     NoLandlock(&'static str),
     /// The parent was gone before its death could be watched (nobody's fault).
     #[error("the parent process {0} is gone")]
@@ -168,7 +170,7 @@ pub fn enter(plan: &Plan) -> Result<Applied, SandboxError> {
 fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
     let mut notes = Vec::new();
     process::private_files()?;
-    let swaps = if plan.amnesia { amnesia::begin(plan)? } else { None };
+    let swaps = if plan.amnesia { amnesia::begin(plan, &mut notes)? } else { None };
     // What the new user may not be able to look up or open any more.
     let target = identity::resolve(plan, &mut notes)?;
     let ruleset = confine::prepare(plan)?;

@@ -150,6 +150,11 @@ impl Options {
         self
     }
 
+    /// In amnesia mode: the signer makes its keys itself.
+    pub(crate) fn amnesia(self) -> Self {
+        self.set("security.amnesia", true).without_keys()
+    }
+
     /// An HSM without keys.
     pub(crate) fn without_keys(mut self) -> Self {
         self.keys = false;

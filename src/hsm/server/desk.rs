@@ -15,8 +15,8 @@ use crate::hsm::sealer::Sealer;
 use crate::secret::scrubbed;
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::{
-    KeyRole, LinkFront, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats,
-    LinkWelcome, PROBE_PREFIX,
+    KeyRole, LinkFront, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult,
+    LinkStats, LinkWelcome, PROBE_PREFIX,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -253,5 +253,7 @@ impl<D: Device> Desk<D> {
 }
 
 fn mismatch(is: &str, is_not: &str) -> String {
-    format!("{is} is in amnesia mode, {is_not} is not; set [security] amnesia, or give --amnesia, for both or for neither")
+    format!(
+        "{is} is in amnesia mode, {is_not} is not; set [security] amnesia, or give --amnesia, for both or for neither"
+    )
 }
