@@ -92,6 +92,7 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
     if hsm_has_no_user_of_its_own(config) {
         allowed_uids.push(nix::unistd::geteuid().as_raw());
     }
+    let amnesia = config.security.amnesia;
     let mut writable = vec![hsm.state_dir.clone()];
     writable.extend(hsm.store.clone());
     enter(&Plan {
@@ -100,13 +101,14 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
         read_only: readable(hsm, &module.module, &[]),
         devices: devices(hsm),
         tcp: hsm.network,
-        read_write: writable,
+        read_write: if amnesia { Vec::new() } else { writable },
+        amnesia,
         parent,
         lock_memory: true,
         ..Plan::default()
     })?;
     logging::queue_from_now().map_err(BootError::Log)?;
-    run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
+    run_ceremony(&CeremonyPlan { stream, module, allowed_uids, amnesia, bounds: Some(bounds) })?;
     Ok(0)
 }
 

@@ -205,6 +205,9 @@ fn start(role: &Role) -> Result<u8, BootError> {
     let argument = common.config.as_ref().map(std::path::absolute).transpose().map_err(BootError::Program)?;
     let sources = Sources { amnesia: common.amnesia, ..Sources::new(argument, std::env::vars_os()) };
     let loaded = Config::load(&sources)?;
+    if loaded.config.security.amnesia {
+        logging::forget_peers();
+    }
     accounts_exist(role, &loaded.config.server)?;
     match role {
         Role::Front(_) => front::front(loaded, sources, common.parent, inherited),

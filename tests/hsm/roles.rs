@@ -82,7 +82,7 @@ pub(crate) fn run_role(role: &str) {
             say("ready");
             let (stream, _) = listener.accept().unwrap();
             let allowed_uids = vec![var("ALLOWED").unwrap().parse().unwrap()];
-            let plan = CeremonyPlan { stream, module: config(), allowed_uids, bounds: Some(bounds()) };
+            let plan = CeremonyPlan { stream, module: config(), allowed_uids, amnesia: false, bounds: Some(bounds()) };
             if let Err(error) = run_ceremony(&plan) {
                 say(&format!("error {error}"));
             }
