@@ -3,6 +3,9 @@
 #![cfg(feature = "cli")]
 
 #[cfg(test)]
+#[path = "cli_golden/auditing.rs"]
+mod auditing;
+#[cfg(test)]
 #[path = "cli_golden/cases.rs"]
 mod cases;
 #[cfg(test)]
@@ -22,6 +25,9 @@ mod offline;
 #[path = "cli_golden/page.rs"]
 mod page;
 #[cfg(test)]
+#[path = "cli_golden/planning.rs"]
+mod planning;
+#[cfg(test)]
 #[path = "cli_golden/sealing.rs"]
 mod sealing;
 #[cfg(test)]
@@ -36,9 +42,25 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 19] = [
+const WITHOUT_DAEMON: [&str; 35] = [
+    "audit export",
+    "audit prove",
+    "audit show",
+    "audit verify",
+    "audit verify-proof",
+    "ceremony approve",
     "ceremony clock-reset",
+    "ceremony keygen",
     "ceremony plan adopt",
+    "ceremony plan approvers",
+    "ceremony plan compromise",
+    "ceremony plan destroy",
+    "ceremony plan init",
+    "ceremony plan restore",
+    "ceremony plan retire-seal",
+    "ceremony plan rotate",
+    "ceremony run",
+    "ceremony verify",
     "completions",
     "config check",
     "config print",

@@ -18,6 +18,9 @@ mod leaves;
 #[path = "cli_io/shells.rs"]
 mod shells;
 #[cfg(test)]
+#[path = "cli_io/slowly.rs"]
+mod slowly;
+#[cfg(test)]
 #[path = "cli_io/streams.rs"]
 mod streams;
 #[cfg(test)]
@@ -27,3 +30,6 @@ mod terminal;
 #[path = "cli_fake/tool.rs"]
 #[expect(dead_code, reason = "shared by several tests")]
 mod tool;
+#[cfg(test)]
+#[path = "cli_io/typing.rs"]
+mod typing;

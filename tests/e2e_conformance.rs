@@ -55,7 +55,7 @@ name = "operator"
 uid = @UID@
 listener = "admin"
 allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain", "revoke_any",
-         "bump_epoch", "compromise", "ticket_ttl"]
+         "bump_epoch", "compromise", "ticket_ttl", "checkpoint"]
 
 [[template]]
 name = "demo"
@@ -103,7 +103,7 @@ const BYSTANDER: u32 = 61_300;
 const DOORS: [&str; 2] = ["stranger", "narrow"];
 
 fn furnished() -> House {
-    let mut house = House::start(Options::default().policy(POLICY).set("passport.clock_skew_s", 0));
+    let mut house = House::start(Options::default().audited().policy(POLICY).set("passport.clock_skew_s", 0));
     house.stop();
     let door = |name: &&str| {
         let mut listener = Table::new();

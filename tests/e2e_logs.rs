@@ -3,6 +3,8 @@
 
 #[path = "logs/journal.rs"]
 mod journal;
+#[path = "logs/resent.rs"]
+mod resent;
 #[path = "logs/secrets.rs"]
 mod secrets;
 #[path = "logs/stopped.rs"]

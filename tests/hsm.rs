@@ -27,8 +27,12 @@ mod harness;
 mod leaving;
 #[path = "hsm/pins.rs"]
 mod pins;
+#[path = "hsm/planned.rs"]
+mod planned;
 #[path = "hsm/rates.rs"]
 mod rates;
+#[path = "hsm/resumed.rs"]
+mod resumed;
 #[path = "hsm/roles.rs"]
 mod roles;
 #[path = "hsm/sealing.rs"]

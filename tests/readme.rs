@@ -152,7 +152,7 @@ fn work(house: &House) -> PathBuf {
 
 #[test]
 fn every_example_works_as_it_stands() {
-    let house = House::start(Options::default().policy(&text("softhsm/policy.toml.in")));
+    let house = House::start(Options::default().audited().policy(&text("softhsm/policy.toml.in")));
     let work = work(&house);
     let scripts = to_run();
     let (exports, blocks): (Vec<_>, Vec<_>) = scripts.into_iter().partition(|(_, block)| block.starts_with("export "));

@@ -15,6 +15,8 @@
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+mod audited;
+mod auditing;
 mod bars;
 mod custody;
 mod fair;
@@ -74,6 +76,8 @@ fn main() -> ExitCode {
     let options = Options::default().policy(&(POLICY.to_owned() + &fair::rules()));
     let options = options.set("hsm.sessions", i64::try_from(SESSIONS).unwrap());
     let mut bars = groups("house", || on_one_house(&options, &hsm));
+    bars.extend(group("audit_verify", || vec![auditing::million()]));
+    bars.extend(groups("audited", || audited::bars(&options, &hsm)));
     bars.extend(group("idle", || vec![idle::ten_thousand()]));
     bars.extend(groups("custody", || custody::bars(&options, &hsm)));
     bars.extend(groups("meaning", || meaning::bars(&options)));

@@ -353,6 +353,8 @@ def outcome(result: Any) -> Dict[str, Any]:
         return {"ok": {name: {"plain": value.decode()}}}
     if name == "Revoked":
         return {"ok": {name: {"new": value}}}
+    if name == "Checkpoint":
+        return {"ok": {name: {"note": value}}}
     if name == "EpochBumped":
         return {"ok": {name: {"epoch": value}}}
     if name == "IssuedBatch":

@@ -993,6 +993,7 @@ class AdminOp:
     BumpEpoch = _variant("AdminOp.BumpEpoch", tenant=str, reason=str)
     Compromise = _variant("AdminOp.Compromise", kid=str, reason=str)
     TicketTtl = _variant("AdminOp.TicketTtl", seconds=int, for_s=int, reason=str)
+    Checkpoint = _variant("AdminOp.Checkpoint")
 
 
 class Revocation:
@@ -1016,6 +1017,7 @@ class AdminOk:
     ReloadReport = _variant("AdminOk.ReloadReport", value=ReloadReport)
     Revoked = _variant("AdminOk.Revoked", value=int)
     EpochBumped = _variant("AdminOk.EpochBumped", value=int)
+    Checkpoint = _variant("AdminOk.Checkpoint", value=str)
 
 
 @dataclass(frozen=True)
@@ -1197,6 +1199,7 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.BumpEpoch, tenant=STR, reason=STR),
         Struct(AdminOp.Compromise, kid=STR, reason=STR),
         Struct(AdminOp.TicketTtl, seconds=U32, for_s=U32, reason=STR),
+        Struct(AdminOp.Checkpoint),
     ),
 )
 _RELOADED = Struct(
@@ -1229,6 +1232,7 @@ ADMIN_REPLY = Struct(
             Struct(AdminOk.ReloadReport, value=_RELOAD_REPORT),
             Struct(AdminOk.Revoked, value=U32),
             Struct(AdminOk.EpochBumped, value=U64),
+            Struct(AdminOk.Checkpoint, value=STR),
         )
     ),
 )
@@ -1721,6 +1725,10 @@ class AdminClient(_Caller):
     def ticket_ttl(self, seconds: int, for_s: int, reason: str) -> None:
         """Lets tickets live for so many seconds at most, for a while; 0 ends what is in force."""
         self._expect(AdminOp.TicketTtl(seconds, for_s, reason), AdminOk.Done)
+
+    def checkpoint(self) -> str:
+        """A signed note of what the ledger holds now."""
+        return self._expect(AdminOp.Checkpoint(), AdminOk.Checkpoint)
 
 
 def _passport_size(passport: AnyPassport) -> int:

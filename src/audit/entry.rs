@@ -12,6 +12,9 @@ pub const MAX_TEXT: usize = 256;
 /// The same for `detail`.
 pub const MAX_DETAIL: usize = 512;
 
+/// The largest `count`: the canonical form has numbers as a double does (RFC 8785 §3.2.2.3), and larger ones would not be exact.
+pub const MAX_COUNT: u64 = (1 << 53) - 1;
+
 /// How a decision ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +60,7 @@ pub struct Entry {
     pub(super) corr_id: Option<[u8; 16]>,
     pub(super) peer: Option<Peer>,
     pub(super) exp: Option<i64>,
+    pub(super) count: Option<u64>,
     pub(super) texts: Texts,
 }
 
@@ -76,7 +80,7 @@ pub(super) struct Texts {
 impl Entry {
     /// An entry with nothing but what every entry has. `at` is when the decision was made.
     pub fn new(event: Event, outcome: Outcome, at: Moment) -> Self {
-        Self { event, outcome, at, corr_id: None, peer: None, exp: None, texts: Texts::default() }
+        Self { event, outcome, at, corr_id: None, peer: None, exp: None, count: None, texts: Texts::default() }
     }
 
     /// The same under another event and outcome: for what was recorded and then came to nothing.
@@ -160,6 +164,13 @@ impl Entry {
     #[must_use]
     pub fn exp(mut self, exp: i64) -> Self {
         self.exp = Some(exp);
+        self
+    }
+
+    /// Of how many the record is, where it stands for more than one.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count.min(MAX_COUNT));
         self
     }
 

@@ -82,6 +82,9 @@ pub enum Event {
     TicketTtlAllowed,
     /// That has ended.
     TicketTtlEnded,
+    /// The signer has signed more passports with a key than there are records: so many left none. Either a front died, or could
+    /// not write, between the signature and its record, and gave nobody the passport; or somebody had passports signed unseen.
+    SignaturesUnaccounted,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -158,6 +161,7 @@ impl Event {
         Self::TicketIssued,
         Self::TicketTtlAllowed,
         Self::TicketTtlEnded,
+        Self::SignaturesUnaccounted,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -202,6 +206,7 @@ impl Event {
             Self::TicketIssued => "ticket_issued",
             Self::TicketTtlAllowed => "ticket_ttl_allowed",
             Self::TicketTtlEnded => "ticket_ttl_ended",
+            Self::SignaturesUnaccounted => "signatures_unaccounted",
         }
     }
 
@@ -247,6 +252,7 @@ impl Event {
             Self::TicketIssued => "0565a722e3796ab504574dcc6e455f24",
             Self::TicketTtlAllowed => "f3e99f05de41d38c5d4947b8c08dfa44",
             Self::TicketTtlEnded => "e13ac670a65a9a815086d685f14008c3",
+            Self::SignaturesUnaccounted => "dd245d6683c588f019a1e45a98d57143",
         }
     }
 
@@ -254,7 +260,9 @@ impl Event {
     pub const fn priority(self) -> Priority {
         match self {
             Self::SignatureRejected => Priority::Alert,
-            Self::SelfTestFailed | Self::VerifyPathDistrusted | Self::KeyCompromised => Priority::Critical,
+            Self::SelfTestFailed | Self::VerifyPathDistrusted | Self::KeyCompromised | Self::SignaturesUnaccounted => {
+                Priority::Critical
+            }
             Self::PolicyRefused | Self::ConfigRefused | Self::SignerLost | Self::LedgerBreak => Priority::Error,
             Self::IssueRefused
             | Self::RequestRefused
@@ -311,7 +319,11 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::TicketTtlEnded), "append the new event to ALL, then move this pin");
+        assert_eq!(
+            Event::ALL.last(),
+            Some(&Event::SignaturesUnaccounted),
+            "append the new event to ALL, then move this pin"
+        );
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -12,8 +12,11 @@ mod event;
 pub mod fuzzing;
 mod journald;
 mod life;
+mod notes;
+pub mod reading;
 mod record;
 mod since;
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,10 +24,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use entry::{Entry, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
+pub use entry::{Entry, MAX_COUNT, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
+pub use notes::Notes;
 pub use since::keys_since;
+pub use tree::Tree;
 
 /// Where journald listens.
 pub use crate::log::journal::SOCKET as JOURNALD_SOCKET;
@@ -42,8 +47,9 @@ use crate::log::{
     Segments,
 };
 use crate::metrics::Metrics;
-use journald::Journald;
+use journald::{Journald, Source};
 use record::Beside;
+use tree::Growing;
 
 /// How the ledger is kept.
 #[derive(Clone, Debug)]
@@ -79,7 +85,7 @@ pub enum AuditError {
 pub struct Opened {
     /// Where the ledger stood, before the break record that [`Recovered::gap`] asks for.
     pub recovered: Recovered,
-    /// Whether records go to journald too; false if it is turned off or absent.
+    /// Whether journald is there; false if it is turned off, too. One that comes later gets the records from here on.
     pub journald: bool,
 }
 
@@ -90,6 +96,7 @@ pub struct Audit {
     state_seq: Arc<AtomicU64>,
     journald: Option<Arc<JournaldStats>>,
     journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    tree: tree::Shared,
 }
 
 impl Audit {
@@ -97,36 +104,58 @@ impl Audit {
     pub fn open(dir: &Path, config: &AuditConfig) -> Result<(Self, Opened), AuditError> {
         let (segments, recovered) = Segments::open::<Chain>(dir, config.segment)?;
         let copy = recovered.clone();
-        let audit = Self::start(config, |chain| Committer::start(segments, recovered, chain, config.pace))?;
-        let journald = audit.journald.is_some();
+        let source = Source { dir, changes: segments.changes(), head: recovered.head.seq, now: (config.now)() };
+        let follow = |path: &PathBuf| Journald::follow::<Chain>(path, source);
+        let journald = config.journald.as_ref().map(follow).transpose().map_err(AuditError::Journald)?;
+        let ledger = |chain| Committer::start(segments, recovered, chain, config.pace);
+        let audit = Self::start(config, journald, ledger)?;
+        let journald = config.journald.as_ref().is_some_and(|path| path.exists());
         Ok((audit, Opened { recovered: copy, journald }))
     }
 
     /// A ledger that is kept nowhere, for amnesia mode: records are chained and numbered. journald keeps what it is sent, so
     /// it is sent the life of the daemon and its keys, and nothing of anybody else ([`Entry::of_life`]).
     pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, |chain| Committer::volatile(Chain { forgets: true, ..chain }, config.pace))
+        Self::start(config, queued(config)?, |chain| Committer::volatile(Chain { forgets: true, ..chain }, config.pace))
     }
 
     /// A ledger on a disk that a test has made.
     #[cfg(test)]
     pub(crate) fn over(shelf: Box<dyn log::Shelf>, config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, |chain| Committer::over(shelf, chain, config.pace))
+        Self::start(config, queued(config)?, |chain| Committer::over(shelf, chain, config.pace))
     }
 
     fn start(
         config: &AuditConfig,
+        started: Option<(Journald, JoinHandle<()>)>,
         ledger: impl FnOnce(Chain) -> Result<Committer<Entry>, LogError>,
     ) -> Result<Self, AuditError> {
-        let started = match &config.journald {
-            Some(path) => Journald::start(path).map_err(AuditError::Journald)?,
-            None => None,
-        };
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
         let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
-        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), forgets: false })?;
-        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)) })
+        // That of an empty ledger; of another it is known once [`Audit::recover`] has read it.
+        let tree = Arc::new(Mutex::new(Some(Tree::default())));
+        let growing = Growing::new(Arc::clone(&tree));
+        let ledger =
+            ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing, forgets: false })?;
+        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)), tree })
+    }
+
+    /// Reads what checkpoints say of the ledger in `ledger`, from what is kept of it in `checkpoints`. To be called before the first
+    /// record. Without it, or where it finds nothing that fits, there are checkpoints of a new ledger alone.
+    ///
+    /// # Errors
+    /// [`AuditError::Open`].
+    pub fn recover(&self, ledger: &Path, checkpoints: &Path) -> Result<bool, AuditError> {
+        let tree = Tree::recover(ledger, checkpoints, &self.ledger.head())?;
+        let known = tree.is_some();
+        *self.tree.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+        Ok(known)
+    }
+
+    /// What a checkpoint says of the records that are durable; none if that is not known.
+    pub fn tree(&self) -> Option<Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has the records from now on say which one the state was last changed on the strength of. To be called once that
@@ -229,6 +258,11 @@ impl Audit {
     }
 }
 
+/// The way to journald of records that are in no file.
+fn queued(config: &AuditConfig) -> Result<Option<(Journald, JoinHandle<()>)>, AuditError> {
+    config.journald.as_ref().map_or(Ok(None), |path| Journald::start(path)).map_err(AuditError::Journald)
+}
+
 /// Checks every record of the ledger in `dir`. Memory does not grow with the ledger. While a daemon is writing to it, a
 /// torn end may be a write in progress: look again.
 ///
@@ -253,6 +287,7 @@ struct Chain {
     now: fn() -> Moment,
     metrics: Option<Arc<Metrics>>,
     state_seq: Arc<AtomicU64>,
+    growing: Growing,
     /// Amnesia mode.
     forgets: bool,
 }
@@ -267,6 +302,14 @@ impl Chain {
         Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
     }
 
+    /// Appends a line, and remembers its leaf until it is durable.
+    fn made(&mut self, entry: &Entry, gap: Option<&Break>, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
+        let start = out.len();
+        let hash = record::write(entry, self.beside(gap), prev, out)?;
+        self.growing.sealed(prev, out.get(start..).unwrap_or_default());
+        Ok(hash)
+    }
+
     fn count(&self, event: Event) {
         if let Some(metrics) = &self.metrics {
             metrics.ledger_events.at(event.name()).inc();
@@ -278,14 +321,15 @@ impl Seal for Chain {
     type Entry = Entry;
 
     fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(entry, self.beside(None), prev, out)
+        self.made(entry, None, prev, out)
     }
 
     fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        record::write(&Entry::for_break(gap, (self.now)()), self.beside(Some(gap)), prev, out)
+        self.made(&Entry::for_break(gap, (self.now)()), Some(gap), prev, out)
     }
 
     fn durable(&mut self, entry: Entry, at: Head) {
+        self.growing.durable(&entry, &at);
         self.count(entry.event);
         if let Some(journald) = &self.journald
             && let Some(entry) = self.copy(entry)
@@ -295,9 +339,11 @@ impl Seal for Chain {
     }
 
     fn durable_break(&mut self, gap: &Break, at: Head) {
+        let entry = Entry::for_break(gap, (self.now)());
+        self.growing.durable(&entry, &at);
         self.count(Event::LedgerBreak);
         if let Some(journald) = &self.journald {
-            journald.send(Entry::for_break(gap, (self.now)()), at);
+            journald.send(entry, at);
         }
     }
 
@@ -306,5 +352,7 @@ impl Seal for Chain {
     }
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -29,6 +29,8 @@ struct Before<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     corr_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
     event: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +95,7 @@ pub(super) fn write(entry: &Entry, beside: Beside<'_>, prev: &Head, out: &mut Ve
         action: texts.action.as_deref(),
         aud: texts.aud.as_deref(),
         corr_id: entry.corr_id.map(|id| hex::encode(&id)),
+        count: entry.count,
         detail: texts.detail.as_deref(),
         event: entry.event.name(),
         exp: entry.exp,
@@ -145,19 +148,30 @@ struct Stored {
     torn: Vec<StoredTorn>,
 }
 
-/// Checks a line against its own hash and reads its place in the chain.
-pub(super) fn read(line: &[u8]) -> Result<Link, String> {
+/// The hash of a stored line, which is the one that it states.
+pub(super) fn hash_of(line: &[u8]) -> Result<Hash, String> {
     let missing = || "it has no hash".to_owned();
     let at = line.windows(HASH_MEMBER.len()).position(|bytes| bytes == HASH_MEMBER).ok_or_else(missing)?;
     let (before, rest) = line.split_at_checked(at).ok_or_else(missing)?;
     let (stated, after) =
         rest.get(HASH_MEMBER.len()..).and_then(|rest| rest.split_at_checked(HASH_REST)).ok_or_else(missing)?;
     let hash: Hash = Sha256::new().chain_update(before).chain_update(after).finalize().into();
-    let mut computed = hex::encode(&hash).into_bytes();
-    computed.push(b'"');
-    if stated != computed {
+    if !states(stated, &hash) {
         return Err("its hash is not that of its content".to_owned());
     }
+    Ok(hash)
+}
+
+/// Whether this is the hash in hex digits and the closing quote.
+fn states(text: &[u8], hash: &Hash) -> bool {
+    let digit = |nibble: u8| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
+    let written = hash.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).chain([b'"']);
+    text.iter().copied().eq(written)
+}
+
+/// Checks a line against its own hash and reads its place in the chain.
+pub(super) fn read(line: &[u8]) -> Result<Link, String> {
+    let hash = hash_of(line)?;
     let stored: Stored = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let prev = hex::decode_exactly(&stored.prev).ok_or("its prev is not a SHA-256 value")?;
     let torn = stored.torn.into_iter().map(|t| Torn { segment: t.segment, offset: t.offset, bytes: t.bytes });
@@ -181,7 +195,7 @@ fn timestamp(at: Moment) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::entry::{MAX_DETAIL, Peer};
+    use super::super::entry::{MAX_COUNT, MAX_DETAIL, Peer};
     use super::*;
     use crate::log::{BreakCause, MAX_LINE};
 
@@ -220,7 +234,7 @@ mod tests {
         let worst = "\u{1}".repeat(4 * MAX_DETAIL);
         let peer = Peer { uid: u32::MAX, gid: u32::MAX, pid: i32::MIN, listener: worst.clone() };
         let entry = typical().peer(peer).subject(&worst).jti(&worst).kid(&worst).template(&worst).action(&worst);
-        let entry = entry.aud(&worst).reason(&worst).detail(&worst).exp(i64::MIN);
+        let entry = entry.aud(&worst).reason(&worst).detail(&worst).exp(i64::MIN).count(u64::MAX);
         assert!(line(&entry, None).len() < MAX_LINE);
         let torn = Torn { segment: "00000000000000000001.r999.jsonl".to_owned(), offset: u64::MAX, bytes: u64::MAX };
         let torn = vec![torn; crate::log::MAX_TORN + 1];
@@ -243,13 +257,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32) {
+        fn lines_are_canonical_and_texts_cannot_forge_members(text in ".{0,80}", other in "[\\x00-\\x7f]{0,80}", exp: i32, count in 0..=MAX_COUNT) {
             let forged = format!("{text}\",\"hash\":\"{}\",\"", "0".repeat(64));
-            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into());
+            let entry = typical().subject(&forged).detail(&other).reason(&text).exp(exp.into()).count(count);
             let bytes = line(&entry, None);
             let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
             prop_assert_eq!(&serde_json_canonicalizer::to_vec(&value).unwrap(), &bytes);
             prop_assert_eq!(value["detail"].as_str().unwrap(), other);
+            prop_assert_eq!(value["count"].as_u64(), Some(count));
             prop_assert_eq!(hex::encode(&read(&bytes).unwrap().head.hash), value["hash"].as_str().unwrap());
             let mut content = value.clone();
             content.as_object_mut().unwrap().remove("hash");

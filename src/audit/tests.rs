@@ -232,13 +232,30 @@ impl Seal for Hanging {
 /// A ledger whose disk hangs until the sender is dropped.
 fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
+    let growing = Growing::new(Arc::default());
     let seal = Hanging {
-        chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default(), forgets: false },
+        chain: Chain {
+            journald: None,
+            now: Moment::now,
+            metrics: None,
+            state_seq: Arc::default(),
+            growing,
+            forgets: false,
+        },
         go_on,
     };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
-    (release, Audit { ledger, state_seq: Arc::default(), journald: None, journald_thread: Arc::default() })
+    (
+        release,
+        Audit {
+            ledger,
+            state_seq: Arc::default(),
+            journald: None,
+            journald_thread: Arc::default(),
+            tree: Arc::default(),
+        },
+    )
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
 use crate::config::{Config, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
-use crate::lifecycle::{watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
+use crate::lifecycle::{watch_checkpoints, watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
 use crate::log::give_dir;
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
@@ -118,7 +118,9 @@ fn link(config: &Config, this: Option<u64>, signer_uid: u32, metrics: &Metrics) 
 fn make_private(config: &Config) -> Result<(), BootError> {
     let uid = uid_after(config.server.user.as_ref())?;
     let state = config.state.path.parent().unwrap_or(Path::new("/"));
-    for (key, dir) in [("[state] path", state), ("[audit] dir", &config.audit.dir)] {
+    let checkpoints = config.audit.checkpoint_dir();
+    let places = [("[state] path", state), ("[audit] dir", &config.audit.dir), ("[audit] checkpoints", &checkpoints)];
+    for (key, dir) in places {
         let fail = |what| {
             let path = dir.display().to_string();
             let whose = user_of("front", "user", config.server.user.as_ref());
@@ -162,7 +164,7 @@ fn plan(config: &Config, sources: &Sources, parent: Option<u32>, cgroups: bool) 
     read_only.extend(files.filter_map(|file| file.parent()).map(Path::to_owned));
     let state = config.state.path.parent().map(Path::to_owned);
     let published = config.passport.jwks_file.as_deref().and_then(Path::parent).map(Path::to_owned);
-    let written = state.into_iter().chain([config.audit.dir.clone()]).chain(published);
+    let written = state.into_iter().chain([config.audit.dir.clone(), config.audit.checkpoint_dir()]).chain(published);
     let amnesia = config.security.amnesia;
     Plan {
         role: "front",
@@ -209,6 +211,9 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     let ended = Entry::new(Event::DaemonStopping, Outcome::Ok, Moment::now());
     if let Err(error) = daemon.audit.record_blocking(ended) {
         warn!(name: "end_not_recorded", %error, "the end is not on record");
+    }
+    if !daemon.forgets() {
+        services.block_on(daemon.last_checkpoint());
     }
     daemon.audit.close();
     daemon.store.close();
@@ -320,6 +325,7 @@ fn administer(
         tokio::spawn(watch_state(Arc::clone(daemon)));
         tokio::spawn(watch_kept(Arc::clone(daemon)));
         tokio::spawn(watch_verifier(Arc::clone(daemon)));
+        tokio::spawn(watch_checkpoints(Arc::clone(daemon)));
         tokio::spawn(watch_published(Arc::clone(daemon)));
         if let Some(metrics) = metrics {
             let reporter = Arc::clone(daemon);

@@ -60,6 +60,9 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, St
     if config.audit.journald == Journald::On && !opened.journald {
         warn!(name: "journald_missing", "[audit] journald is on, and {JOURNALD_SOCKET} is not there");
     }
+    if !audit.recover(&config.audit.dir, &config.audit.checkpoint_dir())? {
+        warn!(name: "tree_unknown", "the ledger does not read as one chain, so that no checkpoint of it is made");
+    }
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;

@@ -54,7 +54,7 @@ impl Bench<'_> {
                 "it is no seal key (passportctl key activate retires the passport key before)".to_owned(),
             ));
         };
-        let ring = Ring::new(self.inventory.clone(), &self.pins, &self.token_serial);
+        let ring = Ring::new(self.inventory.clone(), &self.pins, &self.device.serial);
         let newer = |kid: &str| {
             Label::parse(kid)
                 .is_some_and(|l| l.role == KeyRole::Seal && l.tenant == own.tenant && l.version > own.version)

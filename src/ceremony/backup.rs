@@ -53,6 +53,22 @@ fn take_at_most(config: &ModuleConfig, max_files: usize, max_bytes: u64) -> Resu
     Ok(Some(target))
 }
 
+/// Removes all copies, since they hold a key that was destroyed, and copies what is left.
+pub(super) fn purge(config: &ModuleConfig) -> Result<(), CeremonyError> {
+    let all = config.state_dir.join(DIRECTORY);
+    let entries = match std::fs::read_dir(&all) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(fails(&all, &error)),
+    };
+    for entry in entries {
+        let path = entry.map_err(|error| fails(&all, &error))?.path();
+        std::fs::remove_dir_all(&path).map_err(|error| fails(&path, &error))?;
+    }
+    sync(&all)?;
+    take(config).map(drop)
+}
+
 fn fails(path: &Path, reason: &impl ToString) -> CeremonyError {
     CeremonyError::Backup { path: path.to_owned(), reason: reason.to_string() }
 }

@@ -6,6 +6,7 @@ use crate::hsm::label::{Label, label};
 use crate::hsm::make;
 use crate::hsm::pins::{PinnedKey, Pins};
 use crate::passport::hex;
+use crate::statement::transcript::Device;
 use crate::wire::link::KeyRole;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
@@ -15,8 +16,7 @@ use std::path::Path;
 pub(super) struct Bench<'a> {
     pub(super) session: &'a Session,
     pub(super) state_dir: &'a Path,
-    pub(super) module: String,
-    pub(super) token_serial: String,
+    pub(super) device: Device,
     pub(super) pins: Pins,
     pub(super) inventory: Inventory,
     /// Kids of the keys that were made or adopted.
@@ -46,20 +46,30 @@ impl Bench<'_> {
     /// Makes the next version of a key, tries it, reads it back and pins it.
     pub(super) fn make(&mut self, role: KeyRole, tenant: &str, purpose: &str) -> Result<(), CeremonyError> {
         let kid = label(role, tenant, purpose, self.next_version(role, tenant, purpose))?;
-        let id = make::fresh_id()?;
+        let id = fresh_id()?;
+        self.make_as(kid, &id, role)
+    }
+
+    /// The same under a name and an id that were chosen before.
+    pub(super) fn make_as(&mut self, kid: String, id: &[u8], role: KeyRole) -> Result<(), CeremonyError> {
         let handle = match role {
-            KeyRole::Seal => make::seal_key(self.session, &kid, &id, true)?,
-            KeyRole::Passport | KeyRole::Audit => make::key_pair(self.session, &kid, &id, true)?,
+            KeyRole::Seal => make::seal_key(self.session, &kid, id, true)?,
+            KeyRole::Passport | KeyRole::Audit => make::key_pair(self.session, &kid, id, true)?,
         };
         self.inventory = Inventory::read(self.session)?;
         let unfit = |problem: String| CeremonyError::Unfit { kid: kid.clone(), problem };
-        let found = self.inventory.keys.iter().find(|key| key.label == kid && key.id == id);
-        let found = found.ok_or_else(|| unfit("it can't be found again".to_owned()))?.clone();
+        let found = self.found(&kid, id).ok_or_else(|| unfit("it can't be found again".to_owned()))?;
         if !found.problems.is_empty() {
             return Err(unfit(found.problems.join("; ")));
         }
         self.try_out(&found, handle).map_err(unfit)?;
         self.pin(kid, None, role, &found)
+    }
+
+    /// What is in the token under this label and id.
+    pub(super) fn found(&self, label: &str, id: &[u8]) -> Option<Found> {
+        let mut all = self.inventory.keys.iter().chain(&self.inventory.others);
+        all.find(|key| key.label == label && key.id == id).cloned()
     }
 
     /// Pins a key that has shown what it can. `label`: its own, if that is not the kid.
@@ -77,10 +87,12 @@ impl Bench<'_> {
             cka_id: hex::encode(&found.id),
             public: found.public.map(|public| hex::encode(&public)),
             created: crate::clock::Moment::now().unix(),
-            module: self.module.clone(),
-            token_serial: self.token_serial.clone(),
+            module: self.device.module.clone(),
+            token_serial: self.device.serial.clone(),
             mechanisms_bound: found.mechanisms_bound,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         self.pins.keys.push(pinned);
         // The commit point: from here on the key is one of ours.
@@ -100,4 +112,14 @@ impl Bench<'_> {
     pub(super) fn try_out(&self, found: &Found, handle: ObjectHandle) -> Result<(), String> {
         make::try_out(self.session, found, handle)
     }
+
+    /// As [`make::sign`].
+    pub(super) fn sign(&self, public: &[u8; 32], handle: ObjectHandle, message: &[u8]) -> Result<[u8; 64], String> {
+        make::sign(self.session, public, handle, message)
+    }
+}
+
+/// An id that no other key has.
+pub(super) fn fresh_id() -> Result<Vec<u8>, CeremonyError> {
+    Ok(make::fresh_id()?)
 }

@@ -9,8 +9,16 @@
 
 mod adopt;
 mod backup;
+mod error;
+mod journal;
 mod keys;
 mod protocol;
+mod run;
+mod sealing;
+mod standing;
+mod steps;
+
+pub use error::CeremonyError;
 
 use crate::hsm::doctor::doctor;
 use crate::hsm::inventory::Inventory;
@@ -20,15 +28,16 @@ use crate::hsm::pin_note;
 use crate::hsm::pins::Pins;
 use crate::hsm::ring::Ring;
 use crate::hsm::{Bounds, HsmError, ModuleConfig};
-use crate::passport::{KidError, hex};
-use crate::secret::{Pin, SecretError};
-use crate::wire::ceremony::{MessageError, PlanKind, Report, Request, Response, write_response};
+use crate::passport::hex;
+use crate::secret::Pin;
+use crate::statement::transcript::Device;
+use crate::wire::ceremony::{PlanKind, Report, Request, Response, write_response};
 use crate::wire::link::KeyRole;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long a peer may take over its request, and over reading the answer.
@@ -47,67 +56,6 @@ pub struct CeremonyPlan {
     pub amnesia: bool,
     /// The signer's bounds, to warn of keys that it will refuse to use.
     pub bounds: Option<Bounds>,
-}
-
-/// Why a ceremony was not held, or not to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum CeremonyError {
-    /// The peer may not (peer).
-    #[error(
-        "uid {0} may not hold ceremonies; root may, and without [server] hsm_user the user that the signer runs as"
-    )]
-    Peer(u32),
-    /// The request is not one (peer).
-    #[error("{0}")]
-    Request(String),
-    /// A name that can't be in a kid (peer).
-    #[error("{0}; \"audit\" and \"seal\" are reserved")]
-    Name(#[from] KidError),
-    /// The PIN is missing or unfit (peer).
-    #[error(transparent)]
-    Pin(#[from] SecretError),
-    /// Another ceremony is under way (peer).
-    #[error("another ceremony is under way; try again when it has ended")]
-    Busy,
-    /// The store could not be copied, so nothing was made (operator).
-    #[error("could not copy {} before the ceremony: {reason}; nothing was changed", path.display())]
-    Backup {
-        /// What could not be copied.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// A key was made and is not as it should be; it is not pinned (HSM).
-    #[error("the new key {kid} is not used: {problem}; it stays in the HSM unpinned, have it destroyed")]
-    Unfit {
-        /// Its label.
-        kid: String,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The key is not one that can be taken over (HSM admin).
-    #[error("the key with CKA_ID {cka_id} is not adopted: {problem}; nothing was changed")]
-    NotAdopted {
-        /// What was asked for.
-        cka_id: String,
-        /// Why not.
-        problem: String,
-    },
-    /// The HSM, its module or our files (HSM, operator).
-    #[error(transparent)]
-    Hsm(#[from] HsmError),
-    /// The connection failed (peer, host).
-    #[error("the connection failed: {0}")]
-    Link(#[from] std::io::Error),
-}
-
-impl From<MessageError> for CeremonyError {
-    fn from(error: MessageError) -> Self {
-        match error {
-            MessageError::Link(error) => Self::Link(error),
-            MessageError::TooLong { .. } | MessageError::NotUnderstood { .. } => Self::Request(error.to_string()),
-        }
-    }
 }
 
 /// Holds one ceremony. The peer has been told of an error too, if it still listens.
@@ -143,12 +91,14 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
     let mut report = match (request.plan, pin) {
         (PlanKind::RetryPin, _) => retry_pin(&plan.module, request.final_try)?,
         (PlanKind::Doctor, pin) => Report { findings: doctor(&plan.module, pin.as_ref()), ..Report::default() },
-        (_, None) => return Err(CeremonyError::Request("the PIN is missing".to_owned())),
-        (PlanKind::List, Some(pin)) => {
+        (PlanKind::Standing, _) => standing::report(plan)?,
+        (PlanKind::Run, pin) => run::run(plan, &request, pin.as_ref(), peer.uid())?,
+        (PlanKind::Seal, pin) => sealing::seal(plan, &request, pin.as_ref())?,
+        (PlanKind::List, pin) => {
             let access = Access { writing: false, dry_run: true, final_try: request.final_try };
-            with_token(&plan.module, &pin, &access, |_| Ok(()))?
+            with_token(&plan.module, pin.as_ref(), &access, |_| Ok(()))?
         }
-        (_, Some(pin)) => change(&plan.module, &request, &pin)?,
+        (_, pin) => change(&plan.module, &request, pin.as_ref())?,
     };
     report.warnings.extend(outside_bounds(plan.bounds.as_ref(), &request));
     Ok(report)
@@ -188,11 +138,14 @@ fn may_log_in(module: &Module, token: &Token, final_try: bool) -> Result<(), Hsm
 }
 
 /// Changes what is asked for, with a copy of all that it could spoil made first.
-fn change(config: &ModuleConfig, request: &Request, pin: &Pin) -> Result<Report, CeremonyError> {
+fn change(config: &ModuleConfig, request: &Request, pin: Option<&Pin>) -> Result<Report, CeremonyError> {
     let missing = |what| CeremonyError::Request(format!("the plan needs a {what}"));
     let wanted = if request.plan == PlanKind::RetireSeal { Vec::new() } else { wanted(request)? };
     let id = request.cka_id.as_deref().map(cka_id).transpose()?;
     let _held = lock(&config.state_dir)?;
+    if !request.dry_run {
+        standing::nobody_is_asked(&config.state_dir, request.plan)?;
+    }
     let backup = if request.dry_run { None } else { backup::take(config)? };
     let writing = matches!(request.plan, PlanKind::Init | PlanKind::Generate);
     if writing && request.dry_run {
@@ -224,16 +177,21 @@ fn cka_id(text: &str) -> Result<Vec<u8>, CeremonyError> {
     id.ok_or_else(|| CeremonyError::Request(format!("\"{text}\" is no CKA_ID in hex")))
 }
 
+/// What a key of this purpose is.
+fn role_of(purpose: &str) -> KeyRole {
+    match purpose {
+        AUDIT_PURPOSE => KeyRole::Audit,
+        SEAL_PURPOSE => KeyRole::Seal,
+        _ => KeyRole::Passport,
+    }
+}
+
 /// The keys that a plan is about; names are checked before anything is touched.
 fn wanted(request: &Request) -> Result<Vec<(KeyRole, String, String)>, CeremonyError> {
     let missing = |what| CeremonyError::Request(format!("the plan needs a {what}"));
     let tenant = request.tenant.clone().ok_or_else(|| missing("tenant"))?;
     let purpose = request.purpose.clone().ok_or_else(|| missing("purpose"))?;
-    let role = match purpose.as_str() {
-        AUDIT_PURPOSE if request.plan != PlanKind::Init => KeyRole::Audit,
-        SEAL_PURPOSE if request.plan != PlanKind::Init => KeyRole::Seal,
-        _ => KeyRole::Passport,
-    };
+    let role = if request.plan == PlanKind::Init { KeyRole::Passport } else { role_of(&purpose) };
     crate::hsm::label::label(role, &tenant, &purpose, 1)?;
     let mut wanted = vec![(role, tenant.clone(), purpose)];
     if request.plan == PlanKind::Init {
@@ -246,7 +204,7 @@ fn wanted(request: &Request) -> Result<Vec<(KeyRole, String, String)>, CeremonyE
 /// From loading the module to finalising it, with a login between.
 fn with_token(
     config: &ModuleConfig,
-    pin: &Pin,
+    pin: Option<&Pin>,
     access: &Access,
     work: impl FnOnce(&mut keys::Bench<'_>) -> Result<(), CeremonyError>,
 ) -> Result<Report, CeremonyError> {
@@ -262,7 +220,7 @@ fn with_token(
 fn logged_in(
     module: &Module,
     config: &ModuleConfig,
-    pin: &Pin,
+    pin: Option<&Pin>,
     access: &Access,
     work: impl FnOnce(&mut keys::Bench<'_>) -> Result<(), CeremonyError>,
 ) -> Result<Report, CeremonyError> {
@@ -270,25 +228,35 @@ fn logged_in(
     module.check_mechanisms(&token)?;
     let session = if access.writing { module.read_write_session(&token)? } else { module.read_only_session(&token)? };
     may_log_in(module, &token, access.final_try)?;
-    module.login(&token, &session, pin)?;
+    match pin {
+        Some(pin) => module.login(&token, &session, pin)?,
+        None if token.own_pad => module.login_at_the_pad(&token, &session)?,
+        None => return Err(CeremonyError::Request("the PIN is missing".to_owned())),
+    }
     let pins = Pins::read(&config.state_dir)?;
     let inventory = Inventory::read(&session)?;
     let mut bench = keys::Bench {
         session: &session,
         state_dir: &config.state_dir,
-        module: module.description(),
-        token_serial: token.serial.clone(),
+        device: device(module, &token),
         pins,
         inventory,
         made: Vec::new(),
         dry_run: access.dry_run,
     };
     work(&mut bench)?;
-    let keys::Bench { pins, inventory, made, module, .. } = bench;
+    let keys::Bench { pins, inventory, made, device, .. } = bench;
     let all = inventory.keys.iter().chain(&inventory.others);
     let bound: Vec<Vec<u8>> = all.filter(|key| key.mechanisms_bound).map(|key| key.id.clone()).collect();
     let ring = Ring::new(inventory, &pins, &token.serial);
-    Ok(protocol::report(&ring, &made, &bound, module, format!("{} {}", token.label, token.serial)))
+    Ok(protocol::report(&ring, &made, &bound, device.module, format!("{} {}", token.label, token.serial)))
+}
+
+/// What the HSM says of itself.
+fn device(module: &Module, token: &Token) -> Device {
+    let [manufacturer, model, firmware, hardware] = token.make.clone();
+    let (label, serial) = (token.label.clone(), token.serial.clone());
+    Device { module: module.description(), label, serial, manufacturer, model, firmware, hardware }
 }
 
 /// The signer will not use a key whose tenant or purpose is not in its bounds.

@@ -23,11 +23,13 @@ pub(super) fn failed(error: &CeremonyError) -> Response {
     let code = match error {
         CeremonyError::Peer(_) => "denied",
         CeremonyError::Request(_) | CeremonyError::Name(_) => "request",
+        CeremonyError::NotApproved(_) | CeremonyError::NeedsApproval { .. } => "approval",
+        CeremonyError::Spent => "spent",
         CeremonyError::Pin(_) => "pin",
         CeremonyError::Hsm(hsm) if hsm.refused_pin() => "pin",
-        CeremonyError::Busy => "busy",
+        CeremonyError::Busy | CeremonyError::TooMany(_) => "busy",
         CeremonyError::Backup { .. } => "backup",
-        CeremonyError::Unfit { .. } | CeremonyError::NotAdopted { .. } => "unfit",
+        CeremonyError::Unfit { .. } | CeremonyError::Step { .. } | CeremonyError::NotAdopted { .. } => "unfit",
         CeremonyError::Hsm(_) => "hsm",
         CeremonyError::Link(_) => "link",
     };

@@ -30,20 +30,10 @@ pub(super) struct Holder(SigningKey);
 impl Holder {
     /// Reads a key that nobody else can read.
     pub(super) fn read(path: &Path) -> Result<Self, CliError> {
-        let unreadable = |why| CliError::File { path: path.to_owned(), why };
-        let name = path.display().to_string();
-        let file = File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(CliError::input(
-                &name,
-                format!("has mode {mode:04o}, so others may use it; run: chmod 0600 {name}"),
-            ));
-        }
-        let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_KEY_FILE).unwrap_or(0) + 1));
-        file.take(MAX_KEY_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
+        let text = read_private(path)?;
         let what = "no Ed25519 key in PEM; make one by: openssl genpkey -algorithm ed25519";
-        seed(&text).map(|seed| Self(SigningKey::from_bytes(&seed))).ok_or_else(|| CliError::input(&name, what))
+        let key = seed(&text).map(|seed| Self(SigningKey::from_bytes(&seed)));
+        key.ok_or_else(|| CliError::input(&path.display().to_string(), what))
     }
 
     fn public(&self) -> [u8; 32] {
@@ -72,8 +62,32 @@ impl Holder {
     }
 }
 
+/// A file of a key, which nobody else can read.
+pub(super) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let unreadable = |why| CliError::File { path: path.to_owned(), why };
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(CliError::input(
+            &name,
+            format!("has mode {mode:04o}, so others may use it; run: chmod 0600 {name}"),
+        ));
+    }
+    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(MAX_KEY_FILE).unwrap_or(0) + 1));
+    file.take(MAX_KEY_FILE + 1).read_to_end(&mut text).map_err(unreadable)?;
+    Ok(text)
+}
+
+/// A key as PKCS#8 in PEM, as [`seed`] reads it.
+pub(super) fn pem(seed: &[u8; 32]) -> Zeroizing<String> {
+    let der = Zeroizing::new([&PKCS8[..], seed].concat());
+    let body = Zeroizing::new(Base64::encode_string(&der));
+    Zeroizing::new(format!("{BEGIN}\n{}\n{END}\n", *body))
+}
+
 /// The 32 bytes of the key.
-fn seed(pem: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+pub(super) fn seed(pem: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let text = std::str::from_utf8(pem).ok()?;
     let (_, rest) = text.split_once(BEGIN)?;
     let (body, _) = rest.split_once(END)?;

@@ -167,7 +167,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// The signer initialises again after a ceremony, in a quiet moment; until then it does not know the key, and the
 /// daemon says so with a problem that may be tried again.
-async fn stage_when_seen(admin: &AdminClient, kid: &str) -> Result<String, CliError> {
+pub(super) async fn stage_when_seen(admin: &AdminClient, kid: &str) -> Result<String, CliError> {
     let mut attempt = 1;
     loop {
         match stage(admin, kid).await {

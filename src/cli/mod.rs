@@ -11,6 +11,7 @@
 //! | [`inspect`] | what a passport says, without trust |
 //! | [`hsm`], [`ceremony`] | key ceremonies over the ceremony's socket |
 //! | [`mod@state`] | checking, exporting, importing and restoring the state's file; the clock's reset |
+//! | [`mod@audit`] | verifying, showing and exporting audit records |
 //! | [`policy`], [`config`] | what needs no daemon: checking and explaining files |
 //! | [`doctor`] | everything that can be set up wrong, with and without the daemon |
 //! | [`smoke`], [`conformance`], [`scrape`], [`mod@bench`] | trying and measuring a running daemon |
@@ -20,7 +21,9 @@
 mod admin;
 mod args;
 mod attestation;
+mod audit;
 mod bench;
+mod ceremonies;
 mod ceremony;
 mod config;
 mod conformance;
@@ -36,7 +39,6 @@ mod inspect;
 mod out;
 mod owner;
 mod passports;
-mod plan;
 mod policy;
 mod progress;
 mod proving;
@@ -147,11 +149,12 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Drain => admin::drain(context).await,
         Command::Undrain => admin::undrain(context).await,
         Command::Hsm(command) => hsm::run(context, command).await,
-        Command::Ceremony(args::CeremonyCommand::Plan(plan)) => plan::run(context, plan).await,
         Command::Ceremony(args::CeremonyCommand::ClockReset(reset)) => {
             state::clock_reset(context, &reset, Moment::now())
         }
+        Command::Ceremony(command) => ceremonies::run(context, command, Moment::now()).await,
         Command::State(command) => state::run(context, command, Moment::now()),
+        Command::Audit(command) => audit::run(context, command, Moment::now()).await,
         Command::Policy(command) => policy::run(context, command),
         Command::Config(command) => config::run(context, &command),
         Command::Doctor => doctor::run(context).await,

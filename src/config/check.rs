@@ -108,7 +108,7 @@ fn shared_sockets(config: &Config) -> Vec<(&'static str, &'static str)> {
 
 /// What somebody has set, and amnesia mode does without.
 pub(super) fn unused(config: &Config, origins: &BTreeMap<String, Origin>) -> Vec<String> {
-    let idle = ["state.path", "audit.dir", "audit.segment_bytes"];
+    let idle = ["state.path", "audit.dir", "audit.segment_bytes", "audit.checkpoints"];
     let set = |key: &&str| origins.get(*key).is_some_and(|origin| *origin != Origin::Default);
     let idle = idle.into_iter().filter(|key| config.security.amnesia && set(key));
     idle.map(|key| format!("{key} is not used in amnesia mode: state and log are kept in memory")).collect()

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::load::{Loaded, Origin};
 use super::section::{Applies, Field};
-use super::{Config, Passport, Verify};
+use super::{Audit, Config, Passport, Verify};
 
 /// One line of `passportctl config print`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,7 @@ impl Config {
             cache: new.cache.clone(),
             limits: new.limits.clone(),
             policy: new.policy.clone(),
+            audit: Audit { checkpoint_interval_s: new.audit.checkpoint_interval_s, ..self.audit.clone() },
             ..self.clone()
         }
     }

@@ -40,9 +40,9 @@ pub enum PqMode {
 /// Whether audit records are also sent to journald.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Journald {
-    /// If its socket exists when the daemon starts.
+    /// As soon as there is one.
     Auto,
-    /// Always; `readyz` names it when it is missing.
+    /// The same; `readyz` names it when it is missing.
     On,
     /// Never.
     Off,
@@ -240,7 +240,14 @@ section! {
         dir: PathBuf = "/var/lib/passportd/audit".into(), AbsPath, Restart;
         /// Bytes after which a new segment begins.
         segment_bytes: u64 = 64 * MIB, Int(MIB, GIB), Restart;
-        /// Whether records also go to journald.
+        /// Directory of the checkpoints. Default: `checkpoints` beside `audit.dir`.
+        checkpoints: Option<PathBuf> = None, Maybe(AbsPath), Restart;
+        /// Seconds between checkpoints, as long as something is recorded; another is made at the end.
+        checkpoint_interval_s: u64 = 300, Int(1, 86_400), Reload;
+        /// Tenant whose audit key signs checkpoints and statements. Default: the first by name.
+        tenant: Option<String> = None, Maybe(Text(65)), Restart;
+        /// Whether records also go to journald: as soon as there is one, as soon as there is one and `readyz` names it when it is
+        /// missing, or never.
         journald: Journald = Journald::Auto, Choice {
             words: &[("auto", Journald::Auto), ("on", Journald::On), ("off", Journald::Off)],
             later: &[],
@@ -263,6 +270,14 @@ const MAX_SESSIONS: u64 = 64;
 fn default_sessions() -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     processors.div_euclid(2).clamp(1, usize::try_from(MAX_SESSIONS).unwrap_or(1))
+}
+
+impl Audit {
+    /// The directory of the checkpoints.
+    pub fn checkpoint_dir(&self) -> PathBuf {
+        let beside = || self.dir.parent().unwrap_or(Path::new("/")).join("checkpoints");
+        self.checkpoints.clone().unwrap_or_else(beside)
+    }
 }
 
 impl Hsm {

@@ -4,7 +4,8 @@ use super::inventory::Inventory;
 use super::module::{Module, Token};
 use super::pin_note::{self, PinFlags};
 use super::pins::Pins;
-use super::ring::{RETIRED, Ring, RingKey};
+use super::pins::{COMPROMISED, DESTROYED, RETIRED};
+use super::ring::{Ring, RingKey};
 use super::{HsmError, ModuleConfig, path};
 use crate::secret::Pin;
 use crate::wire::ceremony::Finding;
@@ -146,6 +147,8 @@ fn keys(ring: &Ring) -> Vec<Finding> {
             true => Finding::good(&key.kid, fit(key)),
             // As it is meant to be, if nothing else is wrong with it.
             false if key.retired && key.problem == RETIRED => Finding::good(&key.kid, "retired, not used any more"),
+            false if key.problem == COMPROMISED => Finding::good(&key.kid, "compromised, not used any more"),
+            false if key.problem == DESTROYED => Finding::good(&key.kid, "destroyed"),
             false => Finding::problem(&key.kid, key.problem.clone(), if key.missing { RESTORE } else { REPLACE }),
         })
         .collect();

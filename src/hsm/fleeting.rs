@@ -135,6 +135,8 @@ impl Fleeting {
                 token_serial: place.token_serial.to_owned(),
                 mechanisms_bound: found.mechanisms_bound,
                 retired: None,
+                compromised: None,
+                destroyed: None,
             });
         }
         Ok((inventory, Pins::of(pinned)))

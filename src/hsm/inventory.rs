@@ -3,6 +3,7 @@
 use super::label::Label;
 use super::{HsmError, ec};
 use crate::passport::hex;
+use crate::statement::transcript::Attributes;
 use crate::wire::link::KeyRole;
 use cryptoki::mechanism::MechanismType;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
@@ -27,6 +28,8 @@ pub struct Found {
     pub mechanisms_bound: bool,
     /// What the token does not say of its origin: `CKA_LOCAL` and others.
     pub unsaid: Vec<&'static str>,
+    /// What it says, for transcripts.
+    pub attributes: Attributes,
     /// Why it can't be trusted; empty if it can.
     pub problems: Vec<String>,
 }
@@ -184,6 +187,19 @@ impl Object {
         ]
     }
 
+    fn attributes(&self, role: KeyRole) -> Attributes {
+        Attributes {
+            private: self.private,
+            sensitive: self.sensitive,
+            extractable: self.extractable,
+            sign: self.sign,
+            local: self.local,
+            always_sensitive: self.always_sensitive,
+            never_extractable: self.never_extractable,
+            mechanisms_bound: self.bound_to(role),
+        }
+    }
+
     fn bound_to(&self, role: KeyRole) -> bool {
         let own = match role {
             KeyRole::Seal => MechanismType::SHA256_HMAC,
@@ -268,6 +284,7 @@ impl Inventory {
             public: key,
             mechanisms_bound: object.bound_to(role),
             unsaid,
+            attributes: object.attributes(role),
             problems,
         });
     }

@@ -10,6 +10,7 @@ use cryptoki::object::{Attribute, KeyType, ObjectHandle};
 use cryptoki::session::Session;
 use cryptoki::types::Ulong;
 use strict25519::PreparedKey;
+use zeroize::Zeroize as _;
 
 /// Bytes of a fresh `CKA_ID`: random, so that no two ceremonies choose the same.
 const ID_BYTES: usize = 16;
@@ -44,12 +45,26 @@ pub(crate) fn try_out(session: &Session, found: &Found, handle: ObjectHandle) ->
         let good = first.len() == 32 && first == second;
         return if good { Ok(()) } else { Err("its HMAC is not 32 bytes, or not the same twice".to_owned()) };
     };
-    let key = PreparedKey::new(&public).map_err(|error| format!("its public key is unfit: {error}"))?;
-    let signature = sign(&Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure)))?;
-    match signature.try_into() {
-        Ok(signature) if key.verify(&message, &signature) => Ok(()),
-        _ => Err("its signature does not verify".to_owned()),
-    }
+    self::sign(session, &public, handle, &message).map(drop)
+}
+
+/// Signs, and lets no signature out that does not verify: beside a good one it would give the key away.
+///
+/// # Errors
+/// What is wrong, in words.
+pub(crate) fn sign(
+    session: &Session,
+    public: &[u8; 32],
+    handle: ObjectHandle,
+    message: &[u8],
+) -> Result<[u8; 64], String> {
+    let key = PreparedKey::new(public).map_err(|error| format!("its public key is unfit: {error}"))?;
+    let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Pure));
+    let signed = session.sign(&mechanism, handle, message);
+    let mut made = signed.map_err(|error| format!("it does not sign: {error}"))?;
+    let signature = <[u8; 64]>::try_from(made.as_slice()).ok().filter(|made| key.verify(message, made));
+    made.zeroize();
+    signature.ok_or_else(|| "its signature does not verify".to_owned())
 }
 
 /// Generates an Ed25519 pair. Modules differ in how they want the curve named and whether they take

@@ -41,6 +41,10 @@ pub struct Token {
     pub serial: String,
     /// How many sessions a process may have open (`ulMaxSessionCount`), if it says so.
     pub max_sessions: Option<usize>,
+    /// It takes its PIN on a pad of its own (`CKF_PROTECTED_AUTHENTICATION_PATH`).
+    pub own_pad: bool,
+    /// Maker, model, firmware and hardware.
+    pub make: [String; 4],
 }
 
 impl Module {
@@ -117,6 +121,8 @@ impl Module {
                     Limit::Max(most) => usize::try_from(most).ok(),
                     Limit::Unavailable | Limit::Infinite => None,
                 },
+                own_pad: info.protected_authentication_path(),
+                make: make(info),
             }),
             several => {
                 let serials: Vec<&str> = several.iter().map(|(_, info)| info.serial_number()).collect();
@@ -163,7 +169,19 @@ impl Module {
     pub fn login(&self, token: &Token, session: &Session, pin: &Pin) -> Result<(), HsmError> {
         // cryptoki wants its own box; it zeroises it.
         let boxed = RawAuthPin::new(Box::new(pin.expose().to_vec()));
-        let refused = match session.login_with_raw(UserType::User, &boxed) {
+        self.logged_in(token, session.login_with_raw(UserType::User, &boxed))
+    }
+
+    /// The same where the token takes its PIN itself ([`Token::own_pad`]): it is typed there, and passes no program.
+    ///
+    /// # Errors
+    /// As [`Module::login`].
+    pub fn login_at_the_pad(&self, token: &Token, session: &Session) -> Result<(), HsmError> {
+        self.logged_in(token, session.login(UserType::User, None))
+    }
+
+    fn logged_in(&self, token: &Token, answer: Result<(), Error>) -> Result<(), HsmError> {
+        let refused = match answer {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => return Ok(()),
             Err(error) => error,
         };
@@ -213,6 +231,17 @@ impl Module {
             _ => "it says nothing of the attempts that are left",
         }
     }
+}
+
+fn make(info: &TokenInfo) -> [String; 4] {
+    let (firmware, hardware) = (info.firmware_version(), info.hardware_version());
+    let version = |major: u8, minor: u8| format!("{major}.{minor}");
+    [
+        info.manufacturer_id().to_owned(),
+        info.model().to_owned(),
+        version(firmware.major(), firmware.minor()),
+        version(hardware.major(), hardware.minor()),
+    ]
 }
 
 fn not_a_module(path: &Path, error: &Error) -> HsmError {

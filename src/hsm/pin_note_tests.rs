@@ -14,7 +14,14 @@ struct Desk {
 
 fn token(serial: &str) -> Token {
     let slot = cryptoki::slot::Slot::try_from(1_u64).unwrap();
-    Token { slot, label: "passports".to_owned(), serial: serial.to_owned(), max_sessions: None }
+    Token {
+        slot,
+        label: "passports".to_owned(),
+        serial: serial.to_owned(),
+        max_sessions: None,
+        own_pad: false,
+        make: Default::default(),
+    }
 }
 
 fn pin(text: &str) -> Pin {

@@ -19,6 +19,14 @@ use std::path::{Path, PathBuf};
 pub const FILE: &str = "keys.json";
 /// The layout that this program writes and reads.
 const LAYOUT: u32 = 1;
+/// Said of a key that was retired, and of which nothing else is wrong.
+pub const RETIRED: &str = "it is retired";
+/// Said of one that a ceremony took for compromised.
+pub const COMPROMISED: &str = "it is compromised";
+/// Said of one that a ceremony destroyed.
+pub const DESTROYED: &str = "it was destroyed";
+/// The token's serial number of keys whose HSM is lost: what verifies is kept, and no version is given again.
+pub const LOST: &str = "lost";
 /// The largest file that is read: some 10,000 keys.
 pub const MAX_FILE: u64 = 4 << 20;
 
@@ -65,6 +73,12 @@ pub struct PinnedKey {
     /// front's key table knows it of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retired: Option<i64>,
+    /// When a ceremony took it for compromised: it signs nothing any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compromised: Option<i64>,
+    /// When a ceremony destroyed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destroyed: Option<i64>,
 }
 
 impl Default for Pins {
@@ -82,6 +96,16 @@ impl PinnedKey {
     /// `CKA_ID`. The file was checked when it was read.
     pub fn id(&self) -> Vec<u8> {
         hex::decode(&self.cka_id).unwrap_or_default()
+    }
+
+    /// Why it is out of service for good, whatever is in the token; none while it is not.
+    pub const fn out_of_service(&self) -> Option<&'static str> {
+        match (self.destroyed, self.compromised, self.retired) {
+            (Some(_), ..) => Some(DESTROYED),
+            (None, Some(_), _) => Some(COMPROMISED),
+            (None, None, Some(_)) => Some(RETIRED),
+            (None, None, None) => None,
+        }
     }
 
     /// The public key; `None` for seal keys.
@@ -125,28 +149,7 @@ impl Pins {
     /// changed it ([`HsmError::PinsOpen`], [`HsmError::PinsLayout`]); [`HsmError::File`] if it can't be read.
     pub fn read(state_dir: &Path) -> Result<Self, HsmError> {
         let path = state_dir.join(FILE);
-        let wrong = |why: String| HsmError::Pins(path.clone(), why);
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(fd) => File::from(fd),
-            Err(rustix::io::Errno::NOENT) => return Ok(Self::default()),
-            Err(errno) => return Err(file_error("read", &path, errno.into())),
-        };
-        let found = file.metadata().map_err(|error| file_error("read", &path, error))?;
-        let uid = nix::unistd::geteuid().as_raw();
-        if !found.is_file() || found.mode() & 0o077 != 0 || (found.uid() != uid && found.uid() != 0) {
-            let why = format!(
-                "belongs to uid {} and has mode {:04o}; it must be a file of uid {uid} with mode 0600",
-                found.uid(),
-                found.mode() & 0o7777
-            );
-            return Err(HsmError::PinsOpen(path, why));
-        }
-        let mut text = String::new();
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|error| file_error("read", &path, error))?;
-        if u64::try_from(text.len()).unwrap_or(u64::MAX) > MAX_FILE {
-            return Err(wrong(format!("is larger than {MAX_FILE} bytes")));
-        }
+        let Some(text) = read_own(&path, MAX_FILE)? else { return Ok(Self::default()) };
         Self::parse(&path, &text)
     }
 
@@ -199,8 +202,37 @@ impl Pins {
     }
 }
 
+/// The text of a file that nobody but its owner, this user or root, can have written; none if there is no file.
+///
+/// # Errors
+/// [`HsmError::PinsOpen`], [`HsmError::Pins`] over `limit` bytes, [`HsmError::File`].
+pub(crate) fn read_own(path: &Path, limit: u64) -> Result<Option<String>, HsmError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(errno) => return Err(file_error("read", path, errno.into())),
+    };
+    let found = file.metadata().map_err(|error| file_error("read", path, error))?;
+    let uid = nix::unistd::geteuid().as_raw();
+    if !found.is_file() || found.mode() & 0o077 != 0 || (found.uid() != uid && found.uid() != 0) {
+        let why = format!(
+            "belongs to uid {} and has mode {:04o}; it must be a file of uid {uid} with mode 0600",
+            found.uid(),
+            found.mode() & 0o7777
+        );
+        return Err(HsmError::PinsOpen(path.to_owned(), why));
+    }
+    let mut text = String::new();
+    file.take(limit + 1).read_to_string(&mut text).map_err(|error| file_error("read", path, error))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > limit {
+        return Err(HsmError::Pins(path.to_owned(), format!("is larger than {limit} bytes")));
+    }
+    Ok(Some(text))
+}
+
 /// Writes a file beside `path`, syncs it, renames it over `path` and syncs the directory.
-pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), HsmError> {
     exchange(path, content, true)
 }
 
@@ -256,6 +288,8 @@ mod tests {
             token_serial: "1f".to_owned(),
             mechanisms_bound: false,
             retired: None,
+            compromised: None,
+            destroyed: None,
         }
     }
 

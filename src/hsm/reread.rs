@@ -64,7 +64,8 @@ impl Reread {
             && let Ok(pins) = Pins::read(&self.state_dir)
         {
             self.stamp = stamp;
-            self.retired = pins.keys.into_iter().filter(|key| key.retired.is_some()).map(|key| key.kid).collect();
+            self.retired =
+                pins.keys.into_iter().filter(|key| key.out_of_service().is_some()).map(|key| key.kid).collect();
         }
         ring.keys().iter().any(|key| key.usable() && self.retired.contains(&key.kid))
     }
@@ -103,6 +104,7 @@ mod tests {
     use super::*;
     use crate::hsm::inventory::{Found, Inventory};
     use crate::hsm::pins::PinnedKey;
+    use crate::statement::transcript::Attributes;
     use crate::wire::link::KeyRole;
 
     const SEAL: &str = "hmac-sha256/t1/seal/v1";
@@ -134,6 +136,8 @@ mod tests {
             token_serial: "s1".to_owned(),
             mechanisms_bound: true,
             retired: retired.filter(|_| kid == SEAL),
+            compromised: None,
+            destroyed: None,
         };
         Pins::of([SIGNS[0], SIGNS[1], SEAL].map(pin).to_vec())
     }
@@ -146,6 +150,7 @@ mod tests {
             public: public(kid),
             mechanisms_bound: true,
             unsaid: vec![],
+            attributes: Attributes::default(),
             problems: vec![],
         };
         Ring::new(Inventory { keys: there.iter().map(found).collect(), ..Inventory::default() }, pins, "s1")

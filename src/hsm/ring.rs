@@ -2,15 +2,12 @@
 
 use super::HsmError;
 use super::inventory::{Found, Inventory};
-use super::pins::{PinnedKey, Pins};
+use super::pins::{DESTROYED, LOST, PinnedKey, Pins};
 use crate::passport::hex;
 use crate::verify::{PreparedKey, Window};
 use crate::wire::link::{KeyRole, LinkKey};
 use std::collections::HashMap;
 use std::sync::OnceLock;
-
-/// The problem of a key that has none but that.
-pub const RETIRED: &str = "it is retired";
 
 /// Memory for the tables of all keys that sign, in bytes: what the ways need that verify signatures fast.
 const TABLE_BYTES: usize = 8 << 20;
@@ -172,11 +169,14 @@ impl Ring {
 
 fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
     let mut problems: Vec<String> = Vec::new();
-    let (mut changed, retired) = (false, pin.retired.is_some());
-    if retired {
-        problems.push(RETIRED.to_owned());
-    }
+    let (mut changed, out) = (false, pin.out_of_service());
+    let retired = out.is_some();
+    problems.extend(out.map(str::to_owned));
     match found {
+        [] if out == Some(DESTROYED) => {}
+        [] if pin.token_serial == LOST => {
+            problems.push("its HSM is lost: it verifies, and signs nothing any more".to_owned());
+        }
         [] if pin.token_serial != token_serial => {
             problems.push(format!("it was made in the token with serial number {}", pin.token_serial));
         }
@@ -210,6 +210,7 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statement::transcript::Attributes;
 
     const KID: &str = "ed25519/t1/auth/v1";
 
@@ -225,6 +226,7 @@ mod tests {
             public: Some(public()),
             mechanisms_bound: true,
             unsaid: vec![],
+            attributes: Attributes::default(),
             problems: vec![],
         }
     }
@@ -282,6 +284,8 @@ mod tests {
             token_serial: "s1".to_owned(),
             mechanisms_bound: true,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         Pins::of(vec![key])
     }

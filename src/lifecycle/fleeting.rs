@@ -38,13 +38,16 @@ impl Turn {
 }
 
 impl Daemon {
-    /// Has the keys that the signer names be those that sign, each once it has shown that it does. Those that it no longer names
+    /// In amnesia mode: has the keys that the signer names be those that sign, each once it has shown that it does. Those that it no longer names
     /// retire: what they have signed is accepted until it expires.
     ///
     /// # Errors
     /// [`KeyChangeError`]; some may have been taken.
     pub(super) async fn follow(&self, there: &[LinkKey]) -> Result<(), KeyChangeError> {
-        let there: Vec<&LinkKey> = there.iter().filter(|key| key.role == KeyRole::Passport && key.usable).collect();
+        if !self.forgets() {
+            return Ok(());
+        }
+        let there: Vec<&LinkKey> = there.iter().filter(|key| key.role != KeyRole::Seal && key.usable).collect();
         if follows(&self.store.keys(), &there) {
             return Ok(());
         }

@@ -1,8 +1,11 @@
 //! Which conditions hold, by name: for `/readyz`, Health and Status, and as one line for the service manager.
 
+use std::time::Duration;
+
 use super::Daemon;
 use super::clock::says;
 use crate::audit::JOURNALD_SOCKET;
+use crate::clock::Moment;
 use crate::config::Journald;
 use crate::metrics::{Condition, Dependency, ReadyReport};
 
@@ -24,6 +27,8 @@ impl Daemon {
         self.metrics.dependency_up.at(Dependency::State).set(i64::from(self.store.trouble().is_none()));
         self.metrics.dependency_up.at(Dependency::Journald).set(i64::from(journald));
         self.metrics.audit_lag.set(self.audit.lag().as_secs_f64());
+        let behind = self.audit.journald().map_or(Duration::ZERO, |journald| journald.lag(Moment::now()));
+        self.metrics.journald_lag.set(behind.as_secs_f64());
         ReadyReport { issue_ready, verify_ready, conditions }
     }
 

@@ -1,6 +1,7 @@
 //! The front's life: what it holds, and every change of it. Keys are staged and activated here, configuration and policy
 //! swapped, issuing paused, the daemon drained. Requests only read.
 
+mod checkpoints;
 mod clock;
 mod engine;
 mod fleeting;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
+pub use checkpoints::{NoCheckpoint, watch_checkpoints};
 pub use engine::{verdicts, verifier, watch_verifier};
 pub use keys::{Activated, KeyChangeError, Staged};
 pub use late::watch_state;
@@ -111,6 +113,8 @@ pub struct Daemon {
     rejected: rejected::Rejected,
     /// Tickets that are out, and how long they may live.
     tickets: tickets::Tickets,
+    /// What was signed of the ledger.
+    checkpoints: checkpoints::Checkpoints,
     /// Changes of keys, configuration and policy happen one at a time.
     changes: tokio::sync::Mutex<()>,
     /// So do pausing and draining, which wait for nothing but the ledger: in an emergency, not for a signer or a
@@ -228,6 +232,7 @@ impl Daemon {
             published: published::Published::default(),
             rejected: rejected::Rejected::default(),
             tickets: tickets::Tickets::default(),
+            checkpoints: checkpoints::Checkpoints::default(),
             changes: tokio::sync::Mutex::new(()),
             switches: tokio::sync::Mutex::new(()),
         };

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Author, Daemon};
+use super::{Author, Daemon, NoCheckpoint};
 use crate::audit::{AuditError, Event, Outcome};
 use crate::clock::Moment;
 use crate::config::Origin;
 use crate::metrics::Socket;
 use crate::passport::hex;
+use crate::statement::{ATTESTATION_PREFIX, Signed};
 use crate::wire::WIRE_VERSION;
+use crate::wire::link::LinkKey;
 
 /// The longest that Status waits for the signer's counts.
 const STATS_WAIT: Duration = Duration::from_millis(500);
@@ -79,6 +81,7 @@ impl Daemon {
                 "hash": hex::encode(&hash),
                 "healthy": self.audit.healthy(),
                 "trouble": self.audit.trouble(),
+                "checkpoint": self.checkpoint_status(),
                 "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
             },
             "state": self.kept(),
@@ -95,8 +98,9 @@ impl Daemon {
         })
     }
 
-    /// A plain statement, for `Attest`: what runs, under which configuration and policy, with which keys. That it was given is
-    /// on record first; the statement's `audit_head` is that record, or a later one.
+    /// A statement, for `Attest`: what runs, under which configuration and policy, with which keys. That it was given is
+    /// on record first; the statement's `audit_head` is that record, or a later one. It is signed if there is an audit key and the
+    /// HSM signs, and says so if it is not.
     ///
     /// # Errors
     /// [`AuditError`]: it can't be put on record.
@@ -104,15 +108,39 @@ impl Daemon {
         // Keys and their ETag are of one moment.
         let _one_at_a_time = self.changes.lock().await;
         self.audit.record(author.entry(Event::Attested, Outcome::Ok)).await?;
-        Ok(self.statement())
+        let seen = self.signer.keys().await.unwrap_or_default();
+        let mut statement = self.statement(&seen);
+        let signed = self.sign_statement(&statement).await;
+        if let Some(members) = statement.as_object_mut() {
+            match signed {
+                Ok(signature) => drop(members.insert("signature".to_owned(), json!(signature))),
+                Err(error) => {
+                    members.insert("signed".to_owned(), json!(false));
+                    members.insert("unsigned_because".to_owned(), json!(error.to_string()));
+                }
+            }
+        }
+        Ok(statement)
     }
 
-    fn statement(&self) -> Value {
+    async fn sign_statement(&self, statement: &Value) -> Result<Signed, NoCheckpoint> {
+        let key = self.audit_key()?;
+        let document = serde_json_canonicalizer::to_vec(statement).unwrap_or_default();
+        let sig = self.signer.attest(&key.name, document.clone()).await?;
+        let signed = Signed::new(&key.name, &sig);
+        match signed.verify(ATTESTATION_PREFIX, &document, std::slice::from_ref(&key)) {
+            Some(true) => Ok(signed),
+            _ => Err(NoCheckpoint::Unfit(key.name)),
+        }
+    }
+
+    /// `seen`: the keys as the signer sees them.
+    fn statement(&self, seen: &[LinkKey]) -> Value {
         let live = self.live.load_full();
         let (seq, hash) = self.audit.head();
         json!({
             "type": "passportd/attestation/v1",
-            "signed": false,
+            "signed": true,
             "at": Moment::now().unix(),
             "version": env!("CARGO_PKG_VERSION"),
             "wire": WIRE_VERSION,
@@ -122,6 +150,12 @@ impl Daemon {
             "policy_hash": hex::encode(&live.policy.hash()),
             "jwks_etag": hex::encode(self.keyring.load().etag()),
             "keys": self.key_list(),
+            "hsm": {
+                "module": self.hsm.load().welcome.as_ref().map(|welcome| welcome.module.clone()),
+                "token": self.hsm.load().welcome.as_ref().map(|welcome| welcome.token.clone()),
+                // One that can be used has passed every check of its attributes: docs/HSM.md.
+                "keys": seen.iter().map(|key| json!({ "kid": key.kid, "usable": key.usable, "problem": key.problem })).collect::<Vec<_>>(),
+            },
             "audit_head": { "seq": seq, "hash": hex::encode(&hash) },
             "sandbox": self.sandbox(),
         })

@@ -5,8 +5,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::commit::MAX_ERROR;
+use super::names::list_at_most;
 use super::scan::{MAX_REPORTED, Segment};
-use super::segments::{Media, Shelf, list_at_most};
+use super::segments::{Media, Shelf};
 use super::testing::Plain;
 use super::tests::{Disk, on, put, wait_until};
 use super::writer::Writer;

@@ -9,9 +9,13 @@
 //! stops [`Segments::open`] and is named.
 
 mod commit;
+mod courier;
 mod dir;
 pub mod durable;
+mod follow;
 pub mod journal;
+mod names;
+mod read;
 mod scan;
 mod segments;
 mod terms;
@@ -22,7 +26,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use commit::{Committer, MAX_GROUP};
+pub use courier::{Courier, Delivery, Receipts};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
+pub use follow::{Follower, Next};
+pub use names::{COPIED, COPIED_NEW};
+pub use read::lines_after;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile, look};
 pub use terms::{CommitError, Pace, Receipt};
@@ -224,6 +232,8 @@ fn placed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> io::Err
 
 #[cfg(test)]
 mod bounds_tests;
+#[cfg(test)]
+mod follow_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::segments::{Name, list};
+use super::names::{Name, list};
 use super::{Break, BreakCause, Fault, Head, Link, LogError, MAX_LINE, MAX_TORN, Seal, Torn};
 
 /// How far a missing record is looked for further down, to tell a changed order from a gap.
@@ -101,7 +101,7 @@ pub(super) fn recover<S: Seal>(dir: &Path, names: &[Name]) -> Result<Found, LogE
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cut {
     /// The length of its good part.
-    good: u64,
+    pub(super) good: u64,
     /// The most bytes that it ever had.
     most: u64,
 }
@@ -110,7 +110,7 @@ pub(super) struct Cut {
 pub(super) type Cuts = HashMap<String, Cut>;
 
 /// Reads the first line of each segment that has one, and from these the cuts.
-fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cuts), LogError> {
+pub(super) fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cuts), LogError> {
     let mut cuts = Cuts::new();
     let mut firsts = Vec::with_capacity(names.len());
     for name in names {
@@ -136,7 +136,7 @@ fn survey<S: Seal>(dir: &Path, names: &[Name]) -> Result<(Vec<Option<Link>>, Cut
 }
 
 /// What the next bytes of a segment are.
-enum Piece {
+pub(super) enum Piece {
     /// A line; its newline is taken off.
     Line,
     /// A line that is longer than any of ours.
@@ -199,7 +199,7 @@ impl Segment {
         synced.map_err(|source| LogError::Io { path: self.path.clone(), doing: "sync", source })
     }
 
-    fn next(&mut self, line: &mut Vec<u8>) -> Result<Piece, LogError> {
+    pub(super) fn next(&mut self, line: &mut Vec<u8>) -> Result<Piece, LogError> {
         line.clear();
         let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX);
         let read = self.reader.by_ref().take(limit).read_until(b'\n', line);

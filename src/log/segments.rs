@@ -4,17 +4,17 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::fcntl::OFlag;
 
 use super::dir::{PidLock, require_private_dir};
-use super::{Break, Head, LogError, MAX_SEGMENTS, Seal, placed, scan};
+use super::names::{LOCK, Name, list};
+use super::{Break, Head, LogError, Seal, placed, scan};
 
 /// Auditors read through the group.
 const MODE: u32 = 0o640;
-
-/// The lock file, beside the segments.
-const LOCK: &str = "lock";
 
 /// How often a segment of one first sequence number may be started anew after torn beginnings.
 const MAX_RETRIES: u16 = 999;
@@ -76,6 +76,7 @@ pub struct Segments {
     dir: PathBuf,
     /// Held for as long as the segments are.
     _lock: PidLock,
+    changes: Arc<AtomicU64>,
     pub(super) config: SegmentConfig,
     /// Taken by the commit thread.
     pub(super) current: Option<Current>,
@@ -96,7 +97,13 @@ impl Segments {
             None => None,
         };
         let recovered = Recovered { head: found.head, mark: found.mark, segments: names.len(), gap: found.gap };
-        Ok((Self { dir: dir.to_owned(), _lock: lock, config, current }, recovered))
+        Ok((Self { dir: dir.to_owned(), _lock: lock, changes: Arc::default(), config, current }, recovered))
+    }
+
+    /// Grows with each segment that is begun or removed, before a line in it is durable: whoever reads along looks at the
+    /// directory again.
+    pub fn changes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.changes)
     }
 }
 
@@ -168,11 +175,15 @@ fn next_retry(dir: &Path, first: u64) -> io::Result<u16> {
 
 impl Shelf for Segments {
     fn create(&mut self, first: u64) -> io::Result<(String, Box<dyn Media>)> {
-        self.create_with(first, settle)
+        let created = self.create_with(first, settle);
+        self.changes.fetch_add(1, Ordering::Release);
+        created
     }
 
     fn discard(&mut self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.dir.join(name))
+        let removed = fs::remove_file(self.dir.join(name));
+        self.changes.fetch_add(1, Ordering::Release);
+        removed
     }
 }
 
@@ -224,57 +235,6 @@ impl Media for Volatile {
     }
 }
 
-/// A segment's name: its first sequence number and, when earlier files of that number hold nothing but torn bytes, a
-/// running number, so that no file is ever renamed or written over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Name {
-    pub(super) first: u64,
-    retry: u16,
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.retry {
-            0 => write!(f, "{:020}.jsonl", self.first),
-            // The r makes a plain listing show them in the order of the chain.
-            retry => write!(f, "{:020}.r{retry:03}.jsonl", self.first),
-        }
-    }
-}
-
-impl Name {
-    fn parse(text: &str) -> Option<Self> {
-        let stem = text.strip_suffix(".jsonl")?;
-        let (first, retry) = stem.split_once(".r").unwrap_or((stem, "000"));
-        let name = Self { first: first.parse().ok()?, retry: retry.parse().ok()? };
-        (name.to_string() == text).then_some(name)
-    }
-}
-
-/// The segments of a directory in order. A file of any other name is an error: it may be a segment that someone renamed.
-pub(super) fn list(dir: &Path) -> Result<Vec<Name>, LogError> {
-    list_at_most(dir, MAX_SEGMENTS)
-}
-
-pub(super) fn list_at_most(dir: &Path, max: usize) -> Result<Vec<Name>, LogError> {
-    let io_error = |source| LogError::Io { path: dir.to_owned(), doing: "list the directory", source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir).map_err(io_error)? {
-        let text = entry.map_err(io_error)?.file_name();
-        if text == LOCK {
-            continue;
-        }
-        let name = text.to_str().and_then(Name::parse);
-        let stranger = || LogError::Stranger { path: dir.to_owned(), name: text.to_string_lossy().into_owned() };
-        names.push(name.ok_or_else(stranger)?);
-        if names.len() > max {
-            return Err(LogError::TooMany { path: dir.to_owned(), what: "too many segments", max });
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 /// Opens the newest segment for appending. What is in it may have reached only the page cache before we were killed, so
 /// it is synced before anything builds on it.
 fn reopen(dir: &Path, name: &str, good: u64) -> Result<Current, LogError> {
@@ -304,17 +264,6 @@ mod tests {
     use super::super::Fault;
     use super::super::testing::Plain;
     use super::*;
-
-    #[test]
-    fn names_sort_as_they_were_written() {
-        let texts = ["00000000000000000005.jsonl", "00000000000000000005.r001.jsonl", "00000000000000000006.jsonl"];
-        assert!(texts.is_sorted());
-        let names: Vec<Name> = texts.iter().map(|text| Name::parse(text).unwrap()).collect();
-        assert!(names.is_sorted());
-        for text in ["5.jsonl", "00000000000000000005.jsonl.bak", "00000000000000000005.r000.jsonl", "x"] {
-            assert_eq!(Name::parse(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn segments_are_readable_by_the_group_and_never_written_over() {

@@ -106,6 +106,8 @@ labels! {
         Undrain = "undrain",
         /// TicketTtl.
         TicketTtl = "ticket_ttl",
+        /// Checkpoint.
+        Checkpoint = "checkpoint",
     }
 
     /// What is done to one item, alone or in a batch.
@@ -318,6 +320,7 @@ impl Op {
             AdminOp::Drain => Self::Drain,
             AdminOp::Undrain => Self::Undrain,
             AdminOp::TicketTtl { .. } => Self::TicketTtl,
+            AdminOp::Checkpoint => Self::Checkpoint,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod family;
 pub mod labels;
+mod ledger;
 mod readiness;
 mod signer;
 mod tickets;
@@ -20,6 +21,7 @@ pub use labels::{
     Act, Alg, Answer, Blocked, Breaker, Cache, Dependency, Endpoint, Label, Mode, Net, Op, Opening, Outcome, Path,
     Rung, Socket,
 };
+pub use ledger::Ledger;
 pub use prometheus::{IntCounter as Counter, TEXT_FORMAT};
 pub use readiness::{Condition, ReadyReport};
 pub use tickets::Tickets;
@@ -110,6 +112,8 @@ pub struct Metrics {
     pub connections: Family<Socket, IntGauge>,
     /// `passport_audit_lag_seconds`: age of the oldest record that is not durable yet.
     pub audit_lag: Gauge,
+    /// `passport_journald_lag_seconds`: age of the oldest record that journald has not taken.
+    pub journald_lag: Gauge,
     /// `passport_signer_restarts_total`: connections to a new signer after the first, which the last one had not announced.
     pub signer_restarts: IntCounter,
     /// `passport_signer_recycled_total`: signers that left to be started afresh.
@@ -144,6 +148,8 @@ pub struct Metrics {
     pub verify_differences: Family<Net, IntCounter>,
     /// Tickets.
     pub tickets: Tickets,
+    /// The ledger.
+    pub ledger: Ledger,
     path: Family<Path, IntGauge>,
     mode: Family<Mode, IntGauge>,
     policy_info: Mutex<IntGaugeVec>,
@@ -215,7 +221,16 @@ impl Metrics {
             ))?,
             busy: make.counters(("busy_rejections_total", "Refusals because too much was under way.", ["endpoint"]))?,
             connections: make.gauges(("passport_connections", "Open connections.", ["socket"]))?,
-            audit_lag: audit_lag(&registry)?,
+            audit_lag: seconds(
+                &registry,
+                "passport_audit_lag_seconds",
+                "Age of the oldest record that is not durable yet.",
+            )?,
+            journald_lag: seconds(
+                &registry,
+                "passport_journald_lag_seconds",
+                "Age of the oldest record that journald has not taken yet.",
+            )?,
             signer_restarts: make
                 .counter("passport_signer_restarts_total", "New signers after the first that none had announced.")?,
             signer_recycled: make
@@ -251,6 +266,7 @@ impl Metrics {
                 ["net"],
             ))?,
             tickets: Tickets::make(&make)?,
+            ledger: Ledger::make(&make)?,
             path: make.gauges((
                 "passport_verify_path",
                 "How signatures are verified: 1 for the path in force.",
@@ -309,8 +325,8 @@ fn build_info(registry: &Registry) -> Result<(), MetricsError> {
     Ok(registry.register(Box::new(info))?)
 }
 
-fn audit_lag(registry: &Registry) -> Result<Gauge, MetricsError> {
-    let gauge = Gauge::new("passport_audit_lag_seconds", "Age of the oldest record that is not durable yet.")?;
+fn seconds(registry: &Registry, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+    let gauge = Gauge::new(name, help)?;
     registry.register(Box::new(gauge.clone()))?;
     Ok(gauge)
 }

@@ -57,11 +57,13 @@ pub enum Operation {
     Compromise,
     /// Let tickets live longer for a while.
     TicketTtl,
+    /// Sign a checkpoint of the ledger.
+    Checkpoint,
 }
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -87,6 +89,7 @@ impl Operation {
         Self::BumpEpoch,
         Self::Compromise,
         Self::TicketTtl,
+        Self::Checkpoint,
     ];
 
     /// The name in policies, audit records and metrics.
@@ -117,6 +120,7 @@ impl Operation {
             Self::BumpEpoch => "bump_epoch",
             Self::Compromise => "compromise",
             Self::TicketTtl => "ticket_ttl",
+            Self::Checkpoint => "checkpoint",
         }
     }
 

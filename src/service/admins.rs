@@ -104,6 +104,11 @@ impl Client {
                 self.permit(rights, Operation::TicketTtl, &author)?;
                 self.ticket_ttl(seconds, for_s, &reason, &author).await
             }
+            Asked::Checkpoint => {
+                self.permit(rights, Operation::Checkpoint, &author)?;
+                let note = daemon.checkpoint().await.map_err(|error| problems::of_checkpoint(&error))?;
+                Ok(AdminOk::Checkpoint(note.to_string()))
+            }
             Asked::Drain | Asked::Undrain => {
                 self.permit(rights, Operation::Drain, &author)?;
                 let drain = matches!(op, Asked::Drain);
@@ -202,6 +207,7 @@ enum Asked {
     BumpEpoch(String, String),
     Compromise(String, String),
     TicketTtl { seconds: u32, for_s: u32, reason: String },
+    Checkpoint,
 }
 
 impl From<AdminOp<'_>> for Asked {
@@ -225,6 +231,7 @@ impl From<AdminOp<'_>> for Asked {
                 reason: reason.to_owned(),
             }),
             AdminOp::BumpEpoch { tenant, reason } => Self::BumpEpoch(tenant.to_owned(), reason.to_owned()),
+            AdminOp::Checkpoint => Self::Checkpoint,
             AdminOp::Compromise { kid, reason } => Self::Compromise(kid.to_owned(), reason.to_owned()),
             AdminOp::TicketTtl { seconds, for_s, reason } => {
                 Self::TicketTtl { seconds, for_s, reason: reason.to_owned() }

@@ -4,7 +4,7 @@ use tracing::error;
 
 use super::rate::OverRate;
 use crate::issue::{IssueError, Noticed};
-use crate::lifecycle::{KeyChangeError, ReloadError, RevokeError};
+use crate::lifecycle::{KeyChangeError, NoCheckpoint, ReloadError, RevokeError};
 use crate::passport::ClaimsError;
 use crate::policy::{Denial, DenyCode};
 use crate::signer::SignerError;
@@ -140,6 +140,18 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
         }
         KeyChangeError::Audit(_) => Code::AuditUnavailable,
         KeyChangeError::State(_) => Code::StoreUnavailable,
+    };
+    Problem::saying(code, error.to_string())
+}
+
+/// Why there is no checkpoint. Admins are told all of it.
+pub(super) fn of_checkpoint(error: &NoCheckpoint) -> Problem {
+    let code = match error {
+        NoCheckpoint::Signer(error) => return of_signer(*error),
+        NoCheckpoint::Fleeting => Code::OpDenied,
+        NoCheckpoint::NoKey(_) | NoCheckpoint::NoTree => Code::NotReady,
+        NoCheckpoint::Unfit(_) | NoCheckpoint::Text(_) => Code::HsmUnavailable,
+        NoCheckpoint::Audit(_) | NoCheckpoint::File { .. } => Code::AuditUnavailable,
     };
     Problem::saying(code, error.to_string())
 }

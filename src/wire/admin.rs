@@ -83,6 +83,8 @@ pub enum AdminOp<'a> {
         /// Why, for the audit record; at most 256 bytes.
         reason: &'a str,
     },
+    /// Signs a checkpoint of what the ledger holds now; the newest one, if nothing was recorded since.
+    Checkpoint,
 }
 
 /// Which passports are revoked.
@@ -180,4 +182,6 @@ pub enum AdminOk {
         /// The tenant's epoch from now on.
         epoch: u64,
     },
+    /// To `Checkpoint`: a signed note (c2sp.org/tlog-checkpoint), durable.
+    Checkpoint(String),
 }

@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::HEADER;
 use super::link::KeyRole;
+use crate::statement::Signed;
+use crate::statement::approval::Rule;
+use crate::statement::transcript::{Daemon, StepDone};
 
-/// The largest request, in bytes.
-pub const MAX_REQUEST: usize = 4096;
+/// The largest request, in bytes: a plan and all its approvals, as JSON strings, or what the daemon did after it.
+pub const MAX_REQUEST: usize = 256 << 10;
 
 /// The largest response, in bytes: a list of some thousand keys.
 pub const MAX_RESPONSE: usize = 4 << 20;
@@ -39,6 +42,12 @@ pub enum PlanKind {
     RetireSeal,
     /// Let the signer try a PIN again that was refused.
     RetryPin,
+    /// Say what the signer's own files say: the rule, the keys, the runs. Without a PIN; the HSM is not asked.
+    Standing,
+    /// Carry out a plan, or go on with it.
+    Run,
+    /// Sign what was done.
+    Seal,
 }
 
 /// A request. A member that is not known may be one that matters, so it is refused.
@@ -62,6 +71,15 @@ pub struct Request {
     /// For `retry-pin`: also if the token says that it is the last try before it locks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub final_try: bool,
+    /// For `run` and `seal`: the plan, byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<String>,
+    /// For `run`: who has approved it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<String>,
+    /// For `seal`: what the daemon did then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
     /// For `adopt` and `retire-seal`: look, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
@@ -75,7 +93,7 @@ pub enum Response {
     Done(Report),
     /// It was not, or not to its end.
     Failed {
-        /// `denied`, `request`, `pin`, `busy`, `backup`, `unfit`, `hsm` or `link`: stable, for scripts.
+        /// `denied`, `request`, `approval`, `spent`, `pin`, `busy`, `backup`, `unfit`, `hsm` or `link`: stable, for scripts.
         code: String,
         /// What is wrong and what to do.
         message: String,
@@ -100,6 +118,51 @@ pub struct Report {
     pub token: String,
     /// What works, but not as one would expect.
     pub warnings: Vec<String>,
+    /// For `standing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Box<Standing>>,
+    /// For `run`: what became of each step.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepDone>,
+    /// For `seal`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Box<SealedTranscript>>,
+}
+
+/// What the signer's own files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// The issuer.
+    pub issuer: String,
+    /// Who approves plans; none if nobody has to.
+    pub rule: Option<Rule>,
+    /// Every key that was ever pinned.
+    pub keys: Vec<StandingKey>,
+    /// The ids of plans that were begun and have no transcript yet.
+    pub under_way: Vec<String>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingKey {
+    /// Its kid, or its label where it seals.
+    pub kid: String,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// Its public key, hex; absent for seal keys.
+    pub public: Option<String>,
+    /// Why it is out of service for good.
+    pub out_of_service: Option<String>,
+}
+
+/// A transcript and its signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedTranscript {
+    /// Its text.
+    pub document: String,
+    /// The signature beside it.
+    pub signed: Signed,
 }
 
 /// One key.

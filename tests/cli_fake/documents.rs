@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use passportd::clock::Moment;
+use passportd::statement::{Checkpoint, Counted, Note, VerifierKey, origin};
 use passportd::verify::Keyring;
 use passportd::wire::sealed::{NONCE, SealKid, Sealed, TAG};
 use passportd::wire::{Condition, Cursor, Event, Health, Watched, What};
@@ -131,4 +132,19 @@ pub(super) fn attestation(keyring: &Keyring, public: &[u8; 32], now: Moment) -> 
         "sandbox": sandbox(),
     });
     statement.to_string()
+}
+
+/// A checkpoint by nobody's key.
+pub(super) fn checkpoint() -> String {
+    let counts = vec![Counted { kid: "ed25519/t1/auth/v1".to_owned(), signed: 7, recorded: 7 }];
+    let checkpoint = Checkpoint {
+        origin: origin("passportd.example"),
+        size: 42,
+        root: [1; 32],
+        head: [2; 32],
+        time: 1_700_000_000,
+        counts,
+    };
+    let key = VerifierKey { name: "ed25519/t1/audit/v1".to_owned(), public: [3; 32] };
+    Note::signed(checkpoint.text(), &key, &[4; 64]).to_string()
 }

@@ -309,6 +309,7 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::Reload | AdminOp::Compromise { .. } | AdminOp::TicketTtl { .. } => AdminOk::Done,
         AdminOp::Revoke { what, .. } => AdminOk::Revoked { new: u32::try_from(what.len()).unwrap() },
         AdminOp::BumpEpoch { .. } => AdminOk::EpochBumped { epoch: 1 },
+        AdminOp::Checkpoint => AdminOk::Checkpoint(documents::checkpoint()),
     }
 }
 
@@ -357,8 +358,14 @@ fn metrics(state: Arc<State>) -> std::net::SocketAddr {
 
 /// Serves one ceremony on `socket`: returns the request and PIN that arrive.
 pub(crate) fn ceremony(socket: &Path, answer: String) -> std::thread::JoinHandle<(String, String)> {
+    let held = ceremonies(socket, vec![answer]);
+    std::thread::spawn(move || held.join().unwrap().remove(0))
+}
+
+/// The same for one after the other.
+pub(crate) fn ceremonies(socket: &Path, answers: Vec<String>) -> std::thread::JoinHandle<Vec<(String, String)>> {
     let listener = UnixListener::bind(socket).unwrap();
-    std::thread::spawn(move || {
+    let serve = move |answer: String| {
         let (mut stream, _) = listener.accept().unwrap();
         let mut frame = || {
             let mut header = [0; 4];
@@ -371,5 +378,6 @@ pub(crate) fn ceremony(socket: &Path, answer: String) -> std::thread::JoinHandle
         stream.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
         stream.write_all(answer.as_bytes()).unwrap();
         asked
-    })
+    };
+    std::thread::spawn(move || answers.into_iter().map(serve).collect())
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::fake::Fake;
 use crate::offline::{blanks, configuration, write};
 use crate::page::{Page, between, numbers};
-use crate::{ceremonies, offline, sealing};
+use crate::{auditing, ceremonies, offline, sealing};
 
 /// As the fake daemon says it.
 const CURSOR: &str =
@@ -21,7 +21,9 @@ pub(crate) fn all() -> Vec<Page> {
     pages.extend([smoke(), conformance(), bench(), completions()]);
     pages.extend(sealing::all());
     pages.extend(offline::all());
+    pages.extend(auditing::all());
     pages.extend(ceremonies::all());
+    pages.extend(crate::planning::all());
     pages.extend([health(), status(), whoami()]);
     for (leaf, cases) in [
         ("version", &[&[][..]][..]),

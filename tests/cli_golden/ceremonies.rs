@@ -13,14 +13,14 @@ pub(crate) fn all() -> Vec<Page> {
     keys.into_iter().chain([adopt(), hsm_retire(), hsm_list(), retry_pin(), hsm_doctor()]).collect()
 }
 
-fn pin(fake: &Fake) -> String {
+pub(crate) fn pin(fake: &Fake) -> String {
     let path = write(fake, "pin", "1234");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o400)).unwrap();
     path
 }
 
 /// Runs cases, each against a ceremony that answers so.
-fn with_ceremony(fake: &Fake, answer: &Value, mut case: impl FnMut(&[&str])) {
+pub(crate) fn with_ceremony(fake: &Fake, answer: &Value, mut case: impl FnMut(&[&str])) {
     for format in ["table", "json"] {
         let held = ceremony(&fake.path("c.sock"), answer.to_string());
         case(&["--output", format]);

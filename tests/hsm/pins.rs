@@ -47,6 +47,21 @@ impl Lying {
 }
 
 #[test]
+fn a_token_with_a_pad_of_its_own_is_logged_in_without_a_pin() {
+    let Some(lying) = Lying::new("a pad") else { return };
+    let list = || failed(hold(&lying.hsm, &lying.vars(), PlanKind::List, "auth", None));
+    lying.control("");
+    let (code, message) = list();
+    assert!(code == "request" && message.contains("PIN is missing"), "{code}: {message}");
+    lying.control("C_GetTokenInfo flags=own_pad\n");
+    // The module behind has no pad, so it misses the PIN; but it was asked to log in.
+    let (code, message) = list();
+    assert!(code == "hsm" && message.contains("log in"), "{code}: {message}");
+    // And a PIN that is given is still used.
+    assert_eq!(lying.list().len(), 3);
+}
+
+#[test]
 fn attributes_weaker_than_asked_are_named_and_the_key_is_refused() {
     let Some(lying) = Lying::new("attributes_weaker_than_asked_are_named_and_the_key_is_refused") else { return };
     for (lie, problem) in [

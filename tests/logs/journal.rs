@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -19,8 +18,9 @@ use passportd::verify::Way;
 use passportd::wire::{Code, IssueSpec, Passport, Problem, ServiceOp, encode_frame};
 
 use super::support::fences;
+pub(super) use super::support::journald::{Journald, open};
 use super::support::passports::{demo, for_demo, on_wire};
-use super::support::{House, Options, eventually, process, root_or_skip, skipped};
+use super::support::{House, Options, eventually};
 use super::with_env;
 
 /// The `corr_id` of the requests that are looked for; docs/LOGS.md looks for it, too.
@@ -75,10 +75,6 @@ pub(super) fn bind(dir: &Path) -> (UnixDatagram, PathBuf) {
     open(dir, 0o755);
     open(&path, 0o666);
     (socket, path)
-}
-
-fn open(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// Only the length-prefixed form is written.
@@ -210,49 +206,6 @@ fn a_failure_of_ours_is_told_without_asking_for_it() {
         (written + counted == 100).then_some(())
     });
     assert!(!journal.entries().iter().any(is("answer_refused")), "that is for debug");
-}
-
-/// A journald in a mount namespace of its own: its socket and its files are in `dir`.
-struct Journald(Child);
-
-impl Journald {
-    /// None, and why is said, where this machine can't.
-    fn start(dir: &Path) -> Option<Self> {
-        const SCRIPT: &str = "set -e
-            mount -t tmpfs tmpfs /run
-            mkdir -p /run/systemd/journal /run/systemd/journald.conf.d /run/log/journal
-            printf '[Journal]\\nStorage=volatile\\nAudit=no\\nReadKMsg=no\\nForwardToWall=no\\nRateLimitBurst=0\\n' \\
-                > /run/systemd/journald.conf.d/test.conf
-            mount --bind \"$1/run\" /run/systemd/journal
-            mount --bind \"$1/log\" /run/log/journal
-            exec /lib/systemd/systemd-journald";
-        const PROGRAM: &str = "/lib/systemd/systemd-journald";
-        if !root_or_skip("a real journald") {
-            return None;
-        }
-        let mounts = Command::new("unshare").args(["-m", "true"]).output().is_ok_and(|output| output.status.success());
-        if !Path::new(PROGRAM).exists() || !mounts {
-            skipped("a real journald: there is none, or no mount namespaces");
-            return None;
-        }
-        for name in ["run", "log"] {
-            fs::create_dir(dir.join(name)).unwrap();
-        }
-        open(dir, 0o755);
-        let mut command = Command::new("unshare");
-        command.args(["-m", "bash", "-c", SCRIPT, "journald"]).arg(dir).stdin(Stdio::null()).stderr(Stdio::null());
-        let journald = Self(command.spawn().unwrap());
-        eventually("journald listens", Duration::from_secs(20), || dir.join("run/socket").exists().then_some(()));
-        open(&dir.join("run"), 0o755);
-        Some(journald)
-    }
-}
-
-impl Drop for Journald {
-    fn drop(&mut self) {
-        process::signal(i32::try_from(self.0.id()).unwrap(), Signal::SIGTERM);
-        drop(self.0.wait());
-    }
 }
 
 /// What each query of docs/LOGS.md has to find, in their order.

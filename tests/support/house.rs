@@ -24,6 +24,8 @@ use super::{Hsm, Options, Roles, Users, eventually, fault, fault_module, ledger,
 /// How long a start, or an end, may take on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The first audit key of the same tenant.
+pub(crate) const AUDIT_KEY: &str = "ed25519/t1/audit/v1";
 /// The key that signs at first.
 pub(crate) const FIRST_KEY: &str = "ed25519/t1/auth/v1";
 
@@ -64,8 +66,11 @@ impl House {
                 house.ceremony(PlanKind::Init, "t1", "auth");
                 house.hsm.keep_keys();
             }
-            house.stage(FIRST_KEY).unwrap();
-            house.activate(FIRST_KEY).unwrap();
+            let audit = house.options.audited.then_some(AUDIT_KEY);
+            for key in [FIRST_KEY].into_iter().chain(audit) {
+                house.stage(key).unwrap();
+                house.activate(key).unwrap();
+            }
             house.wait_ready();
         }
         if !house.options.policy.is_empty() {
@@ -118,11 +123,6 @@ impl House {
         own.extend(self.forgets().then_some((process::PIPED, "")));
         let log = self.options.log.clone().unwrap_or_else(|| self.hsm.dir().join("log"));
         self.processes.push(Started::new(role, self.hsm.dir(), &log, &own));
-    }
-
-    /// Whether it is in amnesia mode.
-    fn forgets(&self) -> bool {
-        self.config.get("security").and_then(|section| section.get("amnesia")) == Some(&Value::Boolean(true))
     }
 
     /// Starts one role that ends by itself, and waits for that.

@@ -9,6 +9,7 @@ pub(crate) mod fault;
 pub(crate) mod fault_module;
 pub(crate) mod fences;
 pub(crate) mod house;
+pub(crate) mod journald;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod options;

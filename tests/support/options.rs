@@ -17,7 +17,7 @@ name = "tester"
 uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
-         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise",
+         "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise", "checkpoint",
          "watch"]
 templates = ["demo"]
 verify_as = ["demo"]
@@ -65,6 +65,7 @@ pub(crate) struct Options {
     pub(super) users: Users,
     pub(super) roles: Roles,
     pub(super) keys: bool,
+    pub(super) audited: bool,
     pub(super) module: Option<Hsm>,
     pub(super) fault: bool,
     pub(super) log: Option<PathBuf>,
@@ -81,6 +82,7 @@ impl Default for Options {
             users: Users::Split,
             roles: Roles::Run,
             keys: true,
+            audited: false,
             module: None,
             fault: false,
             log: None,
@@ -155,6 +157,12 @@ impl Options {
         self.set("security.amnesia", true).without_keys()
     }
 
+    /// The audit key is put to use as well, as by `passportctl hsm init`.
+    pub(crate) fn audited(mut self) -> Self {
+        self.audited = true;
+        self
+    }
+
     /// An HSM without keys.
     pub(crate) fn without_keys(mut self) -> Self {
         self.keys = false;
@@ -175,6 +183,11 @@ pub(super) fn put(table: &mut Table, key: &str, value: Value) {
 }
 
 impl House {
+    /// Whether it is in amnesia mode.
+    pub(super) fn forgets(&self) -> bool {
+        self.config.get("security").and_then(|section| section.get("amnesia")) == Some(&Value::Boolean(true))
+    }
+
     /// How long it lets one call of the HSM take: `hsm.op_timeout_ms`, or its default.
     pub(crate) fn op_timeout(&self) -> Duration {
         let set = self.config.get("hsm").and_then(|hsm| hsm.get("op_timeout_ms")).and_then(Value::as_integer);

@@ -177,6 +177,7 @@ mirror! {
         BumpEpoch { tenant: String, reason: String },
         Compromise { kid: String, reason: String },
         TicketTtl { seconds: u32, for_s: u32, reason: String },
+        Checkpoint,
     }
     pub(crate) enum Revocation { Id { jti: String, exp: Option<i64> }, Subject { sub: String, before: Option<i64> } }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }
@@ -201,6 +202,7 @@ mirror! {
         },
         Revoked { new: u32 },
         EpochBumped { epoch: u64 },
+        Checkpoint(String),
     }
 
     pub(crate) struct LinkHello { wire: u8, issuer: String, amnesia: Option<LinkFront> }

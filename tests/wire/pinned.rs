@@ -79,6 +79,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "BumpEpoch",
             "Compromise",
             "TicketTtl",
+            "Checkpoint",
         ],
     ),
     ("Revocation", &["Id", "Subject"]),
@@ -96,6 +97,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "ReloadReport",
             "Revoked",
             "EpochBumped",
+            "Checkpoint",
         ],
     ),
     (

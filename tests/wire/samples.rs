@@ -2,9 +2,9 @@
 
 use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
-    Accepted, AdminOk, AdminOp, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity,
-    Introspection, IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, Revocation, ServiceOk,
-    ServiceOp, Verdict, VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
+    Accepted, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity, Introspection,
+    IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, ServiceOk, ServiceOp, Verdict,
+    VersionInfo, WIRE_VERSION, Want, Welcome, WireError, decode, encode_frame,
 };
 
 macro_rules! sample {
@@ -22,6 +22,7 @@ macro_rules! sample {
     }};
 }
 
+mod admin;
 mod consuming;
 mod exchanging;
 mod forms;
@@ -90,8 +91,8 @@ pub(crate) fn all() -> Vec<Sample> {
     greetings(&mut out);
     requests(&mut out);
     replies(&mut out);
-    admin_requests(&mut out);
-    admin_replies(&mut out);
+    admin::requests(&mut out);
+    admin::replies(&mut out);
     link::all(&mut out);
     out
 }
@@ -306,69 +307,6 @@ fn replies(out: &mut Vec<Sample>) {
     sample!(out, "Reply", "problem", Reply { id: 7, result: Err(problem()) });
     sample!(out, "Reply", "problem-retry", Reply { id: 300, result: Err(busy) });
     sample!(out, "Reply", "problem-no-id", Reply { id: 0, result: Err(Problem::new(Code::Malformed)) });
-}
-
-fn admin_requests(out: &mut Vec<Sample>) {
-    let id = Revocation::Id { jti: "01985b2c-0000-7000-8000-000000000001", exp: Some(1_767_226_200) };
-    let subject = Revocation::Subject { sub: "svc/orders", before: None };
-    let ops = [
-        ("whoami", AdminOp::WhoAmI),
-        ("status", AdminOp::Status),
-        ("health", AdminOp::Health),
-        ("attest", AdminOp::Attest),
-        ("stage", AdminOp::Stage { kid: "ed25519/t1/auth/v2" }),
-        ("activate", AdminOp::Activate { kid: "ed25519/t1/auth/v2" }),
-        ("pause-issue", AdminOp::PauseIssue { reason: "incident 42" }),
-        ("resume-issue", AdminOp::ResumeIssue),
-        ("reload", AdminOp::Reload),
-        ("drain", AdminOp::Drain),
-        ("undrain", AdminOp::Undrain),
-        ("reload-report", AdminOp::ReloadReport),
-        ("revoke", AdminOp::Revoke { tenant: "t1", what: vec![id, subject], reason: "incident 42" }),
-        ("bump-epoch", AdminOp::BumpEpoch { tenant: "t1", reason: "incident 42" }),
-        ("compromise", AdminOp::Compromise { kid: "ed25519/t1/auth/v1", reason: "incident 42" }),
-        ("ticket-ttl", AdminOp::TicketTtl { seconds: 120, for_s: 3600, reason: "incident 42" }),
-    ];
-    for (name, op) in ops {
-        sample!(out, "AdminRequest", name, AdminRequest { id: 1, corr_id: CORR, op });
-    }
-}
-
-fn admin_replies(out: &mut Vec<Sample>) {
-    let reloaded = AdminOk::Reloaded {
-        old_policy: count(0),
-        new_policy: count(0x80),
-        changed: vec!["limits.rps".into()],
-        needs_restart: vec!["server.socket".into()],
-    };
-    let report = AdminOk::ReloadReport {
-        old_config: count(0x10),
-        new_config: count(0x90),
-        changed: vec!["limits.rps".into()],
-        needs_restart: vec!["server.socket".into()],
-        old_policy: count(0),
-        new_policy: count(0x80),
-        policy_changed: vec!["rule web added".into(), "template demo changed".into()],
-        policy_more: 3,
-    };
-    let oks = [
-        ("whoami", AdminOk::WhoAmI(identity())),
-        ("status", AdminOk::Status("{\"mode\":\"hsm\"}".into())),
-        ("health", AdminOk::Health(health("no answer in time"))),
-        ("attest", AdminOk::Attest("{\"version\":\"0.1.0\"}".into())),
-        ("staged", AdminOk::Staged { kid: "ed25519/t1/auth/v2".into(), public: count(0x40) }),
-        ("activated", AdminOk::Activated { kid: "ed25519/t1/auth/v2".into(), retired: Some(KID.into()) }),
-        ("activated-first", AdminOk::Activated { kid: KID.into(), retired: None }),
-        ("reloaded", reloaded),
-        ("done", AdminOk::Done),
-        ("reload-report", report),
-        ("revoked", AdminOk::Revoked { new: 2 }),
-        ("epoch-bumped", AdminOk::EpochBumped { epoch: 1 }),
-    ];
-    for (name, ok) in oks {
-        sample!(out, "AdminReply", name, AdminReply { id: 1, result: Ok(ok) });
-    }
-    sample!(out, "AdminReply", "problem", AdminReply { id: 1, result: Err(problem()) });
 }
 
 #[test]

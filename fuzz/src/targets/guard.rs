@@ -13,6 +13,7 @@ use passportd::hsm::ring::Ring;
 use passportd::hsm::{Bounds, TenantBounds};
 use passportd::passport::jws::signing_input;
 use passportd::passport::{KidRef, hex, scan};
+use passportd::statement::transcript::Attributes;
 use passportd::wire::link::{KeyRole, LinkHello, LinkOp, LinkRequest};
 use passportd::wire::{HEADER, WIRE_VERSION, WireError, decode, encode_frame, peek_id};
 
@@ -64,9 +65,12 @@ static RING: LazyLock<Ring> = LazyLock::new(|| {
             token_serial: String::new(),
             mechanisms_bound: true,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         let public = hex::decode_exactly(public);
-        (Found { label: (*kid).to_owned(), role, id, public, mechanisms_bound: true, unsaid: vec![], problems }, pin)
+        let (label, attributes) = ((*kid).to_owned(), Attributes::default());
+        (Found { label, role, id, public, mechanisms_bound: true, unsaid: vec![], attributes, problems }, pin)
     });
     let (keys, pins) = made.unzip();
     let ring = Ring::new(Inventory { keys, ..Inventory::default() }, &Pins::of(pins), "");

@@ -1,5 +1,7 @@
 //! The command line: every command, its options and its help. Nothing is decided here.
 
+mod audit;
+mod ceremony;
 mod conformance;
 mod exchange;
 mod operate;
@@ -14,11 +16,16 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+pub(super) use audit::{AuditCommand, AuditKeys, Conditions, ExportAudit, Prove, Records, ShowAudit, VerifyAudit};
+pub(super) use ceremony::{
+    Adopt, Approve, Approvers, CeremonyCommand, Destroy, Kept, Keygen, OneKey, PlanCommand, PlanInit, PlanRotate,
+    Restore, Run, TranscriptVerify,
+};
 pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};
 pub(super) use operate::{
-    Adopt, Attest, Bench, BenchWhat, CeremonyCommand, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit,
-    HsmRetire, HsmRotate, KeyCommand, Pin, PlanCommand, PolicyCommand, Smoke,
+    Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRetire, HsmRotate,
+    KeyCommand, Pin, PolicyCommand, Smoke,
 };
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
@@ -32,7 +39,8 @@ Exit codes:
   0  done; every passport that was asked about is valid
   1  failed: no connection, no answer, not ready, a finding, a failed step
   2  the arguments or the input are wrong
-  3  not valid: a passport was refused, or a statement is contradicted or not signed
+  3  not valid: a passport was refused, or a statement is contradicted or not signed, or a
+     record was altered
   4  refused: the daemon says why it won't answer (op_denied, rate_limited, paused, ...)
 
 A reader that leaves early, as in `passportctl keys | head -0`, is no error: the exit code stays the command's own.
@@ -210,6 +218,12 @@ pub(super) enum Command {
     /// Checks, exports, imports and restores the state's file
     #[command(subcommand, after_help = "Examples:\n  passportctl state check /backup/state.redb")]
     State(StateCommand),
+    /// Verifies, shows and exports audit records; needs no running daemon
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  passportctl audit verify --keys audit.vkeys --checkpoints /mnt/elsewhere"
+    )]
+    Audit(AuditCommand),
     /// Finds what is set up wrong: one line each, with its remedy; needs no running daemon
     #[command(after_help = DOCTOR)]
     Doctor,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::{ClockReset, seconds};
+use super::seconds;
 use crate::wire::sealed::MAX_PLAIN;
 
 /// `key …`.
@@ -70,46 +70,6 @@ Examples:
     /// Finds what is set up wrong: one line each, with its remedy
     #[command(after_help = "Examples:\n  passportctl hsm doctor --pin-file /root/hsm.pin")]
     Doctor(Doctor),
-}
-
-/// `ceremony …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CeremonyCommand {
-    /// Has one thing done in the HSM
-    #[command(
-        subcommand,
-        after_help = "Examples:\n  passportctl ceremony plan adopt --tenant t1 --purpose auth --cka-id 0a0b"
-    )]
-    Plan(PlanCommand),
-    /// Takes the clock for right that the state does not believe, and revokes every passport
-    ClockReset(ClockReset),
-}
-
-/// `ceremony plan …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum PlanCommand {
-    /// Takes over a key that another program made, as the next version of one, and publishes it
-    #[command(after_help = "\
-The key is held to all that a key of passportd's own is: it never left the HSM, may do nothing but sign, and signs once. It
-is not changed, so it keeps its label. Where it lacks something, what it lacks is said, and nothing happens. Ids are shown by
-`pkcs11-tool --module MODULE --token-label TOKEN --login --list-objects`.
-
-Examples:
-  passportctl ceremony plan adopt --tenant demo --purpose auth --cka-id 0a0b --dry-run")]
-    Adopt(Adopt),
-}
-
-/// `ceremony plan adopt`.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct Adopt {
-    #[command(flatten)]
-    pub(crate) key: HsmInit,
-    /// The key's CKA_ID, in hex
-    #[arg(long, value_name = "HEX")]
-    pub(crate) cka_id: String,
-    /// Look at the key and try it; take nothing over
-    #[arg(long)]
-    pub(crate) dry_run: bool,
 }
 
 /// Where the PIN comes from.
@@ -229,11 +189,12 @@ pub(crate) enum ConfigCommand {
 const ATTEST: &str = "\
 With --verify a statement is checked, not fetched: its form, its keys against its own jwks_etag and against the running
 daemon's key set or --jwks, and, where --config names the daemon's configuration, the hashes of configuration and policy.
-Statements are not signed yet, so who wrote one is never proven: the exit code is 3 unless --allow-unsigned is given.
+With --keys its signature is checked as well, and the exit code is 0 if it fits and nothing contradicts the statement. Else who wrote it
+is not proven: the exit code is 3 unless --allow-unsigned is given.
 
 Examples:
   passportctl attest > statement.json
-  passportctl attest --verify statement.json
+  passportctl attest --verify statement.json --keys audit.vkeys
   passportctl attest --verify statement.json --jwks jwks.json --config /etc/passportd/passportd.toml --allow-unsigned
   passportctl attest | passportctl attest --verify - --allow-unsigned";
 
@@ -247,7 +208,10 @@ pub(crate) struct Attest {
     /// The key set to check it against [default: the running daemon's]
     #[arg(long, value_name = "FILE", requires = "verify")]
     pub(crate) jwks: Option<PathBuf>,
-    /// Exit 0 if nothing contradicts it, although it is not signed
+    /// The public audit keys by which it may be signed (`passportctl audit keys`)
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Exit 0 if nothing contradicts it, although nobody's signature was checked
     #[arg(long, requires = "verify")]
     pub(crate) allow_unsigned: bool,
 }

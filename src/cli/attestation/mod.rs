@@ -1,9 +1,10 @@
 //! `attest`: the daemon's statement of what runs, and what of such a statement can be checked.
 //!
-//! Statements are not signed yet. A check can show that one contradicts itself, a key set or a configuration; none can
-//! show who wrote it. [`mod@check`] is pure; this part fetches what it compares with.
+//! A check can show that one contradicts itself, a key set or a configuration; who wrote it shows the signature of an audit key.
+//! [`mod@check`] is pure; this part fetches what it compares with.
 
 mod check;
+mod signature;
 
 use serde_json::{Value, json};
 
@@ -13,6 +14,7 @@ use super::context::Context;
 use super::error::{CliError, Exit};
 use super::service::{checked, show};
 use super::text::plain;
+use crate::audit::reading::anchors;
 use crate::client::Keys;
 use crate::clock::Moment;
 use crate::passport::parse_jwks;
@@ -33,9 +35,12 @@ pub(super) async fn run(context: &mut Context<'_>, attest: &Attest) -> Result<Ex
     if statement.get("type").and_then(Value::as_str) != Some(check::TYPE) {
         return Err(CliError::input(&name, format!("not a statement: its `type` is not \"{}\"", check::TYPE)));
     }
-    let against = against(context, attest).await?;
+    let mut against = against(context, attest).await?;
+    if let Some(file) = &attest.keys {
+        against.audit_keys = anchors::keys(file)?;
+    }
     let checks = check::all(&statement, &against, Moment::now());
-    judged(context, &statement, &checks, attest.allow_unsigned)
+    judged(context, &checks, attest.allow_unsigned)
 }
 
 /// What the statement is compared with: the given key set or the running daemon, and the configuration if one is named.
@@ -61,7 +66,7 @@ async fn against(context: &mut Context<'_>, attest: &Attest) -> Result<Against, 
             (KeySet { from, jwks: set.jwks, keys }, Some(client.welcome().await?.issuer))
         }
     };
-    Ok(Against { keys, issuer, configured: configured(context)? })
+    Ok(Against { keys, issuer, configured: configured(context)?, audit_keys: Vec::new() })
 }
 
 fn configured(context: &Context<'_>) -> Result<Option<Configured>, CliError> {
@@ -83,27 +88,33 @@ fn configured(context: &Context<'_>) -> Result<Option<Configured>, CliError> {
 
 const MEANING: &str = "nothing below proves who wrote this statement, or when";
 
-fn judged(
-    context: &mut Context<'_>,
-    statement: &Value,
-    checks: &[Check],
-    allow_unsigned: bool,
-) -> Result<Exit, CliError> {
+fn judged(context: &mut Context<'_>, checks: &[Check], allow_unsigned: bool) -> Result<Exit, CliError> {
     let contradicted = checks.iter().any(|check| check.outcome == Outcome::Contradicted);
-    let exit = if contradicted || !allow_unsigned { Exit::NotValid } else { Exit::Ok };
-    let unproven = check::unproven(statement, checks);
+    let signed = check::is_signed(checks);
+    let exit = if contradicted || !(signed || allow_unsigned) { Exit::NotValid } else { Exit::Ok };
+    let unproven = check::unproven(checks);
     if context.out.is_json() {
         let rows: Vec<_> = checks
             .iter()
             .map(|check| json!({"name": check.name, "outcome": check.outcome.name(), "detail": check.detail}))
             .collect();
         let document = json!({
-            "verified": false, "signed": false, "contradicted": contradicted, "checks": rows, "not_proven": unproven,
+            "verified": signed && !contradicted, "signed": signed, "contradicted": contradicted, "checks": rows, "not_proven": unproven,
         });
         return context.out.json(&document).map(|()| exit);
     }
-    let head = context.out.loud(if contradicted { "CONTRADICTED, and NOT SIGNED" } else { "NOT SIGNED" });
-    context.out.line(&format!("{head}: {MEANING}"))?;
+    match (signed, contradicted) {
+        (true, false) => context.out.line("SIGNED, and nothing contradicts it")?,
+        (true, true) => {
+            let head = context.out.loud("CONTRADICTED");
+            context.out.line(&format!("{head}: it is signed, and what it says is not so, or not any more"))?;
+        }
+        (false, _) => {
+            let words = if contradicted { "CONTRADICTED, and NOT PROVEN" } else { "NOT PROVEN" };
+            let head = context.out.loud(words);
+            context.out.line(&format!("{head}: {MEANING}"))?;
+        }
+    }
     for Check { name, outcome, detail } in checks {
         let mark = match outcome {
             Outcome::Holds => context.out.mark(true),
@@ -115,8 +126,8 @@ fn judged(
     for one in unproven {
         context.out.line(&format!("not proven: {one}"))?;
     }
-    if !contradicted && !allow_unsigned {
-        context.out.note("exit code 3, because it is not signed; --allow-unsigned makes it 0");
+    if !contradicted && !signed && !allow_unsigned {
+        context.out.note("exit code 3, because no signature was checked; --allow-unsigned makes it 0");
     }
     Ok(exit)
 }

@@ -131,6 +131,7 @@ pub(super) enum AdminAsk {
     BumpEpoch { tenant: String, reason: String },
     Compromise { kid: String, reason: String },
     TicketTtl { seconds: u32, for_s: u32, reason: String },
+    Checkpoint {},
 }
 
 /// `Revocation`, owned.
@@ -343,6 +344,7 @@ impl AdminAsk {
             Self::TicketTtl { seconds, for_s, reason } => {
                 AdminOp::TicketTtl { seconds: *seconds, for_s: *for_s, reason }
             }
+            Self::Checkpoint {} => AdminOp::Checkpoint,
         }
     }
 }

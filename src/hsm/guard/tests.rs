@@ -34,6 +34,7 @@ fn ring() -> Ring {
             public: Some(public),
             mechanisms_bound: true,
             unsaid: vec![],
+            attributes: crate::statement::transcript::Attributes::default(),
             problems,
         };
         let pin = PinnedKey {
@@ -47,6 +48,8 @@ fn ring() -> Ring {
             token_serial: String::new(),
             mechanisms_bound: true,
             retired: None,
+            compromised: None,
+            destroyed: None,
         };
         (found, pin)
     };

@@ -233,6 +233,7 @@ fn ring(key: &SigningKey) -> Ring {
             public,
             mechanisms_bound: true,
             unsaid: vec![],
+            attributes: crate::statement::transcript::Attributes::default(),
             problems: vec![],
         });
         pinned.push(PinnedKey {
@@ -246,6 +247,8 @@ fn ring(key: &SigningKey) -> Ring {
             token_serial: String::new(),
             mechanisms_bound: true,
             retired: None,
+            compromised: None,
+            destroyed: None,
         });
     }
     Ring::new(Inventory { keys: found, ..Inventory::default() }, &Pins::of(pinned), "")

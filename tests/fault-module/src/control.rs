@@ -17,7 +17,7 @@
 //! | `point=other` | `CKA_EC_POINT` is that of another key |
 //! | `lie=0x162:01` | an attribute of this type ends with these bytes |
 //! | `state=0` | a session's CK_SESSION_INFO says this state (0: read-only, nobody is logged in) |
-//! | `flags=final_try` | more flags of CK_TOKEN_INFO: also `count_low`, `locked`; several with commas |
+//! | `flags=final_try` | more flags of CK_TOKEN_INFO: also `count_low`, `locked`, `own_pad`; several with commas |
 //!
 //! `after` calls of the function nothing happens, then it happens `for` so many calls (without it: to the end), of them
 //! `every` so-many-th; calls of other threads than `thread` are not counted. `label` holds attributes' rules to objects of that `CKA_LABEL`. `late` means after the call was
@@ -27,8 +27,8 @@
 
 use crate::calls::FUNCTIONS;
 use cryptoki_sys::{
-    CK_ATTRIBUTE_TYPE, CK_FLAGS, CK_RV, CK_STATE, CKA_EC_POINT, CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY,
-    CKF_USER_PIN_LOCKED,
+    CK_ATTRIBUTE_TYPE, CK_FLAGS, CK_RV, CK_STATE, CKA_EC_POINT, CKF_PROTECTED_AUTHENTICATION_PATH,
+    CKF_USER_PIN_COUNT_LOW, CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED,
 };
 use std::time::Duration;
 
@@ -206,6 +206,7 @@ fn flag(name: &str) -> Result<CK_FLAGS, String> {
         "count_low" => Ok(CKF_USER_PIN_COUNT_LOW),
         "final_try" => Ok(CKF_USER_PIN_FINAL_TRY),
         "locked" => Ok(CKF_USER_PIN_LOCKED),
+        "own_pad" => Ok(CKF_PROTECTED_AUTHENTICATION_PATH),
         _ => Err(format!("no flag {name}")),
     }
 }

@@ -13,6 +13,18 @@ table! {
     journald_missing WARN - []
         "`[audit] journald` is on, and its socket is not there."
         "Start journald, or set it to auto or off.";
+    journald_behind WARN "752d5e4147f04aafaa6d8317e4c4f205" [next]
+        "journald has taken no audit records for 10 s; they wait in the ledger, from the record `next` on."
+        "Look at journald. Nothing is lost, and nobody waits for it.";
+    journald_caught_up INFO "5628fb49a0594d4f89cd280cfbc43360" [resent]
+        "It has taken all of them now; `resent` were sent again since the start, which it may have twice."
+        "Nothing.";
+    journald_gap ERROR "5499e9bf735d47caabf780853b860422" [from to why]
+        "Records of the ledger can't be given to journald: they are gone from it, or can't be read."
+        "Nothing, if they were too old to be kept. Else look at the disk of the ledger, and for who removed them.";
+    ledger_unreadable WARN "2f6933631aa84b379b41d8064d99731f" [error]
+        "The ledger can't be read for journald; it is tried again."
+        "What `error` says: look at the disk.";
     pid_not_written WARN - [lock error]
         "A lock is held; its file does not say by whom, since the disk takes no more."
         "Make room on the disk.";
@@ -63,6 +75,15 @@ table! {
         "If it is not 0 and clients complain, raise `[server] graceful_shutdown_timeout_s`.";
     socket_inherited INFO - [listener path]
         "systemd has handed this socket over."
+        "Nothing.";
+    tree_unknown WARN - []
+        "The ledger does not read as one chain from its beginning, so that no checkpoint of it is made."
+        "Look at what was done to the ledger and to its checkpoints.";
+    checkpoint_failed WARN "b166d67636484a57022632a04b63e639" [error]
+        "The ledger has no new checkpoint; it is tried again. Said once for each reason."
+        "What `error` says: an audit key, the signer, room on the disk. Until then nothing proves what was recorded since the last.";
+    checkpoint_made INFO - []
+        "There is a new one again."
         "Nothing.";
     reloaded INFO "a0df8ffb075a5faee76b22706ea75cb8" [config policy]
         "A SIGHUP took effect; old and new hashes, and what changed."

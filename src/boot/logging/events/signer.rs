@@ -6,6 +6,9 @@ table! {
     key_unused WARN "d32240e880dcc03306ded897068e5473" [kid problem]
         "A key in the HSM is not used, because something about it is wrong."
         "What `problem` says; `passportctl hsm doctor`.";
+    count_not_kept ERROR "b3d61acec7a6784616317c2eaea4e296" [error]
+        "The signer can't keep the count of its signatures, or which checkpoint it has signed last; what would not be counted is not released."
+        "Mend the disk of `[hsm] state_dir`.";
     object_orphaned WARN "1cdbdd5a31e57c5ddc9ea4b5ed3d1d7f" [orphan]
         "An object in the HSM belongs to no key that is on record."
         "Find out who made it; `passportctl hsm doctor`.";

@@ -1,19 +1,13 @@
-//! `ceremony plan …`.
+//! `ceremony plan adopt`, done at once.
 
-use super::args::{Adopt, PlanCommand};
-use super::context::Context;
-use super::error::{CliError, Exit};
-use super::hsm::{Use, ceremony, pin, put_to_use};
-use super::text::plain;
+use super::super::args::Adopt;
+use super::super::context::Context;
+use super::super::error::{CliError, Exit};
+use super::super::hsm::{Use, ceremony, pin, put_to_use};
+use super::super::text::plain;
 use crate::wire::ceremony::{PlanKind, Request};
 
-pub(super) async fn run(context: &mut Context<'_>, plan: PlanCommand) -> Result<Exit, CliError> {
-    match plan {
-        PlanCommand::Adopt(adopt) => self::adopt(context, &adopt).await,
-    }
-}
-
-async fn adopt(context: &mut Context<'_>, adopt: &Adopt) -> Result<Exit, CliError> {
+pub(super) async fn adopt(context: &mut Context<'_>, adopt: &Adopt) -> Result<Exit, CliError> {
     let request = Request {
         plan: PlanKind::Adopt,
         tenant: Some(adopt.key.tenant.clone()),

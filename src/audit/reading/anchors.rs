@@ -1,0 +1,171 @@
+//! Checkpoints that an auditor holds: read from files, believed or not, in the order of their sizes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::source::ReadError;
+use crate::statement::{Checkpoint, Note, VerifierKey};
+
+/// The longest file of notes or keys, in bytes: those of a day that has one each second.
+const MAX_FILE: u64 = 128 << 20;
+
+/// The most checkpoints: one an hour for eleven years.
+pub const MAX_ANCHORS: usize = 100_000;
+
+/// A checkpoint and who signed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Anchor {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The whole note.
+    pub note: String,
+    /// The key that signed it; none where no keys were given.
+    pub by: Option<String>,
+    /// The file that it is from.
+    pub source: String,
+}
+
+impl std::fmt::Display for Anchor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Checkpoint { size, time, .. } = &self.checkpoint;
+        let time = jiff::Timestamp::from_second(*time).map_or_else(|_| time.to_string(), |at| at.to_string());
+        write!(f, "of {time} over {size} records")
+    }
+}
+
+/// Why checkpoints are not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// Host or operator: a file.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Whoever made it: signed by nobody who is known, or altered.
+    #[error("{source_name}: the checkpoint {anchor}: {why}")]
+    Unsigned {
+        /// The file.
+        source_name: String,
+        /// Which.
+        anchor: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The signer, or whoever has its key: there are two histories.
+    #[error(
+        "the checkpoint {one} ({one_source}) and the checkpoint {other} ({other_source}) contradict each other: {how}"
+    )]
+    Contradiction {
+        /// One.
+        one: String,
+        /// Where it is.
+        one_source: String,
+        /// The other one.
+        other: String,
+        /// Where that is.
+        other_source: String,
+        /// In what.
+        how: String,
+    },
+}
+
+fn wrong(from: &Path, what: impl Into<String>) -> ReadError {
+    ReadError::Format { from: from.display().to_string(), what: what.into() }
+}
+
+fn contents(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let size = fs::metadata(path).map_err(ReadError::io(path))?.len();
+    if size > MAX_FILE {
+        return Err(wrong(path, format!("more than {MAX_FILE} bytes")));
+    }
+    fs::read(path).map_err(ReadError::io(path))
+}
+
+/// The keys in a file of vkeys.
+///
+/// # Errors
+/// If it can't be read, or is none.
+pub fn keys(path: &Path) -> Result<Vec<VerifierKey>, ReadError> {
+    let text = String::from_utf8(contents(path)?).map_err(|_| wrong(path, "it is not UTF-8"))?;
+    let keys = VerifierKey::parse_all(&text).map_err(|error| wrong(path, error.to_string()))?;
+    if keys.is_empty() { Err(wrong(path, "there is no key in it")) } else { Ok(keys) }
+}
+
+/// The files of notes in a directory, or the file itself.
+fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    if !fs::metadata(path).map_err(ReadError::io(path))?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path).map_err(ReadError::io(path))? {
+        let file = entry.map_err(ReadError::io(path))?.path();
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        if name == "latest" || name.ends_with(".notes") {
+            found.push(file);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The checkpoints in these files and directories, by size, each once. With `keys`, each must be signed by one of them.
+///
+/// # Errors
+/// If they can't be read, are not signed, or contradict each other.
+pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Vec<Anchor>, AnchorError> {
+    let mut found = Vec::new();
+    let mut known = BTreeSet::new();
+    for path in paths {
+        for file in files(path)? {
+            let notes = Note::parse_all(&contents(&file)?).map_err(|error| wrong(&file, error.to_string()))?;
+            for note in notes {
+                let checkpoint = Checkpoint::parse(note.text()).map_err(|error| wrong(&file, error.to_string()))?;
+                if !known.insert(note.to_string()) {
+                    continue;
+                }
+                let source = file.display().to_string();
+                let mut anchor = Anchor { checkpoint, note: note.to_string(), by: None, source };
+                if !keys.is_empty() {
+                    let key = note.verify(keys).map_err(|why| AnchorError::Unsigned {
+                        source_name: anchor.source.clone(),
+                        anchor: anchor.to_string(),
+                        why: why.to_string(),
+                    })?;
+                    anchor.by = Some(key.name.clone());
+                }
+                found.push(anchor);
+                if found.len() > MAX_ANCHORS {
+                    return Err(wrong(&file, format!("more than {MAX_ANCHORS} checkpoints")).into());
+                }
+            }
+        }
+    }
+    found.sort_by_key(|anchor| (anchor.checkpoint.size, anchor.checkpoint.time));
+    consistent(&found)?;
+    Ok(found)
+}
+
+/// Whether no two of them, sorted by size, can't both be true of one ledger.
+fn consistent(anchors: &[Anchor]) -> Result<(), AnchorError> {
+    for (one, other) in anchors.iter().zip(anchors.iter().skip(1)) {
+        let (was, is) = (&one.checkpoint, &other.checkpoint);
+        let how = if was.origin != is.origin {
+            format!("they are of two logs, {} and {}", was.origin, is.origin)
+        } else if was.size == is.size && (was.root, was.head) != (is.root, is.head) {
+            "the same number of records, and others: there are two histories".to_owned()
+        } else if let Some(fallen) =
+            was.counts.iter().find(|old| is.counted(&old.kid).is_none_or(|new| new.signed < old.signed))
+        {
+            format!("the signer's count for {} has fallen: signatures were made that it does not count", fallen.kid)
+        } else {
+            continue;
+        };
+        return Err(AnchorError::Contradiction {
+            one: one.to_string(),
+            one_source: one.source.clone(),
+            other: other.to_string(),
+            other_source: other.source.clone(),
+            how,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! `audit verify`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::args::VerifyAudit;
+use super::super::context::Context;
+use super::super::error::{CliError, Exit};
+use super::super::progress::Extent;
+use super::super::text::plain;
+use super::{MIB, Opened, keys, ledger, open};
+use crate::audit::reading::anchors::{Anchor, AnchorError, anchors};
+use crate::audit::reading::chain::Start;
+use crate::audit::reading::checks::{Bad, Given, Verified, verify};
+use crate::log::Head;
+use crate::passport::hex;
+use crate::statement::Frontier;
+
+/// The longest file of a tree: 64 nodes.
+const MAX_FRONTIER: u64 = 64 << 10;
+
+pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit, CliError> {
+    let believed = keys(&asked.believe)?;
+    // Checkpoints first: of a ledger that grows, those that are read are not newer than it.
+    let shown = match asked.begin_at.iter().chain(&asked.checkpoints).cloned().collect::<Vec<_>>() {
+        none if none.is_empty() => Vec::new(),
+        paths => match anchors(&paths, &believed) {
+            Ok(anchors) => anchors,
+            Err(AnchorError::Read(error)) => return Err(error.into()),
+            Err(error) => return say_bad(context, 0, None, &error.to_string()),
+        },
+    };
+    let beginning = match &asked.begin_at {
+        Some(path) => Some(one(path, &shown)?),
+        None => None,
+    };
+    let frontier = asked.frontier.as_deref().map(frontier).transpose()?;
+    let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
+    let from = beginning.map_or(0, |anchor| anchor.checkpoint.size.saturating_add(1));
+    let mut lines = open(&mut context.stdin, &dir, &asked.records, from)?;
+    let start = match (beginning.map(|anchor| &anchor.checkpoint), &lines) {
+        (Some(checkpoint), _) => Start::SkipTo(Head { seq: checkpoint.size, hash: checkpoint.head }),
+        (None, Opened::Directory(..)) => Start::Behind(Head::GENESIS),
+        (None, _) => Start::Anywhere,
+    };
+    let given = Given { start, anchors: &shown, frontier, counts: beginning.map(|anchor| &anchor.checkpoint) };
+    let extent = lines.mib().map_or(Extent::Unknown, Extent::Items);
+    let progress = context.out.progress("checking records, MiB", extent);
+    let (mut read, mut told) = (0_u64, 0_u64);
+    let checked = verify(&mut lines, &given, &mut |bytes| {
+        read = read.saturating_add(bytes);
+        let whole = read / MIB;
+        progress.advance(usize::try_from(whole.saturating_sub(told)).unwrap_or(0));
+        told = whole;
+    });
+    drop(progress);
+    let repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
+    drop(lines);
+    match checked {
+        Ok(verified) => say(context, asked, &Told { verified: &verified, anchors: &shown, repeated }),
+        Err(Bad::Read(error)) => Err(error.into()),
+        Err(Bad::Damage(damage)) => {
+            let place = json!({"source": damage.place.source, "line": damage.place.line});
+            say_bad(context, damage.seq, Some(&place), &damage.to_string())
+        }
+        Err(Bad::Finding(finding)) => say_bad(context, finding.seq(), None, &finding.to_string()),
+    }
+}
+
+/// The one checkpoint of a file.
+fn one<'a>(path: &Path, shown: &'a [Anchor]) -> Result<&'a Anchor, CliError> {
+    let name = path.display().to_string();
+    let mut own = shown.iter().filter(|anchor| anchor.source == name);
+    match (own.next(), own.next()) {
+        (Some(anchor), None) => Ok(anchor),
+        _ => Err(CliError::input(&name, "expected one checkpoint to begin at")),
+    }
+}
+
+/// A tree as the front keeps it.
+#[derive(Deserialize)]
+struct Stored {
+    size: u64,
+    nodes: Vec<String>,
+}
+
+pub(super) fn frontier(path: &Path) -> Result<Frontier, CliError> {
+    let unreadable = |why| CliError::File { path: path.to_owned(), why };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_FRONTIER), &mut bytes).map_err(unreadable)?;
+    let stored: Option<Stored> = serde_json::from_slice(&bytes).ok();
+    let tree = stored.and_then(|stored| {
+        let nodes = stored.nodes.iter().map(|node| hex::decode_exactly(node)).collect::<Option<Vec<_>>>()?;
+        Frontier::restored(stored.size, nodes)
+    });
+    tree.ok_or_else(|| CliError::input(&path.display().to_string(), "not a tree: {\"size\":…,\"nodes\":[…]}"))
+}
+
+fn say_bad(context: &mut Context<'_>, seq: u64, place: Option<&Value>, what: &str) -> Result<Exit, CliError> {
+    if context.out.is_json() {
+        context.out.json(&json!({"ok": false, "seq": seq, "place": place, "what": what}))?;
+    } else {
+        let loud = context.out.loud("NOT VALID");
+        context.out.line(&format!("{loud}: {}", plain(what)))?;
+    }
+    Ok(Exit::NotValid)
+}
+
+/// What there is to tell of a ledger that is as it should be.
+struct Told<'a> {
+    verified: &'a Verified,
+    anchors: &'a [Anchor],
+    repeated: Option<(u64, u64)>,
+}
+
+impl Told<'_> {
+    fn anchor(&self) -> Option<&Anchor> {
+        self.verified.anchor.and_then(|at| self.anchors.get(at))
+    }
+
+    /// What was not proven, in words.
+    fn unproven(&self) -> Vec<String> {
+        let Verified { walked, records, covered, heads, roots, counted, older, .. } = self.verified;
+        let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
+        let mut out = Vec::new();
+        if self.anchor().is_none() {
+            out.push(
+                "without a checkpoint neither a history that was rewritten as a whole nor an end that was cut off shows: give \
+                 --checkpoints"
+                    .to_owned(),
+            );
+            if first > 1 {
+                out.push(format!(
+                    "records 1-{} are not here, and nothing says that record {first} follows them",
+                    first - 1
+                ));
+            }
+        } else if *covered < last {
+            out.push(format!(
+                "records {}-{last} are newer than every checkpoint: what was changed or cut off there does not show",
+                covered.saturating_add(1).max(first)
+            ));
+        }
+        if self.anchors.iter().any(|anchor| anchor.by.is_none()) {
+            out.push("the checkpoints' signatures were not checked: give --keys".to_owned());
+        }
+        if roots < heads {
+            out.push(format!("{} roots were not computed, for want of the records before {first}", heads - roots));
+        }
+        if counted < heads && *records > 0 {
+            out.push(format!(
+                "{} counts of signatures were not compared with the records, for want of those before {first}",
+                heads - counted
+            ));
+        }
+        if *older > 0 {
+            out.push(format!("{older} checkpoints are older than record {first}"));
+        }
+        if let Some((_, forgotten @ 1..)) = self.repeated {
+            out.push(format!("{forgotten} entries came again too long after the first time to be compared with it"));
+        }
+        out
+    }
+}
+
+fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Told<'_>) -> Result<Exit, CliError> {
+    let Verified { walked, records, breaks, covered, heads, roots, counted, .. } = told.verified;
+    let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
+    let unproven = told.unproven();
+    let anchor = told.anchor();
+    if context.out.is_json() {
+        let anchored = anchor.map(|one| {
+            json!({"size": one.checkpoint.size, "time": one.checkpoint.time, "signed_by": one.by, "source": one.source})
+        });
+        context.out.json(&json!({
+            "ok": true, "first": first, "last": last, "records": records, "head": hex::encode(&walked.head.hash),
+            "breaks": breaks, "anchored_by": anchored, "covered": covered,
+            "checkpoints": {"shown": told.anchors.len(), "heads": heads, "roots": roots, "counts": counted},
+            "skipped": walked.skipped, "not_proven": unproven,
+        }))?;
+    } else {
+        let seq = if *records == 0 { "no records".to_owned() } else { format!("seq {first}-{last}") };
+        let anchored = anchor.map_or_else(
+            || "not anchored".to_owned(),
+            |one| {
+                let by = one.by.as_ref().map_or_else(String::new, |by| format!(", signed by {}", plain(by)));
+                format!("anchored by the checkpoint {one}{by}")
+            },
+        );
+        context.out.line(&format!("{}{seq}, {anchored}", context.out.mark(true)))?;
+        if *heads > 0 {
+            context.out.line(&format!(
+                "    {heads} of {} checkpoints fit; roots computed: {roots}, counts compared: {counted}",
+                told.anchors.len()
+            ))?;
+        }
+        context.out.line(&format!("    head {} {}", walked.head.seq, hex::encode(&walked.head.hash)))?;
+        if !breaks.is_empty() {
+            let list: Vec<_> = breaks.iter().map(u64::to_string).collect();
+            context.out.line(&format!("    writing was interrupted, as these records say: {}", list.join(", ")))?;
+        }
+        for one in &unproven {
+            context.out.line(&format!("    not proven: {one}"))?;
+        }
+    }
+    Ok(if asked.strict && !unproven.is_empty() { Exit::NotValid } else { Exit::Ok })
+}

@@ -1,0 +1,398 @@
+//! Plans: what a ceremony is to do, as one document that is approved and carried out byte for byte.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::approval::{Rule, RuleError};
+use crate::passport::hex;
+
+/// The bytes before a plan where its hash is taken.
+pub const PLAN_PREFIX: &[u8] = b"passportd/plan/v1\0";
+/// The bytes before what a new key signs to show that it is there.
+pub const CHALLENGE_PREFIX: &[u8] = b"passportd/challenge/v1\0";
+/// The longest plan, in bytes.
+pub const MAX_PLAN: usize = 64 << 10;
+/// The most steps of a plan.
+pub const MAX_STEPS: usize = 64;
+/// The most keys that one step takes over from a lost HSM.
+pub const MAX_RESTORED: usize = 128;
+/// The longest life of a plan, in seconds.
+pub const MAX_LIFE_S: i64 = 30 * 86_400;
+/// The life of a plan that says nothing of it, in seconds.
+pub const DEFAULT_LIFE_S: i64 = 86_400;
+/// How far the clocks of planner and signer may differ, in seconds.
+pub const SKEW_S: i64 = 300;
+/// The longest text in a plan: a kid is shorter, a name and an issuer ought to be.
+const LONGEST_TEXT: usize = 512;
+/// The one version there is.
+const VERSION: u32 = 1;
+
+/// What is to be done, and until when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    v: u32,
+    /// 32 random hex digits: a plan is carried out once.
+    pub id: String,
+    /// The issuer of the instance that it is for.
+    pub issuer: String,
+    /// When it was made, in seconds since 1970.
+    pub created: i64,
+    /// The last second in which it may be carried out.
+    pub expires: i64,
+    /// Who made it, as their tool says: it counts for nothing.
+    pub planner: Planner,
+    /// The hash of the rule under which it is to be approved; none where nobody has to.
+    pub rule: Option<String>,
+    /// In this order.
+    pub steps: Vec<Step>,
+}
+
+/// Who made a plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planner {
+    /// Their user id.
+    pub uid: u32,
+    /// Their user name.
+    pub name: String,
+    /// The host.
+    pub host: String,
+}
+
+/// A key that was in an HSM that is lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LostKey {
+    /// Its kid.
+    pub kid: String,
+    /// Its public key, in hex; a seal key has none.
+    pub public: Option<String>,
+}
+
+impl LostKey {
+    fn is_odd(&self) -> bool {
+        self.public.as_deref().is_some_and(|public| hex::decode_exactly::<32>(public).is_none())
+    }
+}
+
+/// One thing that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Step {
+    /// Makes what a tenant lacks of: a passport key, an audit key, a seal key.
+    Init {
+        /// The tenant.
+        tenant: String,
+        /// The purpose of its passports.
+        purpose: String,
+    },
+    /// Makes the next version of a key.
+    Rotate {
+        /// The tenant.
+        tenant: String,
+        /// The purpose; `audit` and `seal` mean those keys.
+        purpose: String,
+    },
+    /// Takes over a key that another program made.
+    Adopt {
+        /// The tenant.
+        tenant: String,
+        /// The purpose.
+        purpose: String,
+        /// `CKA_ID`, in hex.
+        cka_id: String,
+    },
+    /// Takes a seal key out of service.
+    RetireSeal {
+        /// The key.
+        kid: String,
+    },
+    /// Deletes a key from the HSM.
+    Destroy {
+        /// The key.
+        kid: String,
+        /// The last second in which something may still have to verify with it.
+        verifies_until: i64,
+        /// Copies of the store that hold it go, too.
+        purge_backups: bool,
+    },
+    /// The key is somebody else's too: nothing is signed with it any more.
+    Compromise {
+        /// The key.
+        kid: String,
+    },
+    /// Fixes who approves from now on.
+    Approvers {
+        /// The new rule.
+        rule: Rule,
+    },
+    /// Remembers the keys of an HSM that is lost: they verify, sign nothing, and their versions are never given again.
+    Restore {
+        /// They.
+        keys: Vec<LostKey>,
+    },
+}
+
+impl Step {
+    /// What it does, for whoever approves it or watches it.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Init { tenant, purpose } => {
+                format!("make what tenant {tenant} lacks of: a passport key for {purpose}, an audit key, a seal key")
+            }
+            Self::Rotate { tenant, purpose } => format!("make the next {purpose} key of tenant {tenant}"),
+            Self::Adopt { tenant, purpose, cka_id } => {
+                format!("take over the key with CKA_ID {cka_id} as the next {purpose} key of tenant {tenant}")
+            }
+            Self::RetireSeal { kid } => format!("take {kid} out of service: what it sealed can no longer be opened"),
+            Self::Destroy { kid, purge_backups, .. } => {
+                let copies = if *purge_backups {
+                    "and the copies of the store that hold it"
+                } else {
+                    "(copies of the store keep it)"
+                };
+                format!("DESTROY {kid} {copies}")
+            }
+            Self::Compromise { kid } => format!("take {kid} for compromised: it signs nothing any more, for ever"),
+            Self::Approvers { rule } => format!("have plans approved by {rule} from now on"),
+            Self::Restore { keys } => format!("remember {} public keys of an HSM that is lost", keys.len()),
+        }
+    }
+
+    /// What has to be typed before it, since it can't be undone.
+    pub fn asks_for(&self) -> Option<&str> {
+        match self {
+            Self::RetireSeal { kid } | Self::Destroy { kid, .. } | Self::Compromise { kid } => Some(kid),
+            Self::Init { .. }
+            | Self::Rotate { .. }
+            | Self::Adopt { .. }
+            | Self::Approvers { .. }
+            | Self::Restore { .. } => None,
+        }
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        match self {
+            Self::Init { tenant, purpose } | Self::Rotate { tenant, purpose } => vec![tenant, purpose],
+            Self::Adopt { tenant, purpose, cka_id } => vec![tenant, purpose, cka_id],
+            Self::RetireSeal { kid } | Self::Destroy { kid, .. } | Self::Compromise { kid } => vec![kid],
+            Self::Approvers { .. } => Vec::new(),
+            Self::Restore { keys } => keys.iter().map(|key| key.kid.as_str()).collect(),
+        }
+    }
+}
+
+/// Why a text is no plan. Its writer is at fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// It is no JSON of that form.
+    #[error("not a plan: {0}")]
+    Form(String),
+    /// Another text would mean the same, so its hash means nothing.
+    #[error("not a plan: it is not in canonical form (RFC 8785), so it was changed after it was made")]
+    NotCanonical,
+    /// A rule in it is none.
+    #[error("not a plan: {0}")]
+    Rule(#[from] RuleError),
+}
+
+/// A plan, and the bytes that were read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// What it says.
+    pub plan: Plan,
+    /// What was read: its canonical form.
+    pub text: String,
+    /// What is approved.
+    pub hash: [u8; 32],
+}
+
+impl Plan {
+    /// A plan of these steps.
+    pub fn new(id: &[u8; 16], issuer: String, planner: Planner, rule: Option<String>, steps: Vec<Step>) -> Self {
+        Self { v: VERSION, id: hex::encode(id), issuer, created: 0, expires: DEFAULT_LIFE_S, planner, rule, steps }
+    }
+
+    /// The same, made now and good for so many seconds.
+    #[must_use]
+    pub const fn made(mut self, now: i64, life_s: i64) -> Self {
+        self.created = now;
+        self.expires = now.saturating_add(life_s);
+        self
+    }
+
+    /// Its text, and its hash.
+    ///
+    /// # Errors
+    /// [`PlanError`]: it is one that nobody would carry out.
+    pub fn close(self) -> Result<Opened, PlanError> {
+        let text = canonical(&self)?;
+        self.check()?;
+        if text.len() > MAX_PLAN {
+            return Err(PlanError::Form(format!("it is longer than {MAX_PLAN} bytes")));
+        }
+        let hash = hash(&text);
+        Ok(Opened { plan: self, text, hash })
+    }
+
+    /// Reads a plan. White space around it is what an editor adds.
+    ///
+    /// # Errors
+    /// [`PlanError`].
+    pub fn open(text: &str) -> Result<Opened, PlanError> {
+        let text = text.trim();
+        if text.len() > MAX_PLAN {
+            return Err(PlanError::Form(format!("it is longer than {MAX_PLAN} bytes")));
+        }
+        let plan: Self = serde_json::from_str(text).map_err(|error| PlanError::Form(error.to_string()))?;
+        let opened = plan.close()?;
+        if opened.text == text { Ok(opened) } else { Err(PlanError::NotCanonical) }
+    }
+
+    fn check(&self) -> Result<(), PlanError> {
+        let wrong = |why: &str| Err(PlanError::Form(why.to_owned()));
+        if self.v != VERSION {
+            return wrong("its version is not 1");
+        }
+        if hex::decode_exactly::<16>(&self.id).is_none() {
+            return wrong("its id is not 32 hex digits");
+        }
+        if self.rule.as_deref().is_some_and(|rule| hex::decode_exactly::<32>(rule).is_none()) {
+            return wrong("the hash of its rule is not 64 hex digits");
+        }
+        if self.created < 0 || !(1..=MAX_LIFE_S).contains(&self.expires.saturating_sub(self.created)) {
+            return wrong("it must be good for a second at least and for 30 days at most");
+        }
+        if self.steps.is_empty() || self.steps.len() > MAX_STEPS {
+            return wrong("it must have 1 to 64 steps");
+        }
+        let texts = self.steps.iter().flat_map(Step::texts);
+        let mut texts = texts.chain([self.issuer.as_str(), &self.planner.name, &self.planner.host]);
+        if texts.any(|text| text.is_empty() || text.len() > LONGEST_TEXT || text.chars().any(char::is_control)) {
+            return wrong("a text in it is empty, has control characters, or is longer than 512 bytes");
+        }
+        for (at, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Approvers { rule } => {
+                    rule.check()?;
+                    if at + 1 != self.steps.len() {
+                        return wrong("who approves is fixed last: what follows would be under another rule");
+                    }
+                }
+                Step::Restore { keys } if keys.is_empty() || keys.len() > MAX_RESTORED => {
+                    return wrong("it must restore 1 to 128 keys in a step");
+                }
+                Step::Restore { keys } if keys.iter().any(LostKey::is_odd) => {
+                    return wrong("a public key in it is not 64 hex digits");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "plan {} (hash {})", self.plan.id, hex::encode(&self.hash))
+    }
+}
+
+/// The canonical form (RFC 8785).
+fn canonical(value: &impl Serialize) -> Result<String, PlanError> {
+    let wrong = |error: String| PlanError::Form(error);
+    let bytes = serde_json_canonicalizer::to_vec(value).map_err(|error| wrong(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| wrong(error.to_string()))
+}
+
+/// SHA-256 of prefix and document.
+pub fn hash(text: &str) -> [u8; 32] {
+    Sha256::new().chain_update(PLAN_PREFIX).chain_update(text).finalize().into()
+}
+
+/// What a key that a plan made signs (DESIGN §3).
+pub fn challenge(plan_hash: &[u8; 32], kid: &str) -> Vec<u8> {
+    let digest: [u8; 32] = Sha256::new().chain_update(plan_hash).chain_update(kid).finalize().into();
+    [CHALLENGE_PREFIX, &digest].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn plan(steps: Vec<Step>) -> Plan {
+        let planner = Planner { uid: 0, name: "root".to_owned(), host: "h".to_owned() };
+        Plan::new(&[7; 16], "https://issuer.test".to_owned(), planner, None, steps).made(1_000, DEFAULT_LIFE_S)
+    }
+
+    fn rotate() -> Step {
+        Step::Rotate { tenant: "t1".to_owned(), purpose: "auth".to_owned() }
+    }
+
+    #[test]
+    fn a_plan_is_one_text_and_its_hash_is_of_that_text() {
+        let opened = plan(vec![rotate()]).close().unwrap();
+        assert_eq!(
+            opened.text,
+            r#"{"created":1000,"expires":87400,"id":"07070707070707070707070707070707","issuer":"https://issuer.test","planner":{"host":"h","name":"root","uid":0},"rule":null,"steps":[{"kind":"rotate","purpose":"auth","tenant":"t1"}],"v":1}"#
+        );
+        // printf 'passportd/plan/v1\0%s' "$TEXT" | sha256sum
+        assert_eq!(Plan::open(&format!("{}\n", opened.text)).unwrap(), opened);
+        let other = Plan::open(&opened.text.replace("auth", "auth2")).unwrap();
+        assert_ne!(other.hash, opened.hash);
+        assert_ne!(challenge(&opened.hash, "a"), challenge(&other.hash, "a"));
+        assert_ne!(challenge(&opened.hash, "a"), challenge(&opened.hash, "b"));
+    }
+
+    #[test]
+    fn whatever_is_not_exactly_a_plan_is_refused() {
+        let good = plan(vec![rotate()]).close().unwrap().text;
+        for (from, to) in [
+            ("\"v\":1", "\"v\":2"),
+            ("\"v\":1", "\"v\":1,\"x\":1"),
+            ("\"v\":1", "\"v\": 1"),
+            ("{\"created\":1000,", "{"),
+            ("\"expires\":87400", "\"expires\":1000"),
+            ("\"expires\":87400", "\"expires\":2593001"),
+            ("\"id\":\"07", "\"id\":\""),
+            ("\"rule\":null", "\"rule\":\"00\""),
+            ("\"kind\":\"rotate\"", "\"kind\":\"rotate\",\"more\":1"),
+            ("\"kind\":\"rotate\"", "\"kind\":\"export\""),
+            ("\"tenant\":\"t1\"", "\"tenant\":\"t\\u0007\""),
+            ("\"tenant\":\"t1\"", "\"tenant\":\"\""),
+            ("[{\"kind\":\"rotate\",\"purpose\":\"auth\",\"tenant\":\"t1\"}]", "[]"),
+        ] {
+            let bad = good.replacen(from, to, 1);
+            assert_ne!(bad, good, "{from}");
+            assert!(Plan::open(&bad).is_err(), "{bad}");
+        }
+        assert!(
+            plan(vec![rotate(); MAX_STEPS]).close().is_ok() && plan(vec![rotate(); MAX_STEPS + 1]).close().is_err()
+        );
+        let lost = || LostKey { kid: "ed25519/t1/auth/v1".to_owned(), public: Some("ab".repeat(32)) };
+        let restore = |count| plan(vec![Step::Restore { keys: vec![lost(); count] }]).close();
+        assert!(restore(MAX_RESTORED).is_ok() && restore(MAX_RESTORED + 1).is_err() && restore(0).is_err());
+        let wide = |step: Step, count| plan(vec![step; count]).close();
+        let long = Step::RetireSeal { kid: "k".repeat(512) };
+        assert!(wide(long.clone(), 64).is_ok());
+        assert!(Plan::open(&" ".repeat(2 * MAX_PLAN)).is_err());
+        let many = Step::Restore { keys: vec![LostKey { kid: "k".repeat(400), ..lost() }; MAX_RESTORED] };
+        assert!(matches!(wide(many, 2), Err(PlanError::Form(why)) if why.contains("65536")));
+    }
+
+    #[test]
+    fn what_can_not_be_undone_has_a_word_to_type() {
+        let kid = || "k".to_owned();
+        for (step, word) in [
+            (rotate(), None),
+            (Step::Destroy { kid: kid(), verifies_until: 1, purge_backups: false }, Some("k")),
+            (Step::Compromise { kid: kid() }, Some("k")),
+            (Step::RetireSeal { kid: kid() }, Some("k")),
+        ] {
+            assert_eq!(step.asks_for(), word, "{}", step.words());
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The ledger and its checkpoints, end to end: what an auditor is given, and what it proves.
+#![cfg(test)]
+
+#[path = "audit/checkpoints.rs"]
+mod checkpoints;
+#[expect(dead_code, reason = "shared by several tests")]
+mod support;
