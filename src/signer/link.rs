@@ -18,7 +18,9 @@ use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
 use crate::secret::LockedBuf;
 use crate::wire::frame::{Split, split};
-use crate::wire::link::{LinkFront, LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult, LinkWelcome};
+use crate::wire::link::{
+    LinkAmnesia, LinkFront, LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult, LinkWelcome,
+};
 use crate::wire::{HEADER, MAX_FRAME, Plain, WIRE_VERSION, decode, encode_frame};
 
 /// Calls taken from the inbox before they are written with one `write`.
@@ -150,9 +152,12 @@ async fn connect(config: &LinkConfig, newest: u64) -> io::Result<(UnixStream, Li
         return Err(io::Error::other(format!("uid {uid} listens there, not the signer's")));
     }
     let mut hello = Vec::new();
-    let amnesia = config.amnesia.map(|id| LinkFront { id, newest });
-    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: &config.issuer, amnesia }, &mut hello)
-        .map_err(io::Error::other)?;
+    let first = LinkHello { wire: WIRE_VERSION, issuer: &config.issuer };
+    match config.amnesia.map(|id| LinkFront { id, newest }) {
+        None => encode_frame(&first, &mut hello),
+        Some(front) => encode_frame(&LinkAmnesia { hello: first, front }, &mut hello),
+    }
+    .map_err(io::Error::other)?;
     stream.write_all(&hello).await?;
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await?;

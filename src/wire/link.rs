@@ -14,8 +14,15 @@ pub struct LinkHello<'a> {
     pub wire: u8,
     /// The issuer that the front serves; it must be the signer's own.
     pub issuer: &'a str,
-    /// Of a front in amnesia mode: which one it is. The signer must be in the same mode.
-    pub amnesia: Option<LinkFront>,
+}
+
+/// The first frame of a front in amnesia mode, in the place of [`LinkHello`]. The signer must be in the same mode.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct LinkAmnesia<'a> {
+    /// What any front says.
+    pub hello: LinkHello<'a>,
+    /// Which one it is.
+    pub front: LinkFront,
 }
 
 /// A front that keeps nothing.

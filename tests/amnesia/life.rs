@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use passportd::wire::link::{LinkFront, LinkGreeting, LinkHello, LinkOp, LinkRequest};
+use passportd::wire::link::{LinkAmnesia, LinkFront, LinkGreeting, LinkHello, LinkOp, LinkRequest};
 use passportd::wire::{
     AdminOp, Code, Cursor, Plain, ServiceOk, ServiceOp, Topic, Verdict, WIRE_VERSION, Watched, What, decode,
     encode_frame,
@@ -152,8 +152,9 @@ fn a_front_whose_place_was_taken_gets_new_keys() {
     }
     .unwrap();
     let (mut hello, mut ask) = (Vec::new(), Vec::new());
-    let amnesia = Some(LinkFront { id: 77, newest: 0 });
-    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: "passportd.test", amnesia }, &mut hello).unwrap();
+    let usual = LinkHello { wire: WIRE_VERSION, issuer: "passportd.test" };
+    let front = LinkFront { id: 77, newest: 0 };
+    encode_frame(&LinkAmnesia { hello: usual, front }, &mut hello).unwrap();
     encode_frame(&LinkRequest { id: 1, op: LinkOp::Keys }, &mut ask).unwrap();
     other.send(&hello).unwrap();
     let greeting = other.body().unwrap().unwrap();

@@ -228,7 +228,7 @@ fn only_the_front_reaches_the_signer() {
     let socket = house.dir().join("signer.sock");
     let hello = {
         let mut frame = Vec::new();
-        let hello = passportd::wire::link::LinkHello { wire: 1, issuer: "passportd.test", amnesia: None };
+        let hello = passportd::wire::link::LinkHello { wire: 1, issuer: "passportd.test" };
         passportd::wire::encode_frame(&hello, &mut frame).unwrap();
         frame
     };

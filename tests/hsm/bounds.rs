@@ -20,7 +20,7 @@ fn so_many_links_are_served_and_one_more_is_closed() {
 
 fn hello() -> Vec<u8> {
     let mut hello = Vec::new();
-    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: ISSUER, amnesia: None }, &mut hello).unwrap();
+    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: ISSUER }, &mut hello).unwrap();
     hello
 }
 

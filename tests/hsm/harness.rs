@@ -149,7 +149,7 @@ impl Link {
 
     pub(crate) fn hello(&mut self, wire: u8, issuer: &str) -> LinkGreeting {
         let mut bytes = Vec::new();
-        encode_frame(&LinkHello { wire, issuer, amnesia: None }, &mut bytes).unwrap();
+        encode_frame(&LinkHello { wire, issuer }, &mut bytes).unwrap();
         self.socket.write_all(&bytes).unwrap();
         decode(&self.frame().expect("a greeting")).unwrap()
     }

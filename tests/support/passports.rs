@@ -84,7 +84,7 @@ impl House {
     /// closes one too many without a word: then it is asked again.
     pub(crate) fn ask_signer(&self, op: LinkOp<'_>) -> LinkResult {
         let mut frames = Vec::new();
-        encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: "passportd.test", amnesia: None }, &mut frames).unwrap();
+        encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: "passportd.test" }, &mut frames).unwrap();
         encode_frame(&LinkRequest { id: 1, op }, &mut frames).unwrap();
         let socket = self.dir().join("signer.sock");
         eventually("the signer has a place", Duration::from_secs(10), || {

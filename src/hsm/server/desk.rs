@@ -83,7 +83,7 @@ impl<D: Device> Desk<D> {
     }
 
     /// Answers a hello.
-    pub(super) fn greet(&self, hello: &LinkHello<'_>) -> LinkGreeting {
+    pub(super) fn greet(&self, hello: &LinkHello<'_>, front: Option<LinkFront>) -> LinkGreeting {
         if hello.wire != WIRE_VERSION {
             return LinkGreeting::Refused(format!(
                 "the signer speaks version {WIRE_VERSION} of the link, the front {}; install the same release for both",
@@ -96,7 +96,7 @@ impl<D: Device> Desk<D> {
                 self.bounds.issuer, hello.issuer
             ));
         }
-        if let Err(why) = self.admit(hello.amnesia) {
+        if let Err(why) = self.admit(front) {
             return LinkGreeting::Refused(why);
         }
         LinkGreeting::Welcome(LinkWelcome {
