@@ -124,13 +124,25 @@ fn systemd_has_nothing_to_say_about_the_drop_ins_for_other_hsms() {
 }
 
 #[test]
-fn systemd_has_nothing_to_say_about_the_drop_in_for_control_groups() {
-    let text = fs::read_to_string(folder().join("drop-ins/cgroups.conf")).unwrap();
-    for (text, good) in [(text.clone(), true), (text.replace("=default", "=defaults"), false)] {
+fn systemd_has_nothing_to_say_about_the_drop_ins_for_control_groups_and_amnesia() {
+    let front = &["passportd.service"][..];
+    let both = &["passportd.service", "passportd-signer.service"][..];
+    for (name, units, from, to, good) in [
+        ("cgroups.conf", front, "", "", true),
+        ("cgroups.conf", front, "=default", "=defaults", false),
+        ("amnesia.conf", both, "", "", true),
+        ("amnesia.conf", both, "LimitFSIZE=0", "LimitFSIZE=none of it", false),
+        ("amnesia.conf", both, "MemorySwapMax=0", "MemorySwapMax=no", false),
+    ] {
+        let text = fs::read_to_string(folder().join("drop-ins").join(name)).unwrap();
+        assert!(text.contains(from), "{name}");
+        let text = text.replace(from, to);
         let root = root("", "", "");
-        let folder = root.path().join("etc/systemd/system/passportd.service.d");
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("cgroups.conf"), &text).unwrap();
+        for unit in units {
+            let folder = root.path().join(format!("etc/systemd/system/{unit}.d"));
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(name), &text).unwrap();
+        }
         let Some((found, said)) = verified(root.path()) else { return };
         assert_eq!(found, good, "{said}\n{text}");
     }

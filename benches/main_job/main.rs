@@ -203,6 +203,7 @@ fn raw_figure(token: &Token, key: RawKey) -> f64 {
 fn raw(sessions: usize, module: PathBuf) -> f64 {
     let key = if std::env::var_os(RAW_SESSION_KEY).is_some() { RawKey::Session } else { RawKey::Token };
     let config = ModuleConfig {
+        fleeting: None,
         module,
         token: TokenChoice { label: Some(LABEL.to_owned()), ..TokenChoice::default() },
         sessions,

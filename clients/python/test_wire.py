@@ -87,8 +87,11 @@ def link() -> Dict[str, p.Codec]:
         struct("Seal", namespace=p.STR, name=p.STR, plain=p.BYTES),
         struct("Unseal", namespace=p.STR, name=p.STR, blob=p.BYTES),
     )
+    hello = struct("LinkHello", wire=p.U8, issuer=p.STR)
+    front = struct("LinkFront", id=p.U64, newest=p.U64)
     return {
-        "LinkHello": struct("LinkHello", wire=p.U8, issuer=p.STR),
+        "LinkHello": hello,
+        "LinkAmnesia": struct("LinkAmnesia", hello=hello, front=front),
         "LinkGreeting": p.EnumOf(struct("Welcome", welcome=welcome), struct("Refused", text=p.STR)),
         "LinkRequest": struct("LinkRequest", id=p.U64, op=op),
         "LinkReply": struct("LinkReply", id=p.U64, result=result),

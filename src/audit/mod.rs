@@ -11,6 +11,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journald;
+mod life;
 mod notes;
 pub mod reading;
 mod record;
@@ -112,9 +113,10 @@ impl Audit {
         Ok((audit, Opened { recovered: copy, journald }))
     }
 
-    /// A ledger that is kept nowhere, for amnesia mode: records are chained, numbered and sent to journald.
+    /// A ledger that is kept nowhere, for amnesia mode: records are chained and numbered. journald keeps what it is sent, so
+    /// it is sent the life of the daemon and its keys, and nothing of anybody else ([`Entry::of_life`]).
     pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, queued(config)?, |chain| Committer::volatile(chain, config.pace))
+        Self::start(config, queued(config)?, |chain| Committer::volatile(Chain { forgets: true, ..chain }, config.pace))
     }
 
     /// A ledger on a disk that a test has made.
@@ -134,7 +136,8 @@ impl Audit {
         // That of an empty ledger; of another it is known once [`Audit::recover`] has read it.
         let tree = Arc::new(Mutex::new(Some(Tree::default())));
         let growing = Growing::new(Arc::clone(&tree));
-        let ledger = ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing })?;
+        let ledger =
+            ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing, forgets: false })?;
         Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)), tree })
     }
 
@@ -285,9 +288,16 @@ struct Chain {
     metrics: Option<Arc<Metrics>>,
     state_seq: Arc<AtomicU64>,
     growing: Growing,
+    /// Amnesia mode.
+    forgets: bool,
 }
 
 impl Chain {
+    /// What journald is given of a record.
+    fn copy(&self, entry: Entry) -> Option<Entry> {
+        if self.forgets { entry.of_life() } else { Some(entry) }
+    }
+
     fn beside<'a>(&self, gap: Option<&'a Break>) -> Beside<'a> {
         Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
     }
@@ -321,7 +331,9 @@ impl Seal for Chain {
     fn durable(&mut self, entry: Entry, at: Head) {
         self.growing.durable(&entry, &at);
         self.count(entry.event);
-        if let Some(journald) = &self.journald {
+        if let Some(journald) = &self.journald
+            && let Some(entry) = self.copy(entry)
+        {
             journald.send(entry, at);
         }
     }

@@ -137,7 +137,8 @@ fn journald_gets_what_is_durable() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("journal");
     let server = UnixDatagram::bind(&path).unwrap();
-    let audit = Audit::memory(&AuditConfig { journald: Some(path), ..config() }).unwrap();
+    let ledger = tempfile::tempdir().unwrap();
+    let (audit, _) = Audit::open(ledger.path(), &AuditConfig { journald: Some(path), ..config() }).unwrap();
     assert_eq!(audit.record_blocking(entry("x\nPRIORITY=0")).unwrap(), 1);
     let mut buffer = vec![0; 65536];
     let len = server.recv(&mut buffer).unwrap();
@@ -145,6 +146,31 @@ fn journald_gets_what_is_durable() {
     assert!(text.contains(Event::PassportIssued.message_id()), "{text}");
     audit.close();
     assert_eq!(audit.journald().unwrap().sent(), 1);
+}
+
+#[test]
+fn a_ledger_that_forgets_tells_journald_of_its_own_life_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let server = UnixDatagram::bind(&path).unwrap();
+    let audit = Audit::memory(&AuditConfig { journald: Some(path), ..config() }).unwrap();
+    for event in Event::ALL {
+        audit.record_blocking(entry("canary").revised(*event, Outcome::Ok, Moment::now())).unwrap();
+    }
+    audit.close();
+    assert_eq!(audit.head().0, u64::try_from(Event::ALL.len()).unwrap(), "all of them are chained");
+    server.set_nonblocking(true).unwrap();
+    let (mut buffer, mut told) = (vec![0; 65536], Vec::new());
+    while let Ok(len) = server.recv(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+        assert!(!text.contains("canary"), "{text}");
+        let name = text.lines().find_map(|line| line.strip_prefix("PASSPORT_EVENT=")).unwrap();
+        told.push(name.to_owned());
+    }
+    assert!(
+        ["daemon_started", "key_activated", "signer_lost"].iter().all(|name| told.iter().any(|other| other == name))
+    );
+    assert!(!told.iter().any(|name| name.contains("issue") || name.contains("revoked")), "{told:?}");
 }
 
 #[test]
@@ -208,7 +234,14 @@ fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
     let growing = Growing::new(Arc::default());
     let seal = Hanging {
-        chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default(), growing },
+        chain: Chain {
+            journald: None,
+            now: Moment::now,
+            metrics: None,
+            state_seq: Arc::default(),
+            growing,
+            forgets: false,
+        },
         go_on,
     };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };

@@ -33,6 +33,9 @@ pub(super) struct Common {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
+    /// Keep nothing: keys in the signer's sessions, state and log in memory, no file written. As `amnesia = true` in [security].
+    #[arg(long)]
+    pub(super) amnesia: bool,
     /// The process whose end ends this one; given by `run` to its children.
     #[arg(long, value_name = "PID", hide = true)]
     pub(super) parent: Option<u32>,

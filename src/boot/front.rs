@@ -19,13 +19,13 @@ use tracing::{error, info, warn};
 use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
-use super::{BootError, ends, is_root, logging, restored, runtimes, uid_after, uid_of_peer, user_of};
-use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
+use super::{BootError, ends, is_root, logging, records, runtimes, uid_after, uid_of_peer, user_of};
+use crate::audit::{AuditError, Entry, Event, Outcome};
 use crate::clock::Moment;
-use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
+use crate::config::{Config, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
 use crate::lifecycle::{watch_checkpoints, watch_kept, watch_published, watch_signer, watch_state, watch_verifier};
-use crate::log::{Pace, SegmentConfig, give_dir};
+use crate::log::give_dir;
 use crate::metrics::{Metrics, Mode, Socket, Words};
 use crate::policy::{Overflow, Policy, SystemNames};
 use crate::sandbox::{Plan, enter};
@@ -34,7 +34,7 @@ use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::service::refusals::{summarise, summarise_the_end};
 use crate::signer::{LinkConfig, Signer};
-use crate::state::{self, KeyState, Room, Store};
+use crate::state::KeyState;
 use crate::watch::Stream;
 
 /// Between attempts to put the start on record.
@@ -63,17 +63,24 @@ pub(super) fn front(
     let most = raise_file_limit(config.server.max_connections);
     let opened = sockets::open(&config, inherited)?;
     let manager = Manager::from_environment();
-    make_private(&config)?;
-    see_published(&config)?;
+    let amnesia = config.security.amnesia;
+    if !amnesia {
+        make_private(&config)?;
+        see_published(&config)?;
+    }
     let applied = enter(&plan(&config, &sources, parent, policy.asks_cgroups()))?;
     logging::queue_from_now().map_err(BootError::Log)?;
     info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
 
     let metrics = Arc::new(Metrics::new(Words { key_states: &KEY_STATES, ledger_events: &EVENTS })?);
-    metrics.set_mode(Mode::Hsm);
-    let (audit, store) = records(&config, &metrics)?;
+    metrics.set_mode(if amnesia { Mode::Amnesia } else { Mode::Hsm });
+    let (audit, store) = if amnesia { records::memory(&config, &metrics)? } else { records::open(&config, &metrics)? };
     let services = runtimes::of_services().map_err(BootError::Runtime)?;
-    let signer = services.block_on(async { Signer::start(link(&config, signer_uid, &metrics)) });
+    let signer = {
+        let this = if amnesia { Some(records::this_front()?) } else { None };
+        let link = link(&config, this, signer_uid, &metrics);
+        services.block_on(async { Signer::start(link) })
+    };
     let verifier = lifecycle::verifier(&config.verify).map_err(BootError::Runtime)?;
     let verdicts = lifecycle::verdicts(&config.verify, &metrics).map_err(BootError::Runtime)?;
     lifecycle::say_cgroups(&policy);
@@ -95,10 +102,11 @@ const KEY_STATES: [&str; 5] = {
 
 static EVENTS: LazyLock<Vec<&str>> = LazyLock::new(|| Event::ALL.iter().map(|event| event.name()).collect());
 
-fn link(config: &Config, signer_uid: u32, metrics: &Metrics) -> LinkConfig {
+fn link(config: &Config, this: Option<u64>, signer_uid: u32, metrics: &Metrics) -> LinkConfig {
     LinkConfig {
         socket: config.hsm.socket.clone(),
         issuer: config.passport.issuer.clone(),
+        amnesia: this,
         signer_uid,
         op_timeout: Duration::from_millis(config.hsm.op_timeout_ms),
         max_in_flight: config.hsm.queue,
@@ -157,51 +165,17 @@ fn plan(config: &Config, sources: &Sources, parent: Option<u32>, cgroups: bool) 
     read_only.extend(files.filter_map(|file| file.parent()).map(Path::to_owned));
     let state = config.state.path.parent().map(Path::to_owned);
     let published = config.passport.jwks_file.as_deref().and_then(Path::parent).map(Path::to_owned);
+    let written = state.into_iter().chain([config.audit.dir.clone(), config.audit.checkpoint_dir()]).chain(published);
+    let amnesia = config.security.amnesia;
     Plan {
         role: "front",
         user: config.server.user.clone(),
         read_only: read_only.into_iter().filter(|path| path.exists()).collect(),
-        read_write: state
-            .into_iter()
-            .chain([config.audit.dir.clone(), config.audit.checkpoint_dir()])
-            .chain(published)
-            .collect(),
+        read_write: written.filter(|_| !amnesia).collect(),
+        amnesia,
         parent,
         ..Plan::default()
     }
-}
-
-/// Ledger, then state, then each held against the other.
-fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), BootError> {
-    let journald = match config.audit.journald {
-        Journald::Off => None,
-        Journald::Auto | Journald::On => Some(PathBuf::from(JOURNALD_SOCKET)),
-    };
-    let segment = SegmentConfig { max_bytes: config.audit.segment_bytes };
-    let pace = Pace::default();
-    let metrics = Some(Arc::clone(metrics));
-    let audit_config = AuditConfig { segment, pace, journald, now: Moment::now, metrics };
-    let (audit, opened) = Audit::open(&config.audit.dir, &audit_config)?;
-    if let Some(gap) = &opened.recovered.gap {
-        warn!(name: "ledger_cut", ?gap, "the ledger was cut short; a break record says where");
-    }
-    if config.audit.journald == Journald::On && !opened.journald {
-        warn!(name: "journald_missing", "[audit] journald is on, and {JOURNALD_SOCKET} is not there");
-    }
-    if !audit.recover(&config.audit.dir, &config.audit.checkpoint_dir())? {
-        warn!(name: "tree_unknown", "the ledger does not read as one chain, so that no checkpoint of it is made");
-    }
-    let seq = opened.recovered.head.seq;
-    let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
-    let store = Store::open(&config.state.path, mode, Moment::now())?;
-    store.set_room(Room::of(config.state.entries));
-    store.check_against_ledger(seq, opened.recovered.mark).map_err(|error| {
-        let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
-        BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
-    })?;
-    restored::settle(&audit, &store, &config.audit.dir)?;
-    audit.state_is_at(store.snapshot().audit_seq);
-    Ok((audit, store))
 }
 
 /// Serves until SIGTERM, SIGINT or SIGQUIT, then ends in order.
@@ -239,7 +213,9 @@ fn serve(daemon: &Arc<Daemon>, opened: Opened, services: &Runtime, most: usize) 
     if let Err(error) = daemon.audit.record_blocking(ended) {
         warn!(name: "end_not_recorded", %error, "the end is not on record");
     }
-    services.block_on(daemon.last_checkpoint());
+    if !daemon.forgets() {
+        services.block_on(daemon.last_checkpoint());
+    }
     daemon.audit.close();
     daemon.store.close();
     Ok(0)

@@ -11,11 +11,12 @@ use tracing::info;
 
 use super::{BootError, ends, gid_of_user, is_root, is_user, logging, uid_after, uid_of_peer, user_of};
 use crate::ceremony::{CeremonyPlan, run_ceremony};
+use crate::clock::Moment;
 use crate::config::{Config, Hsm, SignerBounds};
 use crate::hsm;
 use crate::hsm::path::trusted;
 use crate::hsm::pin_note;
-use crate::hsm::{Bounds, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
+use crate::hsm::{Bounds, Fleeting, ModuleConfig, SignerPlan, TenantBounds, TokenChoice, run_signer};
 use crate::lifecycle::{Manager, watchdog_every};
 use crate::log::give_dir;
 use crate::sandbox::{Plan, enter};
@@ -37,18 +38,23 @@ const LIBRARIES: [&str; 4] = ["/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"];
 pub(super) fn signer(config: &Config, parent: Option<u32>) -> Result<u8, BootError> {
     let hsm = &config.hsm;
     let bounds = bounds(config, &SignerBounds::load(&hsm.bounds)?);
-    let module = module(hsm)?;
+    let amnesia = config.security.amnesia;
+    let now = u64::try_from(Moment::now().unix()).unwrap_or(0);
+    let module = ModuleConfig { fleeting: amnesia.then(|| Fleeting::of(&bounds, now)), ..module(hsm)? };
     let pin = pin(hsm)?;
     let front_uid = uid_of_peer(config.server.hsm_user.as_ref(), config.server.user.as_ref())?;
     let listener = bind(&hsm.socket, link_access(config)?)?;
     let manager = Manager::from_environment();
-    let own_dir = make_own_dir(config)?;
+    let own_dir = if amnesia { None } else { Some(make_own_dir(config)?) };
+    // Without keys of the token's there may be none; what is noted there of a refused PIN holds in any mode.
+    let state_dir = Some(hsm.state_dir.clone()).filter(|dir| !amnesia || dir.exists());
     let applied = enter(&Plan {
         role: "signer",
         user: config.server.hsm_user.clone(),
-        read_only: readable(hsm, &module.module, std::slice::from_ref(&hsm.state_dir)),
+        read_only: readable(hsm, &module.module, state_dir.as_slice()),
         unwritten: hsm.store.iter().cloned().collect(),
-        read_write: vec![own_dir],
+        read_write: own_dir.into_iter().collect(),
+        amnesia,
         devices: devices(hsm),
         tcp: hsm.network,
         parent,
@@ -86,6 +92,7 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
     if hsm_has_no_user_of_its_own(config) {
         allowed_uids.push(nix::unistd::geteuid().as_raw());
     }
+    let amnesia = config.security.amnesia;
     let mut writable = vec![hsm.state_dir.clone()];
     writable.extend(hsm.store.clone());
     enter(&Plan {
@@ -94,13 +101,14 @@ pub(super) fn ceremony(config: &Config, parent: Option<u32>) -> Result<u8, BootE
         read_only: readable(hsm, &module.module, &[]),
         devices: devices(hsm),
         tcp: hsm.network,
-        read_write: writable,
+        read_write: if amnesia { Vec::new() } else { writable },
+        amnesia,
         parent,
         lock_memory: true,
         ..Plan::default()
     })?;
     logging::queue_from_now().map_err(BootError::Log)?;
-    run_ceremony(&CeremonyPlan { stream, module, allowed_uids, bounds: Some(bounds) })?;
+    run_ceremony(&CeremonyPlan { stream, module, allowed_uids, amnesia, bounds: Some(bounds) })?;
     Ok(0)
 }
 
@@ -191,6 +199,7 @@ fn module(hsm: &Hsm) -> Result<ModuleConfig, BootError> {
         store: hsm.store.clone(),
         module_config: hsm.module_config.clone(),
         module_env: hsm.module_env.clone(),
+        fleeting: None,
     })
 }
 

@@ -7,6 +7,7 @@ mod front;
 mod house;
 mod hsm;
 mod logging;
+mod records;
 mod restored;
 mod run;
 mod runtimes;
@@ -108,7 +109,14 @@ impl BootError {
             | Self::Listen(ListenError::Occupied(_) | ListenError::Served(_) | ListenError::Foreign { .. })
             | Self::Inherit(_)
             | Self::Unknown { .. }
-            | Self::Sandbox(SandboxError::Unknown { .. } | SandboxError::Root(_) | SandboxError::Path { .. })
+            | Self::Sandbox(
+                SandboxError::Unknown { .. }
+                | SandboxError::Root(_)
+                | SandboxError::Path { .. }
+                | SandboxError::Swap { .. }
+                | SandboxError::Writable { .. }
+                | SandboxError::NoLandlock(_),
+            )
             | Self::Pin(_)
             | Self::Credential(_)
             | Self::NoPin
@@ -195,8 +203,11 @@ fn start(role: &Role) -> Result<u8, BootError> {
     let common = role.common();
     // Absolute, since a reload reads it again from inside the sandbox.
     let argument = common.config.as_ref().map(std::path::absolute).transpose().map_err(BootError::Program)?;
-    let sources = Sources::new(argument, std::env::vars_os());
+    let sources = Sources { amnesia: common.amnesia, ..Sources::new(argument, std::env::vars_os()) };
     let loaded = Config::load(&sources)?;
+    if loaded.config.security.amnesia {
+        logging::forget_peers();
+    }
     accounts_exist(role, &loaded.config.server)?;
     match role {
         Role::Front(_) => front::front(loaded, sources, common.parent, inherited),
@@ -204,7 +215,7 @@ fn start(role: &Role) -> Result<u8, BootError> {
         Role::Ceremony(_) => hsm::ceremony(&loaded.config, common.parent),
         Role::Run(_) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.map_err(BootError::Runtime)?.block_on(run::run(&loaded, common.config.clone()))
+            runtime.map_err(BootError::Runtime)?.block_on(run::run(&loaded, common.config.clone(), common.amnesia))
         }
     }
 }

@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::{BootError, EXIT_CONFIG, ends};
 use crate::config::Loaded;
+use crate::sandbox::no_bytes;
 use crate::server::listen::{Access, bind};
 
 /// The first pause before a role is started again; doubled up to [`PAUSE_MAX`], and forgotten after [`CALM`].
@@ -35,15 +36,19 @@ const CEREMONIES: usize = 2;
 /// # Errors
 /// [`BootError`] when the ceremony socket can't be bound or signals can't be received. A role that can't be started is
 /// tried again.
-pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>) -> Result<u8, BootError> {
+pub(super) async fn run(loaded: &Loaded, config: Option<PathBuf>, amnesia: bool) -> Result<u8, BootError> {
     let hsm = &loaded.config.hsm;
+    if loaded.config.security.amnesia {
+        // The roles see to themselves; this is for the parent.
+        no_bytes()?;
+    }
     let access = Access { mode: 0o600, group: None, user: None, heir_of: None };
     let ceremonies = UnixListener::from_std(bind(&hsm.ceremony_socket, access)?).map_err(BootError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(BootError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(BootError::Signals)?;
     let mut quit = signal(SignalKind::quit()).map_err(BootError::Signals)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(BootError::Signals)?;
-    let mut house = House::new(config, hsm.module_config.clone().map(|file| (hsm.module_env.clone(), file)))?;
+    let mut house = House::new(config, amnesia, hsm.module_config.clone().map(|file| (hsm.module_env.clone(), file)))?;
     let code = loop {
         tokio::select! {
             _ = terminate.recv() => break 0,
@@ -89,6 +94,7 @@ async fn next(listener: &UnixListener) -> UnixStream {
 struct Origin {
     program: PathBuf,
     config: Option<PathBuf>,
+    amnesia: bool,
     /// The module's own configuration file, and the variable in which the module looks for it.
     module_config: Option<(String, PathBuf)>,
 }
@@ -101,9 +107,13 @@ struct House {
 }
 
 impl House {
-    fn new(config: Option<PathBuf>, module_config: Option<(String, PathBuf)>) -> Result<Self, BootError> {
+    fn new(
+        config: Option<PathBuf>,
+        amnesia: bool,
+        module_config: Option<(String, PathBuf)>,
+    ) -> Result<Self, BootError> {
         let program = std::env::current_exe().map_err(BootError::Program)?;
-        let origin = Origin { program, config, module_config };
+        let origin = Origin { program, config, amnesia, module_config };
         let kept = |role| Kept {
             role,
             origin: origin.clone(),
@@ -159,6 +169,9 @@ fn command(origin: &Origin, role: &str) -> Command {
     command.arg(role).arg("--parent").arg(std::process::id().to_string()).kill_on_drop(true);
     if let Some(config) = &origin.config {
         command.arg("--config").arg(config);
+    }
+    if origin.amnesia {
+        command.arg("--amnesia");
     }
     command.stdin(Stdio::null());
     command
@@ -266,7 +279,8 @@ mod tests {
     use super::*;
 
     fn signer() -> Kept {
-        let origin = Origin { program: PathBuf::from("/nonexistent"), config: None, module_config: None };
+        let origin =
+            Origin { program: PathBuf::from("/nonexistent"), config: None, amnesia: false, module_config: None };
         Kept { role: "signer", origin, child: None, started: Instant::now(), pause: PAUSE_MIN, due: None }
     }
 

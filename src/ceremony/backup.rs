@@ -166,6 +166,7 @@ mod tests {
         std::fs::create_dir_all(store.join("token")).unwrap();
         std::fs::write(store.join("token/a.object"), b"object").unwrap();
         ModuleConfig {
+            fleeting: None,
             module: PathBuf::new(),
             token: TokenChoice::default(),
             sessions: 1,

@@ -52,6 +52,8 @@ pub struct CeremonyPlan {
     pub module: ModuleConfig,
     /// Who may hold ceremonies.
     pub allowed_uids: Vec<u32>,
+    /// Amnesia mode, in which there are none.
+    pub amnesia: bool,
     /// The signer's bounds, to warn of keys that it will refuse to use.
     pub bounds: Option<Bounds>,
 }
@@ -80,6 +82,11 @@ fn hold(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
         return Err(CeremonyError::Peer(peer.uid()));
     }
     let (request, pin) = protocol::read(&plan.stream)?;
+    if plan.amnesia {
+        let why =
+            "in amnesia mode the signer makes its keys itself, and no ceremony is held: start it again for new keys";
+        return Err(CeremonyError::Request(why.to_owned()));
+    }
     tracing::info!(name: "ceremony_begun", peer_uid = peer.uid(), plan = ?request.plan, "a ceremony begins");
     let mut report = match (request.plan, pin) {
         (PlanKind::RetryPin, _) => retry_pin(&plan.module, request.final_try)?,

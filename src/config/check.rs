@@ -56,6 +56,12 @@ pub(super) fn faults(config: &Config, origins: &BTreeMap<String, Origin>) -> Vec
         ["hsm.pin_file", "hsm.uri"],
         "hsm.pin_file and the URI's pin-source both name the PIN's file: keep one",
     );
+    against(
+        config.security.amnesia && passport.jwks_file.is_some(),
+        ["security.amnesia", "passport.jwks_file"],
+        "passport.jwks_file is a file, and amnesia mode writes none: take one of the two away, and have the key set fetched \
+         by Keys or Watch",
+    );
     for (left, right) in shared_sockets(config) {
         against(true, [left, right], &format!("{left} and {right} are the same socket"));
     }
@@ -98,6 +104,14 @@ fn shared_sockets(config: &Config) -> Vec<(&'static str, &'static str)> {
         shared.extend(rest.filter(|(_, other)| other == path).map(|(right, _)| (*left, *right)));
     }
     shared
+}
+
+/// What somebody has set, and amnesia mode does without.
+pub(super) fn unused(config: &Config, origins: &BTreeMap<String, Origin>) -> Vec<String> {
+    let idle = ["state.path", "audit.dir", "audit.segment_bytes", "audit.checkpoints"];
+    let set = |key: &&str| origins.get(*key).is_some_and(|origin| *origin != Origin::Default);
+    let idle = idle.into_iter().filter(|key| config.security.amnesia && set(key));
+    idle.map(|key| format!("{key} is not used in amnesia mode: state and log are kept in memory")).collect()
 }
 
 /// What is allowed, but worth a second look.

@@ -29,6 +29,8 @@ pub struct Sources {
     pub default_file: PathBuf,
     /// The uid that reads: the file must be root's, or this one's when it is not root.
     pub reader: u32,
+    /// `--amnesia`: as `security.amnesia = true`, whatever the file says.
+    pub amnesia: bool,
 }
 
 impl Sources {
@@ -39,6 +41,7 @@ impl Sources {
             environment: environment.into_iter().collect(),
             default_file: PathBuf::from(DEFAULT_FILE),
             reader: nix::unistd::geteuid().as_raw(),
+            amnesia: false,
         }
     }
 }
@@ -60,6 +63,11 @@ pub enum Origin {
         /// Its name.
         name: String,
     },
+    /// An argument.
+    Argument {
+        /// Its name.
+        name: &'static str,
+    },
 }
 
 impl fmt::Display for Origin {
@@ -68,6 +76,7 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Env { name } => f.write_str(name),
+            Self::Argument { name } => f.write_str(name),
         }
     }
 }
@@ -121,6 +130,10 @@ impl Config {
         for setting in &environment.overrides {
             draft.variable(setting);
         }
+        if sources.amnesia {
+            draft.config.security.amnesia = true;
+            draft.origins.insert("security.amnesia".to_owned(), Origin::Argument { name: "--amnesia" });
+        }
         draft.faults.sort_by_key(|(at, _)| *at);
         let mut faults = environment.faults;
         faults.extend(draft.faults.into_iter().map(|(_, fault)| fault));
@@ -133,6 +146,7 @@ impl Config {
         }
         let mut warnings = ignored(sources, environment.inline.is_some(), environment.file.as_deref());
         warnings.extend(check::warnings(&draft.config));
+        warnings.extend(check::unused(&draft.config, &draft.origins));
         let hash = draft.config.hash();
         Ok(Loaded { config: Arc::new(draft.config), origins: draft.origins, warnings, hash })
     }

@@ -167,6 +167,9 @@ section! {
     Security {
         /// Whether every passport names an audience and every verification says which it is.
         require_aud: bool = true, Flag, Restart;
+        /// Whether nothing is kept: keys live in the signer's sessions, state and log in memory, and nothing is written to any
+        /// file (docs/AMNESIA.md). The argument `--amnesia` says so as well.
+        amnesia: bool = false, Flag, Restart;
         /// Post-quantum signatures.
         pq_mode: PqMode = PqMode::Off, Choice { words: &[("off", PqMode::Off)], later: &["mirror", "require", "enforce"] }, Restart;
     }

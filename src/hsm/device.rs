@@ -3,6 +3,7 @@
 //! [`Device`] is what the pool needs of an HSM, so that its tests can stage hangs and faults. [`Pkcs11Device`] is the one
 //! implementation outside tests: there is no software signer (law L13).
 
+use super::fleeting::Place;
 use super::inventory::{self, Inventory};
 use super::ladder::Fault;
 use super::module::{Module, Token};
@@ -107,6 +108,8 @@ pub struct Pkcs11Device {
 struct Live {
     token: Token,
     keeper: Keeper,
+    /// In amnesia mode the session that holds the keys: used by nobody, so that no failed call costs the keys.
+    vault: Option<Arc<Mutex<Option<Session>>>>,
 }
 
 /// Logged in once and never out: a login holds for the process as long as one session is open. SoftHSM rewrites its token
@@ -147,7 +150,8 @@ impl WorkerSession {
         }
         let key = self.ring.get(position).filter(|key| key.usable() && kind.fits(key));
         let key = key.ok_or_else(|| HsmError::KeyGone(format!("number {position}")))?;
-        let handle = inventory::handle(self.session()?, &key.label, &key.id, key.role)?;
+        let kept = self.ring.is_kept();
+        let handle = inventory::handle_of(self.session()?, kept, (&key.label, &key.id), key.role)?;
         self.handles.insert(position, handle);
         Ok(handle)
     }
@@ -259,15 +263,32 @@ impl Pkcs11Device {
         self.module.check_mechanisms(&token)?;
         let keeper = self.module.read_only_session(&token)?;
         self.log_in(&token, &keeper)?;
-        let pins = Pins::read(&self.config.state_dir)?;
-        let ring = Ring::new(Inventory::read(&keeper)?, &pins, &token.serial);
-        *self.live() = Some(Live { token, keeper: Arc::new(Mutex::new(Some(keeper))) });
+        let (ring, vault) = match &self.config.fleeting {
+            None => {
+                let pins = Pins::read(&self.config.state_dir)?;
+                (Ring::new(Inventory::read(&keeper)?, &pins, &token.serial), None)
+            }
+            Some(fleeting) => {
+                let vault = self.module.read_only_session(&token)?;
+                let (module, seals) = (self.module.description(), self.module.seals(&token)?);
+                let place = Place { module: &module, token_serial: &token.serial, seals };
+                let (inventory, pins) = fleeting.make(&vault, place)?;
+                let ring = Ring::of_session(inventory, &pins, &token.serial);
+                (ring, Some(Arc::new(Mutex::new(Some(vault)))))
+            }
+        };
+        *self.live() = Some(Live { token, keeper: Arc::new(Mutex::new(Some(keeper))), vault });
         Ok(ring)
     }
 
     /// Once for each PIN that is refused, however often this process is started.
     fn log_in(&self, token: &Token, session: &Session) -> Result<(), HsmError> {
         let dir = &self.config.state_dir;
+        if self.config.fleeting.is_some() {
+            // What was noted in other times holds; nothing is noted now. A refused PIN ends the process all the same.
+            pin_note::allows(dir, token, &self.pin, self.module.pin_flags(token)?)?;
+            return self.module.login(token, session, &self.pin);
+        }
         pin_note::before(dir, token, &self.pin, self.module.pin_flags(token)?)?;
         let outcome = self.module.login(token, session, &self.pin);
         if let Err(error) = pin_note::after(dir, token, &self.pin, &outcome) {
@@ -284,8 +305,9 @@ impl Pkcs11Device {
     fn disconnect(&self) -> Result<(), HsmError> {
         // No lock is held meanwhile: if this hangs, others still ask how it stands.
         let live = self.live().take();
-        let session = live.and_then(|Live { keeper, .. }| lock(&keeper).take());
-        if let Some(session) = session {
+        let sessions =
+            live.map(|Live { keeper, vault, .. }| [vault.and_then(|vault| lock(&vault).take()), lock(&keeper).take()]);
+        for session in sessions.into_iter().flatten().flatten() {
             // Finalising closes it in any case.
             drop(session.close());
         }
@@ -340,7 +362,7 @@ impl Device for Pkcs11Device {
     }
 
     fn login(&self) -> Result<(), HsmError> {
-        let Live { token, keeper } = self.connected()?;
+        let Live { token, keeper, .. } = self.connected()?;
         let mut kept = lock(&keeper);
         if let Some(session) = kept.take() {
             drop(session.close());
@@ -352,8 +374,9 @@ impl Device for Pkcs11Device {
     }
 
     fn limit(&self) -> Option<usize> {
-        let most = self.live().as_ref()?.token.max_sessions?;
-        Some(most.saturating_sub(1))
+        let live = self.live();
+        let live = live.as_ref()?;
+        Some(live.token.max_sessions?.saturating_sub(1 + usize::from(live.vault.is_some())))
     }
 
     fn reinitialise(&self) -> Result<Ring, HsmError> {

@@ -215,9 +215,21 @@ impl Inventory {
     /// # Errors
     /// [`HsmError::Call`] or [`HsmError::TooManyObjects`].
     pub fn read(session: &Session) -> Result<Self, HsmError> {
-        let private = objects(session, ObjectClass::PRIVATE_KEY)?;
-        let public = objects(session, ObjectClass::PUBLIC_KEY)?;
-        let secret = objects(session, ObjectClass::SECRET_KEY)?;
+        Self::of(session, true)
+    }
+
+    /// The same of the keys that this process's sessions hold, and the token does not.
+    ///
+    /// # Errors
+    /// As [`Inventory::read`].
+    pub fn of_sessions(session: &Session) -> Result<Self, HsmError> {
+        Self::of(session, false)
+    }
+
+    fn of(session: &Session, kept: bool) -> Result<Self, HsmError> {
+        let private = objects(session, kept, ObjectClass::PRIVATE_KEY)?;
+        let public = objects(session, kept, ObjectClass::PUBLIC_KEY)?;
+        let secret = objects(session, kept, ObjectClass::SECRET_KEY)?;
         let mut made = Self::default();
         let all = private.iter().chain(&public).chain(&secret);
         made.labels = all.map(|object| object.label.clone()).filter(|label| Label::claims(label)).collect();
@@ -308,8 +320,8 @@ fn public_of<'a>(private: &Object, public: &'a [Object]) -> Result<([u8; 32], &'
     point.map(|point| (point, object.label.as_str())).ok_or_else(|| "its CKA_EC_POINT is not 32 bytes".to_owned())
 }
 
-fn objects(session: &Session, class: ObjectClass) -> Result<Vec<Object>, HsmError> {
-    let handles = find(session, &[Attribute::Token(true), Attribute::Class(class)], MAX_OBJECTS)?;
+fn objects(session: &Session, kept: bool, class: ObjectClass) -> Result<Vec<Object>, HsmError> {
+    let handles = find(session, &[Attribute::Token(kept), Attribute::Class(class)], MAX_OBJECTS)?;
     handles.into_iter().map(|handle| Object::read(session, handle)).collect()
 }
 
@@ -339,12 +351,25 @@ fn at_most<T>(limit: usize, all: impl Iterator<Item = Result<T, HsmError>>) -> R
 /// # Errors
 /// [`HsmError::Call`], or [`HsmError::KeyGone`] when it is not there exactly once.
 pub(crate) fn handle(session: &Session, label: &str, id: &[u8], role: KeyRole) -> Result<ObjectHandle, HsmError> {
+    handle_of(session, true, (label, id), role)
+}
+
+/// The same of a key that the token holds, or (not `kept`) a session of this process.
+///
+/// # Errors
+/// As [`handle`].
+pub(crate) fn handle_of(
+    session: &Session,
+    kept: bool,
+    (label, id): (&str, &[u8]),
+    role: KeyRole,
+) -> Result<ObjectHandle, HsmError> {
     let class = match role {
         KeyRole::Seal => ObjectClass::SECRET_KEY,
         KeyRole::Passport | KeyRole::Audit => ObjectClass::PRIVATE_KEY,
     };
     let template = [
-        Attribute::Token(true),
+        Attribute::Token(kept),
         Attribute::Class(class),
         Attribute::Label(label.as_bytes().to_vec()),
         Attribute::Id(id.to_vec()),

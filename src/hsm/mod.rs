@@ -9,6 +9,8 @@
 //! | [`module`] | load once, initialise, find the token, log in |
 //! | [`label`] | what a key's `CKA_LABEL` says: role, tenant, purpose, version |
 //! | [`inventory`] | which keys are there, with which attributes |
+//! | `make` | making one key, in the token or in a session |
+//! | [`fleeting`] | amnesia mode: keys of the signer's own, which go with it |
 //! | [`pin_note`] | what is remembered of a refused PIN |
 //! | [`pins`] | which keys ought to be there: `keys.json`, written by ceremonies |
 //! | [`recycle`] | when a module that leaks is left behind |
@@ -29,10 +31,12 @@ pub mod device;
 pub mod doctor;
 pub(crate) mod ec;
 mod error;
+pub mod fleeting;
 pub mod guard;
 pub mod inventory;
 pub mod label;
 pub mod ladder;
+pub(crate) mod make;
 pub mod marks;
 pub mod module;
 pub mod path;
@@ -48,6 +52,7 @@ pub mod server;
 pub mod tally;
 
 pub use error::HsmError;
+pub use fleeting::Fleeting;
 pub use guard::{Bounds, TenantBounds};
 pub use serve::{ExitReason, Manager, SignerPlan, run_signer};
 
@@ -98,6 +103,9 @@ pub struct ModuleConfig {
     pub queue: usize,
     /// The signer's own directory, which holds `keys.json`.
     pub state_dir: PathBuf,
+    /// In amnesia mode: the keys that the signer makes for itself; then nothing is written to `state_dir`, and none of the
+    /// token's own keys is used.
+    pub fleeting: Option<Fleeting>,
     /// The directory of a file-based token, if it is one: copied before each ceremony, checked by the doctor.
     pub store: Option<PathBuf>,
     /// The module's own configuration file. Whoever starts the process puts it into the variable `module_env`.

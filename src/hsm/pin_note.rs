@@ -106,6 +106,16 @@ impl Note {
 /// since a locked HSM is worse than one that is not used.
 pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Result<(), HsmError> {
     let path = place(state_dir)?;
+    let known = allows(state_dir, token, pin, flags)?;
+    write(&path, &Note::of(State::Trying, token.serial.clone()), if known { replace } else { replace_soon })
+}
+
+/// The same question, and nothing is written: for amnesia mode. Whether anything is known of a refused PIN.
+///
+/// # Errors
+/// As [`before`].
+pub fn allows(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Result<bool, HsmError> {
+    let path = state_dir.join(OWN_DIR).join(FILE);
     let label = || token.label.clone();
     if flags.locked {
         return Err(HsmError::PinLocked(label()));
@@ -126,7 +136,7 @@ pub fn before(state_dir: &Path, token: &Token, pin: &Pin, flags: PinFlags) -> Re
             return Err(HsmError::PinRemembered { token: label(), left: note.left });
         }
     }
-    write(&path, &Note::of(State::Trying, token.serial.clone()), if known { replace } else { replace_soon })
+    Ok(known)
 }
 
 /// To be told what came of it.

@@ -54,6 +54,8 @@ pub struct Ring {
     orphans: Vec<String>,
     /// How wide the tables are; none where there are too many keys.
     window: Option<Window>,
+    /// The keys are in a session, not in the token.
+    fleeting: bool,
 }
 
 impl Ring {
@@ -93,6 +95,16 @@ impl Ring {
         let verifying = made.keys.iter().filter(|key| key.usable() && key.public.is_some()).count();
         made.window = Window::for_budget(verifying, TABLE_BYTES);
         made
+    }
+
+    /// The same, of keys that are in a session.
+    pub fn of_session(inventory: Inventory, pins: &Pins, token_serial: &str) -> Self {
+        Self { fleeting: true, ..Self::new(inventory, pins, token_serial) }
+    }
+
+    /// Whether the keys are in the token.
+    pub const fn is_kept(&self) -> bool {
+        !self.fleeting
     }
 
     fn push(&mut self, key: RingKey) {

@@ -93,8 +93,10 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
         keepalive: plan.module.keepalive,
     };
     let growth = plan.module.recycle_kib;
+    let fleeting = plan.module.fleeting.clone();
+    let kept = fleeting.is_none();
     let mut reread = Reread::of(&plan.module.state_dir);
-    let memory = Memory::open(&plan.module.state_dir)?;
+    let memory = if kept { Memory::open(&plan.module.state_dir)? } else { Memory::volatile() };
     let Some((device, ring)) = start(plan.module, plan.pin, &limits, &signals, &*plan.manager)? else {
         return Ok(ExitReason::Asked);
     };
@@ -112,13 +114,16 @@ pub fn run_signer(plan: SignerPlan) -> Result<ExitReason, HsmError> {
     let pool = Pool::start(device, ring, limits, verifier, Box::new(tell))?;
     let token = Token { module, token, sessions: pool.health().sessions, boot_id: random_id()? };
     let recycle = Recycle::new(resident_kib(), growth, Instant::now());
-    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, memory, plan.sealer, token, recycle));
+    let desk = Arc::new(Desk::new(pool.clone(), plan.bounds, memory, plan.sealer, token, recycle, fleeting));
     let door = Door::new(plan.listener, plan.front_uid)?;
     plan.manager.ready(pool.ring().keys().iter().filter(|key| key.usable()).count());
     tracing::info!(name: "ready", ready = 1, "serving the front");
     let events = Events { signals, woken };
     let ended = serve(&door, &desk, &events, &*plan.manager, &recycle, &mut |now| {
-        look_at_keys(&pool, &mut reread, now);
+        // Keys of its own are nobody else's to retire or to bring back.
+        if kept {
+            look_at_keys(&pool, &mut reread, now);
+        }
         pool.take_differences().iter().for_each(say_difference);
         (pool.in_time(now), reread.next())
     });

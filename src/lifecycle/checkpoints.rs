@@ -28,6 +28,9 @@ pub enum NoCheckpoint {
     /// The operator's: no audit key is active, or not one of the configured tenant.
     #[error("no audit key is active{0}; `passportctl hsm init` makes one")]
     NoKey(String),
+    /// The operator's: in amnesia mode there are no records to hold a checkpoint against.
+    #[error("in amnesia mode no record is kept, so that there is nothing that a checkpoint could be held against")]
+    Fleeting,
     /// Ours or the host's: what was kept of the ledger does not fit what is there.
     #[error("the tree over the ledger is not known; start the daemon again, and see its log")]
     NoTree,
@@ -78,6 +81,9 @@ impl Checkpoints {
 
 /// Makes them at the configured interval, until the daemon stops.
 pub async fn watch_checkpoints(daemon: Arc<Daemon>) {
+    if daemon.forgets() {
+        return;
+    }
     let mut stopping = daemon.stopping();
     let mut failed = false;
     loop {
@@ -111,6 +117,9 @@ impl Daemon {
     }
 
     async fn make_checkpoint(&self) -> Result<Note, NoCheckpoint> {
+        if self.forgets() {
+            return Err(NoCheckpoint::Fleeting);
+        }
         let before = self.checkpoints.newest();
         // All that was acknowledged by now.
         let tree = self.tree_at(self.audit.head().0).await?;
@@ -208,7 +217,7 @@ impl Daemon {
     fn say_checkpoint(&self, error: Option<&NoCheckpoint>) {
         let now = error.map(ToString::to_string);
         // Before the first set-up there is none, and nobody needs to be told.
-        let silent = matches!(error, Some(NoCheckpoint::NoKey(_)));
+        let silent = matches!(error, Some(NoCheckpoint::NoKey(_) | NoCheckpoint::Fleeting));
         let before = std::mem::replace(
             &mut *self.checkpoints.trouble.lock().unwrap_or_else(PoisonError::into_inner),
             now.clone(),

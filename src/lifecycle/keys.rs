@@ -45,6 +45,9 @@ pub enum KeyChangeError {
         /// The id.
         kid: String,
     },
+    /// The admin's: in amnesia mode keys come and go with the signer.
+    #[error("in amnesia mode the signer makes its keys itself: start it again for new ones")]
+    Fleeting,
     /// The key is not fit to verify with.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
@@ -114,6 +117,9 @@ impl Daemon {
     /// # Errors
     /// [`KeyChangeError`]; nothing has changed.
     pub async fn stage(&self, kid: &str, author: &Author) -> Result<Staged, KeyChangeError> {
+        if self.forgets() {
+            return Err(KeyChangeError::Fleeting);
+        }
         let _one_at_a_time = self.changes.lock().await;
         // A key of another process shows only after the module has started afresh, which stalls signing: not without need.
         let known = self.signer.keys().await?.into_iter().find(|key| key.kid == kid && key.usable);
@@ -199,7 +205,12 @@ impl Daemon {
         self.make(changed, &table, records).await
     }
 
-    async fn make(&self, changed: Vec<KeyRecord>, table: &KeyTable, records: Vec<Entry>) -> Result<(), KeyChangeError> {
+    pub(super) async fn make(
+        &self,
+        changed: Vec<KeyRecord>,
+        table: &KeyTable,
+        records: Vec<Entry>,
+    ) -> Result<(), KeyChangeError> {
         let keyring = self.keyring_of(table)?;
         let first = records.first().cloned();
         let receipt = self.audit.record_many(records).await?;
@@ -243,7 +254,7 @@ fn public(key: &LinkKey) -> Option<[u8; 32]> {
     (key.role != KeyRole::Seal).then_some(key.public)
 }
 
-fn new_key(key: &LinkKey) -> Result<NewKey, KeyChangeError> {
+pub(super) fn new_key(key: &LinkKey) -> Result<NewKey, KeyChangeError> {
     let bad = |why: String| KeyChangeError::Name { kid: key.kid.clone(), why };
     // A seal key is named like the others but for the algorithm before the first slash.
     let tail = key.kid.split_once('/').map(|(_, tail)| format!("ed25519/{tail}")).unwrap_or_default();

@@ -4,6 +4,7 @@
 mod checkpoints;
 mod clock;
 mod engine;
+mod fleeting;
 mod health;
 mod keys;
 mod late;
@@ -237,6 +238,11 @@ impl Daemon {
         };
         daemon.count_keys();
         Ok(daemon)
+    }
+
+    /// Whether nothing is kept beyond the life of this process.
+    pub const fn forgets(&self) -> bool {
+        self.applied.amnesia
     }
 
     /// Why issuing is paused, if it is.

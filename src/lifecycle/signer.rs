@@ -196,6 +196,7 @@ impl From<String> for Trouble {
 /// a failure: one key's trouble must not have all others sign four times a second.
 async fn examine(daemon: &Daemon, whole: bool) -> Result<(), Trouble> {
     let there = daemon.signer.keys().await?;
+    daemon.follow(&there).await.map_err(|error| Trouble::Known(error.to_string()))?;
     let table = daemon.store.keys();
     let signs: Vec<_> =
         table.iter().filter(|key| key.state == KeyState::Active && key.role == Role::Passport).collect();

@@ -19,6 +19,11 @@ use crate::wire::link::LinkKey;
 const STATS_WAIT: Duration = Duration::from_millis(500);
 
 impl Daemon {
+    /// Where keys, state and log are: `amnesia` says that what is durable is so for the life of this process.
+    pub fn mode(&self) -> &'static str {
+        if self.forgets() { "amnesia" } else { "hsm" }
+    }
+
     /// What is revoked, and how much is kept.
     fn kept(&self) -> Value {
         let (keys, kept) = (self.store.keys(), self.store.kept());
@@ -45,7 +50,8 @@ impl Daemon {
             "version": env!("CARGO_PKG_VERSION"),
             "wire": WIRE_VERSION,
             "issuer": live.loaded.config.passport.issuer,
-            "mode": "hsm",
+            "mode": self.mode(),
+            "durable": if self.forgets() { "for the life of the processes" } else { "over restarts" },
             "started": self.started.unix(),
             "uptime_s": Moment::now().unix() - self.started.unix(),
             "phase": if self.draining() { "draining" } else { "serving" },
@@ -139,7 +145,7 @@ impl Daemon {
             "version": env!("CARGO_PKG_VERSION"),
             "wire": WIRE_VERSION,
             "issuer": live.loaded.config.passport.issuer,
-            "mode": "hsm",
+            "mode": self.mode(),
             "config_hash": hex::encode(&live.loaded.hash),
             "policy_hash": hex::encode(&live.policy.hash()),
             "jwks_etag": hex::encode(self.keyring.load().etag()),
@@ -201,6 +207,7 @@ impl Daemon {
             "capabilities_empty": applied.bounding_empty,
             "no_new_privs": applied.no_new_privs,
             "dumpable": applied.dumpable,
+            "amnesia": applied.amnesia,
             "landlock": format!("{:?}, ABI {}", applied.landlock.level, applied.landlock.abi).to_lowercase(),
             "notes": applied.notes,
         })

@@ -46,6 +46,7 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
     let signer = Signer::start(LinkConfig {
         socket: "/nonexistent/signer.sock".into(),
         issuer: "test".to_owned(),
+        amnesia: None,
         signer_uid: 0,
         op_timeout: Duration::from_secs(1),
         max_in_flight: 8,
@@ -61,6 +62,7 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
         dumpable: false,
         landlock: Landlock { level: Level::None, abi: 0 },
         memory_locked: false,
+        amnesia: false,
         notes: Vec::new(),
     };
     let live = Live { loaded, policy, generation: 1 };

@@ -6,11 +6,13 @@
 //! read back from the kernel before the next. Where there is no Landlock, a mount keeps what must not be written, as long
 //! as this is root. All of it binds the calling thread or is inherited, hence "before any thread".
 
+mod amnesia;
 mod confine;
 mod identity;
 mod mounts;
 mod process;
 
+pub use amnesia::no_bytes;
 pub use confine::{Landlock, Level};
 pub use identity::Identity;
 pub use process::heed_only;
@@ -38,6 +40,8 @@ pub struct Plan {
     pub tcp: bool,
     /// Whether to lock all memory (`mlockall`), where `RLIMIT_MEMLOCK` is unlimited.
     pub lock_memory: bool,
+    /// Whether nothing may be written to any file, nor memory reach a disk; see [`Applied::amnesia`].
+    pub amnesia: bool,
     /// The process whose death ends this one (a child of `run`); checked, so that a parent that is already gone is seen.
     pub parent: Option<u32>,
 }
@@ -59,6 +63,9 @@ pub struct Applied {
     pub landlock: Landlock,
     /// `mlockall` succeeded.
     pub memory_locked: bool,
+    /// Landlock allows no path to be written, `RLIMIT_FSIZE` is 0, standard error is no file, and there is
+    /// no swap or all memory is locked.
+    pub amnesia: bool,
     /// What an operator should know: what could not be had, and why.
     pub notes: Vec<String>,
 }
@@ -106,6 +113,37 @@ pub enum SandboxError {
         /// What was read back.
         found: String,
     },
+    /// Memory could reach a disk (operator).
+    #[error(
+        "amnesia mode, and memory can be swapped out to {swaps}: turn swap off (swapoff -a), or let the {role} role lock its \
+         memory (LimitMEMLOCK=infinity, `ulimit -l unlimited`); {why}"
+    )]
+    Swap {
+        /// The role.
+        role: &'static str,
+        /// The swap areas that are in use.
+        swaps: String,
+        /// Why the memory is not locked.
+        why: String,
+    },
+    /// A file is open for writing (operator).
+    #[error(
+        "amnesia mode, and descriptor {fd} of the {role} role is a file that is open for writing ({file}): have the log go to \
+         the journal or a pipe, such as `2>&1 | cat`"
+    )]
+    Writable {
+        /// The role.
+        role: &'static str,
+        /// The descriptor.
+        fd: i32,
+        /// The file.
+        file: String,
+    },
+    /// The kernel can't keep this process from making files (operator).
+    #[error(
+        "amnesia mode needs Landlock, by which the kernel keeps the {0} role from writing: boot with lsm=landlock,…"
+    )]
+    NoLandlock(&'static str),
     /// The parent was gone before its death could be watched (nobody's fault).
     #[error("the parent process {0} is gone")]
     Orphan(u32),
@@ -132,6 +170,7 @@ pub fn enter(plan: &Plan) -> Result<Applied, SandboxError> {
 fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
     let mut notes = Vec::new();
     process::private_files()?;
+    let swaps = if plan.amnesia { amnesia::begin(plan, &mut notes)? } else { None };
     // What the new user may not be able to look up or open any more.
     let target = identity::resolve(plan, &mut notes)?;
     let ruleset = confine::prepare(plan)?;
@@ -143,8 +182,15 @@ fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
     process::no_new_privs()?;
     process::die_with(plan.parent)?;
     process::not_dumpable()?;
-    let memory_locked = plan.lock_memory && process::lock_memory(&mut notes);
+    let memory_locked = (plan.lock_memory || swaps.is_some()) && process::lock_memory(&mut notes);
+    if let Some(swaps) = swaps.filter(|_| !memory_locked) {
+        let why = notes.pop().unwrap_or_default();
+        return Err(SandboxError::Swap { role: plan.role, swaps, why });
+    }
     let landlock = confine::restrict(ruleset, &mut notes)?;
+    if plan.amnesia && landlock.level == Level::None {
+        return Err(SandboxError::NoLandlock(plan.role));
+    }
     Ok(Applied {
         role: plan.role,
         identity,
@@ -153,6 +199,7 @@ fn steps(plan: &Plan) -> Result<Applied, SandboxError> {
         dumpable: false,
         landlock,
         memory_locked,
+        amnesia: plan.amnesia,
         notes,
     })
 }

@@ -154,11 +154,11 @@ impl Client {
         corr_id: [u8; 16],
         error: &KeyChangeError,
     ) -> Problem {
-        use KeyChangeError::{Audit, Key, Name, NotThere, State};
+        use KeyChangeError::{Audit, Fleeting, Key, Name, NotThere, State};
         let problem = problems::of_key_change(error);
         let outcome = match error {
             Audit(_) | State(_) => return problem,
-            NotThere { .. } | Name { .. } | Key(_) => Outcome::Refused,
+            NotThere { .. } | Name { .. } | Key(_) | Fleeting => Outcome::Refused,
             _ => Outcome::Failed,
         };
         self.not_done(corr_id, operation, outcome, |entry| {

@@ -133,7 +133,7 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
     let code = match error {
         KeyChangeError::NotThere { .. } => Code::UnknownKid,
         KeyChangeError::Name { .. } => Code::Malformed,
-        KeyChangeError::Key(_) => Code::OpDenied,
+        KeyChangeError::Key(_) | KeyChangeError::Fleeting => Code::OpDenied,
         KeyChangeError::Signer(error) => return of_signer(*error),
         KeyChangeError::Unusable { .. } | KeyChangeError::Probe { .. } | KeyChangeError::Keyring(_) => {
             Code::HsmUnavailable
@@ -148,6 +148,7 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
 pub(super) fn of_checkpoint(error: &NoCheckpoint) -> Problem {
     let code = match error {
         NoCheckpoint::Signer(error) => return of_signer(*error),
+        NoCheckpoint::Fleeting => Code::OpDenied,
         NoCheckpoint::NoKey(_) | NoCheckpoint::NoTree => Code::NotReady,
         NoCheckpoint::Unfit(_) | NoCheckpoint::Text(_) => Code::HsmUnavailable,
         NoCheckpoint::Audit(_) | NoCheckpoint::File { .. } => Code::AuditUnavailable,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,7 +18,9 @@ use super::text::{plain, plain_welcome};
 use super::{Ask, Call, LinkConfig, LinkStatus, SignerError};
 use crate::secret::LockedBuf;
 use crate::wire::frame::{Split, split};
-use crate::wire::link::{LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult, LinkWelcome};
+use crate::wire::link::{
+    LinkAmnesia, LinkFront, LinkGreeting, LinkHello, LinkOp, LinkReply, LinkRequest, LinkResult, LinkWelcome,
+};
 use crate::wire::{HEADER, MAX_FRAME, Plain, WIRE_VERSION, decode, encode_frame};
 
 /// Calls taken from the inbox before they are written with one `write`.
@@ -38,6 +41,9 @@ const BACKOFF_AWAY: Duration = Duration::from_millis(100);
 /// How long calls wait for the next signer after one has announced that it leaves. It logs in and reads its keys in some
 /// tenths of a second, and systemd starts it a second after the end of the last one (`RestartSec=`).
 pub(super) const HOLD: Duration = Duration::from_secs(3);
+/// How much longer than a call a greeting may take in amnesia mode, in which keys are made for a front that is new: a second
+/// until their version begins, and the making.
+const KEYS: Duration = Duration::from_secs(5);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// Reads before others get their turn: a signer that never stops talking must not keep deadlines from being looked at.
@@ -69,12 +75,13 @@ pub(super) async fn run(
     mut inbox: mpsc::Receiver<Call>,
     report: watch::Sender<LinkStatus>,
     admission: Arc<Admission>,
+    newest: Arc<AtomicU64>,
 ) {
     let mut backoff = BACKOFF_MIN;
     // Until when calls wait for the next signer.
     let mut hold: Option<Instant> = None;
     loop {
-        match greet(&config).await {
+        match greet(&config, newest.load(Ordering::Acquire)).await {
             Ok((stream, welcome)) => {
                 (backoff, hold) = (BACKOFF_MIN, None);
                 admission.sessions(usize::try_from(welcome.sessions).unwrap_or(usize::MAX));
@@ -130,20 +137,27 @@ fn remedy(error: &io::Error) -> &'static str {
 }
 
 /// Connects, checks who is there, and exchanges greetings, all within the time of one operation.
-async fn greet(config: &LinkConfig) -> io::Result<(UnixStream, LinkWelcome)> {
-    tokio::time::timeout(config.op_timeout, connect(config))
+async fn greet(config: &LinkConfig, newest: u64) -> io::Result<(UnixStream, LinkWelcome)> {
+    // In amnesia mode it may have keys to make first.
+    let patience = config.op_timeout + if config.amnesia.is_some() { KEYS } else { Duration::ZERO };
+    tokio::time::timeout(patience, connect(config, newest))
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the signer accepts no greeting")))
 }
 
-async fn connect(config: &LinkConfig) -> io::Result<(UnixStream, LinkWelcome)> {
+async fn connect(config: &LinkConfig, newest: u64) -> io::Result<(UnixStream, LinkWelcome)> {
     let mut stream = UnixStream::connect(&config.socket).await?;
     let uid = stream.peer_cred()?.uid();
     if uid != config.signer_uid && uid != 0 {
         return Err(io::Error::other(format!("uid {uid} listens there, not the signer's")));
     }
     let mut hello = Vec::new();
-    encode_frame(&LinkHello { wire: WIRE_VERSION, issuer: &config.issuer }, &mut hello).map_err(io::Error::other)?;
+    let first = LinkHello { wire: WIRE_VERSION, issuer: &config.issuer };
+    match config.amnesia.map(|id| LinkFront { id, newest }) {
+        None => encode_frame(&first, &mut hello),
+        Some(front) => encode_frame(&LinkAmnesia { hello: first, front }, &mut hello),
+    }
+    .map_err(io::Error::other)?;
     stream.write_all(&hello).await?;
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).await?;

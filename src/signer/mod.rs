@@ -16,6 +16,7 @@ pub use statements::{Counts, LedgerAt};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +33,8 @@ pub struct LinkConfig {
     pub socket: PathBuf,
     /// Our issuer; the signer must have the same.
     pub issuer: String,
+    /// In amnesia mode: this front, by a random number; the signer must be in the same mode.
+    pub amnesia: Option<u64>,
     /// The signer's uid. What the kernel shows is who called `listen`: that, or root, who hands a bound socket down.
     pub signer_uid: u32,
     /// The longest that one call may take in the signer. Waiting for a place may take as long before that.
@@ -121,6 +124,8 @@ pub struct Signer {
     breakers: Arc<Breakers>,
     status: watch::Receiver<LinkStatus>,
     timeout: Duration,
+    /// See [`Signer::knows`].
+    newest: Arc<AtomicU64>,
 }
 
 /// Beyond the link's own deadline: then the link's task itself does not get on.
@@ -150,8 +155,14 @@ impl Signer {
         let admission = Admission::new(config.max_in_flight);
         let timeout = config.op_timeout;
         let breakers = Arc::new(Breakers::new(config.opened.clone()));
-        tokio::spawn(link::run(config, inbox, report, Arc::clone(&admission)));
-        Self { calls, admission, breakers, status, timeout }
+        let newest = Arc::new(AtomicU64::new(0));
+        tokio::spawn(link::run(config, inbox, report, Arc::clone(&admission), Arc::clone(&newest)));
+        Self { calls, admission, breakers, status, timeout, newest }
+    }
+
+    /// In amnesia mode: the newest version of any key that the front knows. A signer makes newer ones.
+    pub fn knows(&self, version: u64) {
+        self.newest.fetch_max(version, Ordering::AcqRel);
     }
 
     /// The state of the link, and its changes.

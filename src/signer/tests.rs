@@ -63,6 +63,7 @@ fn listening(dir: &tempfile::TempDir) -> (LinkConfig, UnixListener) {
     let config = LinkConfig {
         socket,
         issuer: "test".to_owned(),
+        amnesia: None,
         signer_uid: nix::unistd::geteuid().as_raw(),
         op_timeout: Duration::from_millis(100),
         max_in_flight: 4,

@@ -16,6 +16,24 @@ pub struct LinkHello<'a> {
     pub issuer: &'a str,
 }
 
+/// The first frame of a front in amnesia mode, in the place of [`LinkHello`]. The signer must be in the same mode.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct LinkAmnesia<'a> {
+    /// What any front says.
+    pub hello: LinkHello<'a>,
+    /// Which one it is.
+    pub front: LinkFront,
+}
+
+/// A front that keeps nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct LinkFront {
+    /// Random at every start of the front: what another one signed by its keys is not this one's to accept.
+    pub id: u64,
+    /// The newest version of any key that it knows; 0 for none.
+    pub newest: u64,
+}
+
 /// The signer's answer to [`LinkHello`].
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum LinkGreeting {

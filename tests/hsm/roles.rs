@@ -11,6 +11,7 @@ pub(crate) fn config() -> ModuleConfig {
     let millis = |name, usual| Duration::from_millis(var(name).map_or(usual, |n| n.parse().unwrap()));
     let (hsm, dir) = (Hsm::chosen(), PathBuf::from(var("HSM_DIR").unwrap()));
     ModuleConfig {
+        fleeting: None,
         module: PathBuf::from(var("HSM_MODULE").unwrap()),
         token: TokenChoice {
             label: Some(var("HSM_LABEL").unwrap_or_else(|| LABEL.to_owned())),
@@ -81,7 +82,7 @@ pub(crate) fn run_role(role: &str) {
             say("ready");
             let (stream, _) = listener.accept().unwrap();
             let allowed_uids = vec![var("ALLOWED").unwrap().parse().unwrap()];
-            let plan = CeremonyPlan { stream, module: config(), allowed_uids, bounds: Some(bounds()) };
+            let plan = CeremonyPlan { stream, module: config(), allowed_uids, amnesia: false, bounds: Some(bounds()) };
             if let Err(error) = run_ceremony(&plan) {
                 say(&format!("error {error}"));
             }

@@ -120,6 +120,7 @@ impl House {
         let mut own: Vec<_> = own.map(|(_, name, value)| (name.as_str(), value.as_str())).collect();
         let fault = self.fault_environment();
         own.extend(fault.iter().map(|(name, value)| (*name, value.as_str())));
+        own.extend(self.forgets().then_some((process::PIPED, "")));
         let log = self.options.log.clone().unwrap_or_else(|| self.hsm.dir().join("log"));
         self.processes.push(Started::new(role, self.hsm.dir(), &log, &own));
     }

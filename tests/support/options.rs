@@ -152,6 +152,11 @@ impl Options {
         self
     }
 
+    /// In amnesia mode: the signer makes its keys itself.
+    pub(crate) fn amnesia(self) -> Self {
+        self.set("security.amnesia", true).without_keys()
+    }
+
     /// The audit key is put to use as well, as by `passportctl hsm init`.
     pub(crate) fn audited(mut self) -> Self {
         self.audited = true;
@@ -178,6 +183,11 @@ pub(super) fn put(table: &mut Table, key: &str, value: Value) {
 }
 
 impl House {
+    /// Whether it is in amnesia mode.
+    pub(super) fn forgets(&self) -> bool {
+        self.config.get("security").and_then(|section| section.get("amnesia")) == Some(&Value::Boolean(true))
+    }
+
     /// How long it lets one call of the HSM take: `hsm.op_timeout_ms`, or its default.
     pub(crate) fn op_timeout(&self) -> Duration {
         let set = self.config.get("hsm").and_then(|hsm| hsm.get("op_timeout_ms")).and_then(Value::as_integer);

@@ -13,6 +13,16 @@ use super::Hsm;
 /// In the environment of a role: the service manager watches that very process.
 pub(crate) const OWN_WATCHDOG: (&str, &str) = ("WATCHDOG_PID", "its own");
 
+/// The log comes through a pipe, since the role may have no file open for writing (amnesia mode).
+pub(crate) const PIPED: &str = "its log is piped";
+/// Every system call of the role that opens, makes, removes or writes something is written to this file by strace(1).
+pub(crate) const TRACED: &str = "its calls are traced to";
+
+/// What of a role's system calls is traced: whatever names a file to change it, and whatever writes.
+const CALLS: &str = "trace=open,openat,openat2,creat,truncate,ftruncate,fallocate,mkdir,mkdirat,mknod,mknodat,rename,renameat,\
+    renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,symlinkat,chmod,fchmod,fchmodat,write,writev,pwrite64,pwritev,\
+    pwritev2,sendfile,copy_file_range,splice,memfd_create,io_uring_setup,landlock_restrict_self";
+
 /// Whether this process ignores a signal, and so what it starts.
 pub(crate) fn ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -36,8 +46,20 @@ impl Started {
         if environment.contains(&OWN_WATCHDOG) {
             command = watched(&command);
         }
-        command.envs(environment.iter().copied().filter(|one| *one != OWN_WATCHDOG));
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let named = |wanted: &str| environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+        if let Some(file) = named(TRACED) {
+            command = traced(&command, file);
+        }
+        let ours = |one: &(&str, &str)| *one == OWN_WATCHDOG || one.0 == PIPED || one.0 == TRACED;
+        command.envs(environment.iter().copied().filter(|one| !ours(one))).stdin(Stdio::null());
+        if named(PIPED).is_some() {
+            let (mut reader, writer) = std::io::pipe().unwrap();
+            command.stdout(writer.try_clone().unwrap()).stderr(writer);
+            let mut log = log;
+            std::thread::spawn(move || std::io::copy(&mut reader, &mut log));
+        } else {
+            command.stdout(log.try_clone().unwrap()).stderr(log);
+        }
         Self { role, child: command.spawn().unwrap() }
     }
 
@@ -99,6 +121,15 @@ fn watched(command: &Command) -> Command {
     shell.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\""]).arg(command.get_program()).args(command.get_args());
     shell
+}
+
+/// The same under strace(1), which says of each descriptor what it is, and of no text what it says.
+fn traced(command: &Command, file: &str) -> Command {
+    let mut strace = Command::new("strace");
+    strace.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    strace.args(["-f", "-qq", "-y", "-s", "0", "-o", file, "-e", CALLS, "--"]);
+    strace.arg(command.get_program()).args(command.get_args());
+    strace
 }
 
 /// Sends a signal; a process that is gone is no failure.

@@ -206,6 +206,8 @@ mirror! {
     }
 
     pub(crate) struct LinkHello { wire: u8, issuer: String }
+    pub(crate) struct LinkAmnesia { hello: LinkHello, front: LinkFront }
+    pub(crate) struct LinkFront { id: u64, newest: u64 }
     pub(crate) enum LinkGreeting { Welcome(LinkWelcome), Refused(String) }
     pub(crate) struct LinkWelcome { wire: u8, sessions: u32, module: String, token: String, boot_id: u64 }
     pub(crate) struct LinkRequest { id: u64, op: LinkOp }

@@ -29,7 +29,7 @@ fn by_wincode(kind: &str, body: &[u8]) -> Option<(String, Vec<u8>)> {
             }
         };
     }
-    read!(Hello Greeting Request Reply AdminRequest AdminReply LinkHello LinkGreeting LinkRequest LinkReply)
+    read!(Hello Greeting Request Reply AdminRequest AdminReply LinkHello LinkAmnesia LinkGreeting LinkRequest LinkReply)
 }
 
 /// The same from the room itself.
@@ -42,6 +42,7 @@ fn by_passportd(kind: &str, body: &[u8]) -> Option<(String, Vec<u8>)> {
         "AdminRequest" => format!("{:?}", decode::<wire::AdminRequest<'_>>(body).ok()?),
         "AdminReply" => format!("{:?}", decode::<wire::AdminReply>(body).ok()?),
         "LinkHello" => format!("{:?}", decode::<wire::link::LinkHello<'_>>(body).ok()?),
+        "LinkAmnesia" => format!("{:?}", decode::<wire::link::LinkAmnesia<'_>>(body).ok()?),
         "LinkGreeting" => format!("{:?}", decode::<wire::link::LinkGreeting>(body).ok()?),
         "LinkRequest" => format!("{:?}", decode::<wire::link::LinkRequest<'_>>(body).ok()?),
         "LinkReply" => format!("{:?}", decode::<wire::link::LinkReply>(body).ok()?),

@@ -1,6 +1,6 @@
 //! At least one value of every message, operation, answer and variant. The vectors of `docs/WIRE.md` are these.
 
-use passportd::wire::link::{LinkGreeting, LinkHello, LinkReply, LinkRequest};
+use passportd::wire::link::{LinkAmnesia, LinkGreeting, LinkHello, LinkReply, LinkRequest};
 use passportd::wire::{
     Accepted, AdminReply, AdminRequest, Code, Condition, Greeting, HEADER, Health, Hello, Identity, Introspection,
     IssueSpec, Issued, KeySet, Limits, Passport, Plain, Problem, Reply, Request, ServiceOk, ServiceOp, Verdict,
@@ -64,6 +64,7 @@ pub(crate) fn recode(kind: &str, body: &[u8]) -> Result<Vec<u8>, WireError> {
         "AdminRequest" => encode_frame(&decode::<AdminRequest<'_>>(body)?, &mut out),
         "AdminReply" => encode_frame(&decode::<AdminReply>(body)?, &mut out),
         "LinkHello" => encode_frame(&decode::<LinkHello<'_>>(body)?, &mut out),
+        "LinkAmnesia" => encode_frame(&decode::<LinkAmnesia<'_>>(body)?, &mut out),
         "LinkGreeting" => encode_frame(&decode::<LinkGreeting>(body)?, &mut out),
         "LinkRequest" => encode_frame(&decode::<LinkRequest<'_>>(body)?, &mut out),
         "LinkReply" => encode_frame(&decode::<LinkReply>(body)?, &mut out),
@@ -73,7 +74,7 @@ pub(crate) fn recode(kind: &str, body: &[u8]) -> Result<Vec<u8>, WireError> {
 }
 
 /// Every kind of message.
-pub(crate) const KINDS: [&str; 10] = [
+pub(crate) const KINDS: [&str; 11] = [
     "Hello",
     "Greeting",
     "Request",
@@ -81,6 +82,7 @@ pub(crate) const KINDS: [&str; 10] = [
     "AdminRequest",
     "AdminReply",
     "LinkHello",
+    "LinkAmnesia",
     "LinkGreeting",
     "LinkRequest",
     "LinkReply",

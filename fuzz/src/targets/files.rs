@@ -233,7 +233,8 @@ pub fn config(bytes: &[u8]) {
 }
 
 fn load(environment: Vec<(OsString, OsString)>) -> Result<Loaded, config::ConfigError> {
-    let sources = Sources { argument: None, environment, default_file: PathBuf::from("/nowhere"), reader: 0 };
+    let sources =
+        Sources { argument: None, environment, default_file: PathBuf::from("/nowhere"), reader: 0, amnesia: false };
     Config::load(&sources)
 }
 

@@ -12,6 +12,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,13 @@ const LEVEL: &str = "PASSPORTD_LOG";
 const TO: &str = "PASSPORTD_LOG_TO";
 
 static LOG: OnceLock<Queue> = OnceLock::new();
+/// Amnesia mode; see [`forget_peers`].
+static FORGETS: AtomicBool = AtomicBool::new(false);
+
+/// From here on the log says what happens, and not to whom.
+pub(super) fn forget_peers() {
+    FORGETS.store(true, Ordering::Relaxed);
+}
 
 /// From here on events are written, by whoever says them: the sandbox refuses threads that are there before it.
 pub(super) fn start(role: &'static str) {
@@ -106,7 +114,8 @@ impl Subscriber for Recorder {
     }
 
     fn event(&self, event: &Event<'_>) {
-        self.queue.say(Record::of(event));
+        let record = Record::of(event);
+        self.queue.say(if FORGETS.load(Ordering::Relaxed) { record.of_nobody() } else { record });
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

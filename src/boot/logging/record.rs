@@ -47,7 +47,16 @@ impl Value {
     }
 }
 
+/// Fields that say who it was, or join it with somebody's own records.
+const WHO: [&str; 6] = ["peer_uid", "peer_gid", "peer_pid", "corr_id", "client", "jti"];
+
 impl Record {
+    /// Without them.
+    pub(super) fn of_nobody(mut self) -> Self {
+        self.fields.retain(|(name, _)| !WHO.contains(name));
+        self
+    }
+
     pub(super) fn of(event: &Event<'_>) -> Self {
         let metadata = event.metadata();
         let mut record =

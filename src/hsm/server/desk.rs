@@ -6,6 +6,7 @@ use super::sealing::Sealing;
 use super::statements::Memory;
 use crate::clock::Moment;
 use crate::hsm::device::Device;
+use crate::hsm::fleeting::Fleeting;
 use crate::hsm::guard::{self, Bounds, Rates};
 use crate::hsm::ladder::Rung;
 use crate::hsm::pool::Pool;
@@ -14,8 +15,8 @@ use crate::hsm::sealer::Sealer;
 use crate::secret::scrubbed;
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::{
-    KeyRole, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult, LinkStats,
-    LinkWelcome, PROBE_PREFIX,
+    KeyRole, LinkFront, LinkGreeting, LinkHealth, LinkHello, LinkOp, LinkRefusal, LinkReply, LinkRequest, LinkResult,
+    LinkStats, LinkWelcome, PROBE_PREFIX,
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
@@ -50,6 +51,8 @@ pub struct Desk<D: Device> {
     recycle: Recycle,
     pub(super) refused: Arc<Refusals>,
     restarted: Mutex<Option<Instant>>,
+    /// In amnesia mode: whose the keys are.
+    fleeting: Option<Fleeting>,
 }
 
 impl<D: Device> Desk<D> {
@@ -61,11 +64,12 @@ impl<D: Device> Desk<D> {
         sealer: Box<dyn Sealer>,
         token: Token,
         recycle: Recycle,
+        fleeting: Option<Fleeting>,
     ) -> Self {
         let refused = Arc::new(Refusals::default());
         let sealing = Arc::new(Sealing::new(sealer, &bounds, Arc::clone(&refused)));
         let restarted = Mutex::new(None);
-        Self { pool, bounds, rates: Rates::default(), sealing, memory, token, recycle, refused, restarted }
+        Self { pool, bounds, rates: Rates::default(), sealing, memory, token, recycle, refused, restarted, fleeting }
     }
 
     /// What is to be done from time to time, whether anybody asks for anything or not.
@@ -79,7 +83,7 @@ impl<D: Device> Desk<D> {
     }
 
     /// Answers a hello.
-    pub(super) fn greet(&self, hello: &LinkHello<'_>) -> LinkGreeting {
+    pub(super) fn greet(&self, hello: &LinkHello<'_>, front: Option<LinkFront>) -> LinkGreeting {
         if hello.wire != WIRE_VERSION {
             return LinkGreeting::Refused(format!(
                 "the signer speaks version {WIRE_VERSION} of the link, the front {}; install the same release for both",
@@ -92,6 +96,9 @@ impl<D: Device> Desk<D> {
                 self.bounds.issuer, hello.issuer
             ));
         }
+        if let Err(why) = self.admit(front) {
+            return LinkGreeting::Refused(why);
+        }
         LinkGreeting::Welcome(LinkWelcome {
             wire: WIRE_VERSION,
             sessions: self.token.sessions,
@@ -99,6 +106,27 @@ impl<D: Device> Desk<D> {
             token: self.token.token.clone(),
             boot_id: self.token.boot_id,
         })
+    }
+
+    /// Has the keys be this front's, in amnesia mode; both must be in the same.
+    fn admit(&self, front: Option<LinkFront>) -> Result<(), String> {
+        let (fleeting, front) = match (&self.fleeting, front) {
+            (None, None) => return Ok(()),
+            (Some(fleeting), Some(front)) => (fleeting, front),
+            (Some(_), None) => return Err(mismatch("the signer", "the front")),
+            (None, Some(_)) => return Err(mismatch("the front", "the signer")),
+        };
+        let anew = || {
+            tracing::info!(name: "front_is_another", "another front has come, which gets keys of its own");
+            self.reinitialise().map(drop)
+        };
+        let admitted = fleeting.admit(front, anew);
+        admitted.map_err(|refusal| format!("no keys can be made for this front: {}; it is tried again", refusal.name()))
+    }
+
+    /// Whether a front that was welcomed is served still.
+    pub(super) fn serves(&self, front: Option<LinkFront>) -> bool {
+        self.fleeting.as_ref().is_none_or(|fleeting| front.is_some_and(|front| fleeting.serves(front.id)))
     }
 
     /// Serves one request; its reply goes to the outbox, now or from a worker.
@@ -222,4 +250,10 @@ impl<D: Device> Desk<D> {
             cpu_us: u64::try_from(used).unwrap_or(0),
         }
     }
+}
+
+fn mismatch(is: &str, is_not: &str) -> String {
+    format!(
+        "{is} is in amnesia mode, {is_not} is not; set [security] amnesia, or give --amnesia, for both or for neither"
+    )
 }

@@ -6,7 +6,7 @@ use crate::hsm::device::Device;
 use crate::hsm::guard::MAX_PAYLOAD;
 use crate::secret::LockedBuf;
 use crate::wire::frame::{Split, split};
-use crate::wire::link::{LinkGreeting, LinkHello, LinkRequest};
+use crate::wire::link::{LinkAmnesia, LinkFront, LinkGreeting, LinkHello, LinkRequest};
 use crate::wire::sealed::MAX_SEALED;
 use crate::wire::{self, HEADER};
 use std::io::{ErrorKind, Read};
@@ -31,8 +31,8 @@ pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream
     if !input.next()? {
         return Ok(());
     }
-    let hello: LinkHello<'_> = wire::decode(input.body()).map_err(|_| "its first frame is not a hello")?;
-    let greeting = desk.greet(&hello);
+    let (hello, front) = read_hello(input.body())?;
+    let greeting = desk.greet(&hello, front);
     outbox.greet(&greeting);
     if matches!(greeting, LinkGreeting::Refused(_)) {
         return Err("its hello was refused");
@@ -42,12 +42,24 @@ pub(super) fn run<D: Device>(desk: &Desk<D>, outbox: &Outbox, socket: UnixStream
             desk.unreadable();
             "a frame is malformed"
         })?;
+        if !desk.serves(front) {
+            return Err("another front has taken its place");
+        }
         if !outbox.begin() {
             return Err("it does not read its replies");
         }
         desk.serve(&request, outbox);
     }
     Ok(())
+}
+
+/// What the front says first: of one in amnesia mode, with which one it is.
+fn read_hello(body: &[u8]) -> Result<(LinkHello<'_>, Option<LinkFront>), &'static str> {
+    if let Ok(hello) = wire::decode::<LinkHello<'_>>(body) {
+        return Ok((hello, None));
+    }
+    let said: LinkAmnesia<'_> = wire::decode(body).map_err(|_| "its first frame is not a hello")?;
+    Ok((said.hello, Some(said.front)))
 }
 
 struct Input {

@@ -1,8 +1,8 @@
 //! The messages of the link between front and signer.
 
 use passportd::wire::link::{
-    KeyRole, LinkCount, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal, LinkReply, LinkRequest,
-    LinkResult, LinkStats, LinkWelcome,
+    KeyRole, LinkAmnesia, LinkCount, LinkFront, LinkGreeting, LinkHealth, LinkHello, LinkKey, LinkOp, LinkRefusal,
+    LinkReply, LinkRequest, LinkResult, LinkStats, LinkWelcome,
 };
 use passportd::wire::{HEADER, Plain, WIRE_VERSION, encode_frame};
 
@@ -16,6 +16,9 @@ pub(super) fn all(out: &mut Vec<Sample>) {
 
 fn link_greetings(out: &mut Vec<Sample>) {
     sample!(out, "LinkHello", "usual", LinkHello { wire: 1, issuer: "passportd.example" });
+    let (hello, newest) = (LinkHello { wire: 1, issuer: "passportd.example" }, 1_900_000_000);
+    let front = LinkFront { id: 0x0123_4567_89ab_cdef, newest };
+    sample!(out, "LinkAmnesia", "usual", LinkAmnesia { hello, front });
     let welcome = LinkWelcome {
         wire: 1,
         sessions: 2,

@@ -172,6 +172,9 @@ table! {
     metrics_connection_late DEBUG - []
         "A scrape took too long and was cut off."
         "Nothing, unless Prometheus complains.";
+    keys_followed INFO "5be0417c83d94c5fa2e6d8107f9a3c64" [keys]
+        "Amnesia mode: the signer has made so many keys, which sign from now on; those before them retire."
+        "Nothing after a restart of the signer or the front. Else look for `ladder_rung`.";
     metrics_not_rendered WARN - [error]
         "A defect: the metrics can't be written."
         "Report it.";

@@ -15,6 +15,9 @@ table! {
     module_restarted INFO "54a1a1835938f97c8cb1b8c153117099" [keys]
         "The module was started afresh and found so many keys."
         "Nothing after a ceremony. Else look for `signing_failed`.";
+    front_is_another INFO "a1d0c9f3b57e4f4f8c0a6f1d27b3e985" []
+        "Amnesia mode: a front has come that is not the one before, whose state is forgotten; new keys are made for it."
+        "Nothing after a restart of the front.";
     retirement_seen INFO "6c1f0b7d2e5a4f0d9b83a4c7e1f25d90" []
         "A key was retired by a ceremony; the module is started afresh without it."
         "Nothing.";
