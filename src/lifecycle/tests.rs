@@ -14,7 +14,7 @@ use crate::metrics::Words;
 use crate::passport::parse_jwks;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
-use crate::state::{Change, KeyState, KeyTable, NewKey, Role};
+use crate::state::{Change, KeyState, KeyTable, NewKey, Role, STANDINGS};
 use crate::verify::{Difference, Net, Way, Window};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,9 +30,8 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
     let loaded = Config::load(&sources).unwrap();
     let overflow = Overflow { uid: 65534, gid: 65534 };
     let policy = Policy::from_files(&PathBuf::from("none"), Vec::new(), &crate::policy::SystemNames, overflow).unwrap();
-    let key_states: Vec<_> = KeyState::ALL.iter().map(|state| state.name()).collect();
     let events: Vec<_> = Event::ALL.iter().map(|event| event.name()).collect();
-    let words = Words { key_states: key_states.leak(), ledger_events: events.leak() };
+    let words = Words { key_states: &STANDINGS, ledger_events: events.leak() };
     let metrics = Arc::new(Metrics::new(words).unwrap());
     let (segment, pace) = (SegmentConfig::default(), Pace::default());
     let audit = Audit::memory(&AuditConfig {

@@ -15,8 +15,11 @@ use super::keys::{KeyRecord, KeyState};
 use super::table::KeyTable;
 
 /// The format of the file. A reader that does not know it must not touch the rest.
-pub(super) const FORMAT: u32 = 2;
-/// The one before, which has keys alone. It is read, and becomes the present one with the first commit.
+pub(super) const FORMAT: u32 = 3;
+/// The one before, in which keys have neither an end nor a confirmation. It is read, and becomes the present one with the first
+/// commit.
+pub(super) const ENDLESS: u32 = 2;
+/// The one before that, which has keys alone; likewise.
 const KEYS_ALONE: u32 = 1;
 
 /// What a passport may have lived that was issued while a state of that format was in use: no configuration allows more.
@@ -190,7 +193,7 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     let missing = |name: &str| RowError::Row(format!("row {name:?} is missing"));
     let format = table.get(FORMAT_ROW)?.ok_or_else(|| missing(FORMAT_ROW))?;
     let known = |number: u32| format.value() == number.to_string().as_bytes();
-    if !known(FORMAT) && !known(KEYS_ALONE) {
+    if !known(FORMAT) && !known(ENDLESS) && !known(KEYS_ALONE) {
         return Err(RowError::Format(format.value().escape_ascii().take(64).map(char::from).collect()));
     }
     let head = table.get(HEAD_ROW)?.ok_or_else(|| missing(HEAD_ROW))?;
@@ -198,7 +201,9 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     if known(KEYS_ALONE) {
         meta.longest_s = LONGEST_S;
     }
-    let keys = KeyTable::load(named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?);
+    let records = named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?;
+    // Of a format before, and what was told of no end: it is as if they had retired by the configurations that there were.
+    let keys = KeyTable::load(records.into_iter().map(|key| key.with_end(meta.longest_s)).collect());
     let keys = keys.map_err(|e| RowError::Row(e.to_string()))?;
     // Of a file that was never written by one who keeps it.
     let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
@@ -206,7 +211,7 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     let mut kept = Kept::default();
     kept.raise_floor(meta.floor);
     keys.iter().filter(|key| key.state == KeyState::Compromised).for_each(|key| kept.compromise(&key.kid));
-    if known(FORMAT) {
+    if !known(KEYS_ALONE) {
         for record in named(&transaction, EPOCHS, |record: &EpochRecord| &record.tenant)? {
             kept.set_epoch(&record.tenant, record.epoch);
         }

@@ -101,7 +101,7 @@ fn a_newer_format_is_left_alone() {
     let (_dir, path) = place();
     open(&path).unwrap().close();
     let db = redb::Database::open(&path).unwrap();
-    rows::set_format(&db, b"3");
+    rows::set_format(&db, b"4");
     drop(db);
     for _ in 0..2 {
         let error = open(&path).err().unwrap();

@@ -216,6 +216,9 @@ pub struct LinkKey {
     pub problem: String,
 }
 
+/// The problem of a key that the signer knows and the HSM does not hold. Several are joined by "; ".
+pub const NOT_IN_HSM: &str = "it is pinned but not in the HSM";
+
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,7 @@ mod audit;
 mod ceremony;
 mod conformance;
 mod exchange;
+mod key;
 mod operate;
 mod revoke;
 mod seal;
@@ -25,8 +26,9 @@ pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};
 pub(super) use operate::{
     Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRetire, HsmRotate,
-    KeyCommand, Pin, PolicyCommand, Smoke,
+    Pin, PolicyCommand, Smoke,
 };
+pub(super) use key::{Firm, KeyCommand};
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 pub(super) use service::{Challenge, Dpop, Inspect, Issue, Keys, Verify, VerifyWith};
