@@ -86,7 +86,9 @@ impl Daemon {
         self.ending.judged.fetch_max(now, Ordering::AcqRel);
         match self.keyring_of(&table) {
             Ok(keyring) => self.publish(&table, keyring),
-            Err(error) => tracing::error!(name: "late_key_unfit", %error, "the keys that are left can't be verified with"),
+            Err(error) => {
+                tracing::error!(name: "late_key_unfit", %error, "the keys that are left can't be verified with")
+            }
         }
     }
 
@@ -105,5 +107,89 @@ impl Daemon {
             tracing::warn!(name: "rotation_overdue", kid, days, "a key has signed for longer than it should");
         }
         *told = overdue;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::tests::{daemon, key};
+    use crate::state::{Change, EXPIRED, PAST_LAST_S};
+
+    const NOW: i64 = 1_800_000_000;
+
+    /// Version 1 has retired at [`NOW`], version 2 signs.
+    async fn rotated() -> Daemon {
+        let daemon = daemon();
+        let longest = Change { lifetime_s: Some(60), ..Change::default() };
+        daemon.store.commit(longest, 0).await.unwrap();
+        for version in 1..=2 {
+            let staged = daemon.store.keys().stage(key(version), NOW - 10).unwrap();
+            daemon.store.commit(Change::keys(staged), 1).await.unwrap();
+            let active = daemon.store.keys().activate(&key(version).kid, NOW).unwrap();
+            daemon.store.commit(Change::keys(active), 2).await.unwrap();
+        }
+        daemon.ending.judged.store(NOW, Ordering::Release);
+        let table = daemon.store.keys();
+        daemon.publish(&table, daemon.keyring_of(&table).unwrap());
+        daemon
+    }
+
+    #[tokio::test]
+    async fn a_retired_key_leaves_once_it_is_on_record() {
+        let daemon = rotated().await;
+        let verifies = || daemon.keyring.load().get(&key(1).kid).is_some();
+        let recorded = || daemon.metrics.ledger_events.at(Event::KeyExpired.name()).get();
+        let until = NOW + 60 + PAST_LAST_S;
+        let before = *daemon.keyring.load().etag();
+        daemon.look_at_keys(until - 1).await;
+        assert!(verifies() && recorded() == 0);
+        assert_eq!(daemon.metrics.keys.at(EXPIRED).get(), 0);
+        daemon.look_at_keys(until).await;
+        assert!(!verifies() && recorded() == 1);
+        assert_ne!(*daemon.keyring.load().etag(), before);
+        assert_eq!((daemon.metrics.keys.at(EXPIRED).get(), daemon.metrics.keys.at("retired").get()), (1, 0));
+        let listed = daemon.status().await;
+        assert_eq!(listed.pointer("/keys/0/state"), Some(&EXPIRED.into()));
+        assert_eq!(listed.pointer("/keys/1/rollback_to"), Some(&serde_json::Value::Null), "there is no way back to it");
+        // Once, and whatever the clock says later.
+        daemon.look_at_keys(until + 1).await;
+        daemon.look_at_keys(NOW).await;
+        assert!(!verifies() && recorded() == 1);
+    }
+
+    #[tokio::test]
+    async fn what_can_t_be_recorded_goes_on() {
+        let daemon = rotated().await;
+        daemon.audit.close();
+        daemon.look_at_keys(NOW + 60 + PAST_LAST_S).await;
+        assert!(daemon.keyring.load().get(&key(1).kid).is_some());
+        assert!(daemon.ending.failing.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn the_key_that_is_due_first_is_told() {
+        let daemon = rotated().await;
+        let days = 30 * DAY_S;
+        for (now, left, overdue) in [
+            (NOW, days - 10, None),
+            (NOW - 10 + days, 0, None),
+            (NOW - 10 + days + 1, -1, Some(key(2).kid)),
+            (NOW, days - 10, None),
+        ] {
+            daemon.look_at_keys(now).await;
+            assert_eq!(daemon.metrics.rotation_due.get(), left);
+            assert_eq!(*daemon.ending.overdue.lock().unwrap(), overdue);
+        }
+    }
+
+    #[test]
+    fn a_period_of_none_is_never_over() {
+        let table = KeyTable::default();
+        let table = table.apply(&table.stage(key(1), NOW).unwrap()).unwrap();
+        assert_eq!(due(&table, 30, NOW), None, "it does not sign");
+        let table = table.apply(&table.activate(&key(1).kid, NOW + 5).unwrap()).unwrap();
+        assert_eq!(due(&table, 0, i64::MAX), None);
+        assert_eq!(due(&table, 1, NOW).map(|(_, left)| left), Some(DAY_S), "counted from its staging");
     }
 }

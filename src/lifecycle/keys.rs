@@ -10,9 +10,7 @@ use crate::clock::Moment;
 use crate::metrics::Cache;
 use crate::passport::{Jwk, Kid, KidRef};
 use crate::signer::{Probe, SignerError};
-use crate::state::{
-    Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, PAST_LAST_S, Role, STANDINGS, StateError,
-};
+use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, PAST_LAST_S, Role, STANDINGS, StateError};
 use crate::verify::{Keyring, KeyringError, PreparedKey};
 use crate::wire::link::{KeyRole, LinkKey, NOT_IN_HSM, PROBE_PREFIX};
 
@@ -159,12 +157,7 @@ impl Daemon {
     ///
     /// # Errors
     /// [`KeyChangeError`]; nothing has changed.
-    pub async fn activate(
-        &self,
-        kid: &str,
-        hurry: Option<&str>,
-        author: &Author,
-    ) -> Result<Activated, KeyChangeError> {
+    pub async fn activate(&self, kid: &str, hurry: Option<&str>, author: &Author) -> Result<Activated, KeyChangeError> {
         let _one_at_a_time = self.changes.lock().await;
         let table = self.store.keys();
         if table.get(kid).is_some_and(|known| known.state == KeyState::Active) {
@@ -282,7 +275,7 @@ impl Daemon {
     }
 
     /// Record, state, effect. Should the state fail after the record, the record is followed by one that says so.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         table: &KeyTable,
         changed: Vec<KeyRecord>,

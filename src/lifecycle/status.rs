@@ -170,8 +170,7 @@ impl Daemon {
     fn key_list(&self) -> Vec<Value> {
         let (table, at) = (self.store.keys(), self.judged());
         let live = self.live.load();
-        let (warning_s, days) =
-            (live.loaded.config.cache.jwks_ttl_s, live.loaded.config.passport.rotation_period_days);
+        let (warning_s, days) = (live.loaded.config.cache.jwks_ttl_s, live.loaded.config.passport.rotation_period_days);
         let keys = table.iter().map(|key| {
             let is = |state: KeyState| key.state == state;
             let back = is(KeyState::Active) && key.confirmed_at.is_none() && key.role != Role::Seal;

@@ -24,9 +24,8 @@ impl Shown {
         let changed = table.iter().filter(|key| shown.get(&key.kid) != Some(&key.standing(at)));
         let changed: Vec<_> = changed.map(|key| (key.tenant.clone(), key.kid.clone(), key.standing(at))).collect();
         shown.extend(changed.iter().map(|(_, kid, state)| (kid.clone(), *state)));
-        let event = |(tenant, kid, state): (String, String, &str)| {
-            (Some(tenant), What::Key { kid, state: state.to_owned() })
-        };
+        let event =
+            |(tenant, kid, state): (String, String, &str)| (Some(tenant), What::Key { kid, state: state.to_owned() });
         changed.into_iter().map(event).collect()
     }
 }

@@ -306,7 +306,35 @@ pub(super) fn set_format(db: &Database, format: &[u8]) {
     transaction.commit().unwrap();
 }
 
-/// Makes of an empty file one as the format before has it.
+/// Makes of a file one as the format before has it: keys without an end and a confirmation.
+#[cfg(test)]
+pub(super) fn as_format_2(db: &Database) {
+    set_format(db, ENDLESS.to_string().as_bytes());
+    let transaction = db.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(KEYS).unwrap();
+        let row = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
+            let (kid, row) = row.unwrap();
+            (kid.value().to_owned(), row.value()[SUM..].to_vec())
+        };
+        let rows: Vec<(String, Vec<u8>)> = table.iter().unwrap().map(row).collect();
+        for (kid, json) in rows {
+            let mut record: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let members = record.as_object_mut().unwrap();
+            assert!(members.remove("confirmed_at").is_some() && members.remove("verifies_until").is_some());
+            table.insert(kid.as_str(), sealed(&kid, &serde_json::to_vec(&record).unwrap()).as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+#[cfg(test)]
+pub(super) fn format_of(db: &Database) -> Vec<u8> {
+    let table = db.begin_read().unwrap().open_table(META).unwrap();
+    table.get(FORMAT_ROW).unwrap().unwrap().value().to_vec()
+}
+
+/// Makes of an empty file one as the first format has it.
 #[cfg(test)]
 pub(super) fn as_format_1(db: &Database) {
     set_format(db, KEYS_ALONE.to_string().as_bytes());

@@ -59,7 +59,8 @@ impl KeyTable {
     /// From when a staged key may be activated, if those who hold a key set keep it for `warning_s`: until then some verifiers
     /// don't know it. The first key of a tenant and purpose follows no other, so nobody relies on it yet.
     pub fn ready_at(&self, key: &KeyRecord, warning_s: u64) -> i64 {
-        let follows = self.of(&key.tenant, &key.purpose).any(|other| other.activated_at.is_some());
+        let follows =
+            self.of(&key.tenant, &key.purpose).any(|other| other.kid != key.kid && other.activated_at.is_some());
         let warning_s = if follows && key.role == Role::Passport { warning_s } else { 0 };
         key.staged_at.saturating_add(i64::try_from(warning_s).unwrap_or(i64::MAX))
     }

@@ -30,7 +30,31 @@ pub(crate) fn all() -> Vec<Page> {
         // A seal key has no public part.
         ("key stage", &[&["ed25519/t1/auth/v2"], &["hmac-sha256/t1/seal/v2"]]),
         // The first of its kind has none before it; an old seal key still opens.
-        ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"], &["hmac-sha256/t1/seal/v2"]]),
+        (
+            "key activate",
+            &[
+                &["ed25519/t1/auth/v2"],
+                &["ed25519/t1/auth/v1"],
+                &["hmac-sha256/t1/seal/v2"],
+                &["ed25519/t1/auth/v2", "--wait"],
+                &["ed25519/t1/auth/v2", "--now", "--reason", "incident 42"],
+                &["ed25519/t1/auth/v2", "--now"],
+            ],
+        ),
+        ("key list", &[&[]]),
+        (
+            "key rollback",
+            &[
+                &["--tenant", "t1", "--purpose", "auth", "--reason", "incident 42", "--yes"],
+                &["--tenant", "t1", "--purpose", "auth", "--reason", "incident 42", "--dry-run"],
+                &["--tenant", "t1", "--purpose", "auth", "--reason", "incident 42"],
+            ],
+        ),
+        ("key confirm", &[&["ed25519/t1/auth/v1"]]),
+        (
+            "key destroyed",
+            &[&["ed25519/t1/auth/v0", "--yes"], &["ed25519/t1/auth/v0", "--dry-run"], &["ed25519/t1/auth/v0"]],
+        ),
         ("pause", &[&["--reason", "incident 42"]]),
         ("resume", &[&[]]),
         (

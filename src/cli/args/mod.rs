@@ -24,11 +24,11 @@ pub(super) use ceremony::{
 };
 pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};
+pub(super) use key::{Firm, KeyCommand};
 pub(super) use operate::{
     Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRetire, HsmRotate,
     Pin, PolicyCommand, Smoke,
 };
-pub(super) use key::{Firm, KeyCommand};
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};
 pub(super) use service::{Challenge, Dpop, Inspect, Issue, Keys, Verify, VerifyWith};
