@@ -170,6 +170,9 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
         }
         [] => problems.push(NOT_IN_HSM.to_owned()),
         [one] => {
+            if out == Some(DESTROYED) {
+                problems.push("it is in the HSM all the same".to_owned());
+            }
             problems.extend(one.problems.iter().cloned());
             if one.id != pin.id() {
                 problems.push("its CKA_ID is not the pinned one".to_owned());

@@ -87,7 +87,7 @@ impl Daemon {
         match self.keyring_of(&table) {
             Ok(keyring) => self.publish(&table, keyring),
             Err(error) => {
-                tracing::error!(name: "late_key_unfit", %error, "the keys that are left can't be verified with")
+                tracing::error!(name: "late_key_unfit", %error, "the keys that are left can't be verified with");
             }
         }
     }

@@ -12,7 +12,7 @@ use crate::passport::{Jwk, Kid, KidRef};
 use crate::signer::{Probe, SignerError};
 use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, PAST_LAST_S, Role, STANDINGS, StateError};
 use crate::verify::{Keyring, KeyringError, PreparedKey};
-use crate::wire::link::{KeyRole, LinkKey, NOT_IN_HSM, PROBE_PREFIX};
+use crate::wire::link::{DESTROYED, KeyRole, LinkKey, NOT_IN_HSM, PROBE_PREFIX};
 
 /// Why a key did not change. Nothing has taken effect.
 #[derive(Debug, thiserror::Error)]
@@ -247,7 +247,8 @@ impl Daemon {
         }
         let longest = i64::try_from(self.store.snapshot().longest_s).unwrap_or(i64::MAX);
         let changed = table.destroy(kid, self.reckoned().unix(), longest.saturating_add(PAST_LAST_S))?;
-        let gone = |key: &LinkKey| key.problem.split("; ").any(|problem| problem == NOT_IN_HSM);
+        let missing = |key: &LinkKey| key.problem.split("; ").any(|problem| problem == NOT_IN_HSM);
+        let gone = |key: &LinkKey| missing(key) || key.problem == DESTROYED;
         let there = |keys: Vec<LinkKey>| keys.iter().any(|key| key.kid == kid && !gone(key));
         // What another process destroyed goes only once the module has started afresh.
         if there(self.signer.keys().await?) && there(self.signer.reinitialise().await?) {

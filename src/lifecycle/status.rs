@@ -11,8 +11,8 @@ use crate::clock::Moment;
 use crate::config::Origin;
 use crate::metrics::Socket;
 use crate::passport::hex;
-use crate::statement::{ATTESTATION_PREFIX, Signed};
 use crate::state::{KeyState, Role};
+use crate::statement::{ATTESTATION_PREFIX, Signed};
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::LinkKey;
 

@@ -1,7 +1,7 @@
 //! The words that may stand in a label. Each set is closed, so that no stranger's text ever becomes a series.
 
-use crate::wire::problem::Use;
 use crate::wire::Code;
+use crate::wire::problem::Use;
 
 /// A closed set of label values.
 pub trait Label: Copy + PartialEq + 'static {

@@ -68,7 +68,7 @@ fn a_key_signs_once_verifiers_have_had_the_time_to_fetch_it() {
     loop {
         match ask(&house, AdminOp::Activate { kid: &second }) {
             Err(Problem { retry_after_ms: Some(millis), .. }) => {
-                std::thread::sleep(Duration::from_millis(millis.into()))
+                std::thread::sleep(Duration::from_millis(millis.into()));
             }
             answer => break assert!(matches!(answer, Ok(AdminOk::Activated { .. })), "{answer:?}"),
         }
