@@ -162,6 +162,8 @@ impl StateError {
 }
 
 #[cfg(test)]
+mod ending_tests;
+#[cfg(test)]
 mod kept_tests;
 #[cfg(test)]
 mod news_tests;

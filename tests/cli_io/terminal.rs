@@ -128,7 +128,7 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
 
 /// What each command shows while the daemon does not answer, and how it ends once it does. Without a configuration the doctor finds
 /// something to say; an echo asks itself, so it has to take over a second.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 42] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 46] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
