@@ -30,6 +30,7 @@ mod page;
 #[cfg(test)]
 #[path = "cli_golden/planning.rs"]
 mod planning;
+#[cfg(test)]
 #[path = "cli_golden/sealing.rs"]
 mod sealing;
 #[cfg(test)]
