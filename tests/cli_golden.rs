@@ -16,6 +16,9 @@ mod ceremonies;
 #[expect(dead_code, reason = "shared by several tests")]
 mod fake;
 #[cfg(test)]
+#[path = "cli_golden/key_lives.rs"]
+mod key_lives;
+#[cfg(test)]
 #[path = "cli_fake/leaves.rs"]
 mod leaves;
 #[cfg(test)]

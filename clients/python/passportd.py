@@ -994,6 +994,10 @@ class AdminOp:
     Compromise = _variant("AdminOp.Compromise", kid=str, reason=str)
     TicketTtl = _variant("AdminOp.TicketTtl", seconds=int, for_s=int, reason=str)
     Checkpoint = _variant("AdminOp.Checkpoint")
+    Rollback = _variant("AdminOp.Rollback", tenant=str, purpose=str, reason=str)
+    Confirm = _variant("AdminOp.Confirm", kid=str)
+    Destroyed = _variant("AdminOp.Destroyed", kid=str)
+    ActivateNow = _variant("AdminOp.ActivateNow", kid=str, reason=str)
 
 
 class Revocation:
@@ -1200,6 +1204,10 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.Compromise, kid=STR, reason=STR),
         Struct(AdminOp.TicketTtl, seconds=U32, for_s=U32, reason=STR),
         Struct(AdminOp.Checkpoint),
+        Struct(AdminOp.Rollback, tenant=STR, purpose=STR, reason=STR),
+        Struct(AdminOp.Confirm, kid=STR),
+        Struct(AdminOp.Destroyed, kid=STR),
+        Struct(AdminOp.ActivateNow, kid=STR, reason=STR),
     ),
 )
 _RELOADED = Struct(
@@ -1729,6 +1737,22 @@ class AdminClient(_Caller):
     def checkpoint(self) -> str:
         """A signed note of what the ledger holds now."""
         return self._expect(AdminOp.Checkpoint(), AdminOk.Checkpoint)
+
+    def rollback(self, tenant: str, purpose: str, reason: str) -> Activated:
+        """Has the retired predecessor of the signing key sign again; the answer names both."""
+        return self._expect(AdminOp.Rollback(tenant, purpose, reason), AdminOk.Activated)
+
+    def confirm(self, kid: str) -> None:
+        """Says of the signing key that there is no way back from it."""
+        self._expect(AdminOp.Confirm(kid), AdminOk.Done)
+
+    def destroyed(self, kid: str) -> None:
+        """Says that a ceremony has destroyed a key that verifies nothing any more."""
+        self._expect(AdminOp.Destroyed(kid), AdminOk.Done)
+
+    def activate_now(self, kid: str, reason: str) -> Activated:
+        """Has a staged key sign although verifiers may not have fetched it yet."""
+        return self._expect(AdminOp.ActivateNow(kid, reason), AdminOk.Activated)
 
 
 def _passport_size(passport: AnyPassport) -> int:

@@ -513,6 +513,8 @@ class Calls(unittest.TestCase):
             p.AdminOp.Attest: p.AdminOk.Attest("{}"),
             p.AdminOp.Stage: p.AdminOk.Staged(p.Staged("k", bytes(32))),
             p.AdminOp.Activate: p.AdminOk.Activated(p.Activated("k", None)),
+            p.AdminOp.ActivateNow: p.AdminOk.Activated(p.Activated("k", "j")),
+            p.AdminOp.Rollback: p.AdminOk.Activated(p.Activated("j", "k")),
             p.AdminOp.Reload: p.AdminOk.Reloaded(p.Reloaded(bytes(32), bytes(32), ["limits.rps"], [])),
             p.AdminOp.Revoke: p.AdminOk.Revoked(2),
             p.AdminOp.BumpEpoch: p.AdminOk.EpochBumped(1),
@@ -544,6 +546,10 @@ class Calls(unittest.TestCase):
             self.assertEqual(admin.bump_epoch("t1", "incident"), 1)
             admin.compromise("k", "incident")
             admin.ticket_ttl(120, 3600, "incident")
+            self.assertEqual(admin.activate_now("k", "incident").retired, "j")
+            self.assertEqual(admin.rollback("t1", "auth", "incident").kid, "j")
+            admin.confirm("j")
+            admin.destroyed("k")
 
 
 class Losses(unittest.TestCase):

@@ -89,6 +89,14 @@ pub enum Event {
     VerifyRefused,
     /// So many more refusals were not put on record one by one; `detail` says how many of which kind.
     RefusalsSuppressed,
+    /// A retired key signs again in place of its successor; the next record names that one.
+    KeyRolledBack,
+    /// An admin has said of the key that signs that there is no way back from it.
+    KeyConfirmed,
+    /// A retired key verifies no more: all that it can have signed is over.
+    KeyExpired,
+    /// A key's private half is gone from the HSM, as far as the signer can see.
+    KeyDestroyed,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -168,6 +176,10 @@ impl Event {
         Self::SignaturesUnaccounted,
         Self::VerifyRefused,
         Self::RefusalsSuppressed,
+        Self::KeyRolledBack,
+        Self::KeyConfirmed,
+        Self::KeyExpired,
+        Self::KeyDestroyed,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -215,6 +227,10 @@ impl Event {
             Self::SignaturesUnaccounted => "signatures_unaccounted",
             Self::VerifyRefused => "verify_refused",
             Self::RefusalsSuppressed => "refusals_suppressed",
+            Self::KeyRolledBack => "key_rolled_back",
+            Self::KeyConfirmed => "key_confirmed",
+            Self::KeyExpired => "key_expired",
+            Self::KeyDestroyed => "key_destroyed",
         }
     }
 
@@ -263,6 +279,10 @@ impl Event {
             Self::SignaturesUnaccounted => "dd245d6683c588f019a1e45a98d57143",
             Self::VerifyRefused => "5792245dfd8ee7fa95d689045f612c2a",
             Self::RefusalsSuppressed => "f94375cc814b0df3e88014447845b0e4",
+            Self::KeyRolledBack => "d893f35f4020b41f1c77d5f18be30bcf",
+            Self::KeyConfirmed => "d89aee32a45775dee24ffdfce71645a0",
+            Self::KeyExpired => "f54bf874401343f38b1030efc8c5cdb8",
+            Self::KeyDestroyed => "f192291d4033b4841734fbfb5c453876",
         }
     }
 
@@ -287,7 +307,8 @@ impl Event {
             | Self::SubjectRevoked
             | Self::VerifyRefused
             | Self::RefusalsSuppressed
-            | Self::TicketTtlAllowed => Priority::Warning,
+            | Self::TicketTtlAllowed
+            | Self::KeyRolledBack => Priority::Warning,
             Self::DaemonStarted
             | Self::DaemonStopping
             | Self::KeyStaged
@@ -300,6 +321,9 @@ impl Event {
             | Self::IssueResumed
             | Self::Undrained
             | Self::TicketTtlEnded
+            | Self::KeyConfirmed
+            | Self::KeyExpired
+            | Self::KeyDestroyed
             | Self::SignerRecovered => Priority::Notice,
             Self::SelfTestPassed
             | Self::PassportIssued
@@ -331,11 +355,7 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(
-            Event::ALL.last(),
-            Some(&Event::RefusalsSuppressed),
-            "append the new event to ALL, then move this pin"
-        );
+        assert_eq!(Event::ALL.last(), Some(&Event::KeyDestroyed), "append the new event to ALL, then move this pin");
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -19,7 +19,7 @@ struct Record {
     kid: Option<String>,
 }
 
-/// The keys that were declared compromised, retired or activated after the record `seq`, in the order of the records; those of which the
+/// The keys that were declared compromised, retired, activated or rolled back to after the record `seq`, in the order of the records; those of which the
 /// ledger says afterwards that it failed as well. The chain was checked before: what can't be read is passed over.
 ///
 /// # Errors
@@ -41,7 +41,8 @@ pub fn keys_since(dir: &Path, seq: u64) -> Result<Vec<(Event, String)>, ChainErr
             if let Ok(Record { seq: own, event, kid: Some(kid) }) = serde_json::from_slice(&line)
                 && own > seq
             {
-                let told = [Event::KeyCompromised, Event::KeyRetired, Event::KeyActivated]
+                // What was destroyed was retired, or compromised, before.
+                let told = [Event::KeyCompromised, Event::KeyRetired, Event::KeyActivated, Event::KeyRolledBack]
                     .into_iter()
                     .find(|one| one.name() == event);
                 found.extend(told.map(|event| (event, kid)));

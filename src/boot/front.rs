@@ -34,7 +34,7 @@ use crate::server::{accept, metrics_port};
 use crate::service::Gates;
 use crate::service::refusals::{summarise, summarise_the_end};
 use crate::signer::{LinkConfig, Signer};
-use crate::state::KeyState;
+use crate::state;
 use crate::watch::Stream;
 
 /// Between attempts to put the start on record.
@@ -72,7 +72,7 @@ pub(super) fn front(
     logging::queue_from_now().map_err(BootError::Log)?;
     info!(name: "confined", uid = applied.identity.uid, landlock = ?applied.landlock.level, notes = ?applied.notes, "confined");
 
-    let metrics = Arc::new(Metrics::new(Words { key_states: &KEY_STATES, ledger_events: &EVENTS })?);
+    let metrics = Arc::new(Metrics::new(Words { key_states: &state::STANDINGS, ledger_events: &EVENTS })?);
     metrics.set_mode(if amnesia { Mode::Amnesia } else { Mode::Hsm });
     let (audit, store) = if amnesia { records::memory(&config, &metrics)? } else { records::open(&config, &metrics)? };
     let services = runtimes::of_services().map_err(BootError::Runtime)?;
@@ -94,11 +94,6 @@ pub(super) fn front(
     services.shutdown_background();
     ended
 }
-
-const KEY_STATES: [&str; 5] = {
-    let [a, b, c, d, e] = KeyState::ALL;
-    [a.name(), b.name(), c.name(), d.name(), e.name()]
-};
 
 static EVENTS: LazyLock<Vec<&str>> = LazyLock::new(|| Event::ALL.iter().map(|event| event.name()).collect());
 

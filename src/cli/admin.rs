@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::args::KeyCommand;
 use super::context::Context;
 use super::error::{CliError, Exit};
 use super::status;
@@ -41,15 +40,6 @@ fn parsed(text: &str) -> Result<Value, CliError> {
     serde_json::from_str(text).map_err(|error| CliError::Answer(format!("it is not JSON: {error}")))
 }
 
-pub(super) async fn key(context: &mut Context<'_>, command: KeyCommand) -> Result<Exit, CliError> {
-    let admin = context.admin().await?;
-    let line = match command {
-        KeyCommand::Stage { kid } => stage(&admin, &kid).await?,
-        KeyCommand::Activate { kid } => activate(&admin, &kid).await?,
-    };
-    say(context, &line)
-}
-
 /// What happened, for people and for programs.
 pub(super) struct Said {
     pub(super) text: String,
@@ -85,21 +75,25 @@ pub(super) async fn stage(admin: &AdminClient, kid: &str) -> Result<Said, CliErr
     }
 }
 
-pub(super) async fn activate(admin: &AdminClient, kid: &str) -> Result<Said, CliError> {
-    match admin.ask(AdminOp::Activate { kid }).await? {
-        AdminOk::Activated { kid, retired } => {
-            let before = |old: &str| match seals(old) {
-                // It verifies nothing; what it has sealed has to move before it can go.
-                true => {
-                    format!("{old} still opens what it sealed and no longer seals; passportctl reseal moves that on")
-                }
-                false => format!("{old} retires: it still verifies and no longer signs"),
-            };
-            let after = retired.as_deref().map_or_else(|| "no key had to retire".to_owned(), before);
-            Ok(Said { text: format!("activated {kid}: {after}"), json: json!({"activated": kid, "retired": retired}) })
-        }
+/// Which key retired when another began to sign.
+pub(super) fn activated(answer: AdminOk) -> Result<(String, Option<String>), CliError> {
+    match answer {
+        AdminOk::Activated { kid, retired } => Ok((kid, retired)),
         _ => Err(ClientError::WrongAnswer.into()),
     }
+}
+
+pub(super) async fn activate(admin: &AdminClient, op: AdminOp<'_>) -> Result<Said, CliError> {
+    let (kid, retired) = activated(admin.ask(op).await?)?;
+    let before = |old: &str| match seals(old) {
+        // It verifies nothing; what it has sealed has to move before it can go.
+        true => {
+            format!("{old} still opens what it sealed and no longer seals; passportctl reseal moves that on")
+        }
+        false => format!("{old} retires: it still verifies and no longer signs"),
+    };
+    let after = retired.as_deref().map_or_else(|| "no key had to retire".to_owned(), before);
+    Ok(Said { text: format!("activated {kid}: {after}"), json: json!({"activated": kid, "retired": retired}) })
 }
 
 pub(super) async fn done(context: &mut Context<'_>, op: AdminOp<'_>, text: &str) -> Result<Exit, CliError> {

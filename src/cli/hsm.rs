@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::admin::{activate, seals, stage, status_document};
+use super::admin::{seals, stage, status_document};
 use super::args::{Doctor, HsmCommand, HsmInit, HsmRetire, HsmRotate, Pin as PinArgument};
 use super::ceremony::{Starting, hold, hold_anyway};
 use super::context::Context;
 use super::error::{CliError, Exit};
+use super::keys::activate_in_time;
 use super::progress::Extent;
 use super::text::plain;
 use crate::client::{AdminClient, ClientError};
@@ -150,7 +151,7 @@ async fn one_key(admin: &AdminClient, key: &KeyReport, and_activate: bool) -> St
         step.done.push(stage_when_seen(admin, &key.kid).await?);
         todo.next();
         if and_activate {
-            step.done.push(activate(admin, &key.kid).await?.text);
+            step.done.push(activate_in_time(admin, &key.kid).await?.text);
             todo.next();
         }
         Ok::<_, CliError>(())

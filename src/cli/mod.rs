@@ -36,6 +36,7 @@ mod holder;
 mod hsm;
 mod input;
 mod inspect;
+mod keys;
 mod out;
 mod owner;
 mod passports;
@@ -142,7 +143,7 @@ async fn dispatch(context: &mut Context<'_>, command: Command) -> Result<Exit, C
         Command::Reseal(reseal) => seal::reseal(context, reseal).await,
         Command::Status => admin::status(context).await,
         Command::Attest(attest) => attestation::run(context, &attest).await,
-        Command::Key(command) => admin::key(context, command).await,
+        Command::Key(command) => keys::run(context, command).await,
         Command::Pause { reason } => admin::pause(context, &reason).await,
         Command::Resume => admin::resume(context).await,
         Command::Reload => admin::reload(context).await,

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, IsTerminal as _, Read as _};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::admin::{Said, say, status_document};
 use super::args::{EpochCommand, Revoke, Sure};
@@ -34,7 +34,7 @@ pub(super) async fn revoke(context: &mut Context<'_>, revoke: Revoke) -> Result<
         let (name, bytes) = context.read(&path)?;
         let ids = ids(&name, &bytes)?;
         let all = format!("{} passports of tenant {}", ids.len(), plain(&tenant));
-        if !go_on(context, &all, &tenant, Operation::RevokeAny, &sure).await? {
+        if !revokes(context, &all, &tenant, Operation::RevokeAny, &sure).await? {
             return Ok(Exit::Ok);
         }
         return revoke_all(context, &tenant, &ids, &sure.reason).await;
@@ -52,7 +52,7 @@ pub(super) async fn revoke(context: &mut Context<'_>, revoke: Revoke) -> Result<
         }
     };
     let sure_of_one = Sure { yes: sure.yes || word.is_none(), ..sure };
-    if !go_on(context, &all, word.unwrap_or_default(), Operation::RevokeAny, &sure_of_one).await? {
+    if !revokes(context, &all, word.unwrap_or_default(), Operation::RevokeAny, &sure_of_one).await? {
         return Ok(Exit::Ok);
     }
     let admin = context.admin().await?;
@@ -81,15 +81,30 @@ async fn presented(context: &mut Context<'_>, path: &Path, sure: &Sure) -> Resul
 
 async fn compromise(context: &mut Context<'_>, kid: &str, sure: &Sure) -> Result<Exit, CliError> {
     let all = format!("everything that key {} signed", plain(kid));
-    if !go_on(context, &all, kid, Operation::Compromise, sure).await? {
+    if !revokes(context, &all, kid, Operation::Compromise, sure).await? {
         return Ok(Exit::Ok);
     }
     match context.admin().await?.ask(AdminOp::Compromise { kid, reason: &sure.reason }).await? {
         AdminOk::Done => {
-            say(context, &Said { text: format!("revoked {all}; it signs no more"), json: json!({"compromised": kid}) })
+            let stops = stopped(context, kid).await.map_or_else(String::new, |of| {
+                format!("; no key signs for {} now, so nothing is issued there", plain(&of))
+            });
+            let text = format!("revoked {all}; it signs no more{stops}");
+            say(context, &Said { text, json: json!({"compromised": kid, "issuing_stopped": !stops.is_empty()}) })
         }
         _ => Err(ClientError::WrongAnswer.into()),
     }
+}
+
+/// The tenant and purpose of a passport key that no other signs for now, if the daemon says so.
+async fn stopped(context: &mut Context<'_>, kid: &str) -> Option<String> {
+    let status = status_document(&context.admin().await.ok()?).await.ok()?;
+    let (kind, _) = kid.rsplit_once('/')?;
+    let text = |key: &Value, name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let passports = |key: &&Value| text(key, "role") == "passport" && text(key, "kid").starts_with(&format!("{kind}/"));
+    let keys: Vec<_> = status.get("keys")?.as_array()?.iter().filter(passports).collect();
+    let none_signs = !keys.is_empty() && !keys.iter().any(|key| text(key, "state") == "active");
+    none_signs.then(|| kind.split_once('/').map_or(kind, |(_, of)| of).to_owned())
 }
 
 pub(super) async fn epoch(context: &mut Context<'_>, command: EpochCommand) -> Result<Exit, CliError> {
@@ -111,7 +126,7 @@ pub(super) async fn epoch(context: &mut Context<'_>, command: EpochCommand) -> R
         }
         EpochCommand::Bump { tenant, sure } => {
             let all = format!("every passport of tenant {} that was issued until now", plain(&tenant));
-            if !go_on(context, &all, &tenant, Operation::BumpEpoch, &sure).await? {
+            if !revokes(context, &all, &tenant, Operation::BumpEpoch, &sure).await? {
                 return Ok(Exit::Ok);
             }
             let op = AdminOp::BumpEpoch { tenant: &tenant, reason: &sure.reason };
@@ -124,41 +139,67 @@ pub(super) async fn epoch(context: &mut Context<'_>, command: EpochCommand) -> R
     }
 }
 
-/// Whether to do it: not in a dry run, which only says what would be done, nor before somebody has typed the word.
-async fn go_on(
+/// What is to be done, and in which words it is asked for.
+pub(super) struct Aim<'a> {
+    /// Before `all`, in a dry run.
+    pub(super) would: &'a str,
+    /// Before `all`, in the question.
+    pub(super) does: &'a str,
+    /// The end of it, if the answer is another.
+    pub(super) undone: &'a str,
+    /// What it is.
+    pub(super) all: &'a str,
+    /// What is typed to go on.
+    pub(super) word: &'a str,
+    /// What the policy has to allow.
+    pub(super) operation: Operation,
+}
+
+/// The same for what is revoked.
+async fn revokes(
     context: &mut Context<'_>,
     all: &str,
     word: &str,
     operation: Operation,
     sure: &Sure,
 ) -> Result<bool, CliError> {
-    if sure.dry_run {
+    let (would, does, undone) = ("would revoke", "this revokes", "nothing was revoked");
+    go_on(context, &Aim { would, does, undone, all, word, operation }, sure.dry_run, sure.yes).await
+}
+
+/// Whether to do it: not in a dry run, which only says what would be done, nor before somebody has typed the word.
+pub(super) async fn go_on(
+    context: &mut Context<'_>,
+    aim: &Aim<'_>,
+    dry_run: bool,
+    yes: bool,
+) -> Result<bool, CliError> {
+    let Aim { would, does, undone, all, word, operation } = aim;
+    if dry_run {
         let admin = context.admin().await?;
         let AdminOk::WhoAmI(identity) = admin.ask(AdminOp::WhoAmI).await? else {
             return Err(ClientError::WrongAnswer.into());
         };
         let may = identity.operations.iter().any(|name| name == operation.name());
         let not = if may { "" } else { "; but the policy does not let this user" };
-        say(
-            context,
-            &Said { text: format!("would revoke {all}{not}"), json: json!({"would_revoke": all, "may": may}) },
-        )?;
+        let name = would.replace(' ', "_");
+        say(context, &Said { text: format!("{would} {all}{not}"), json: json!({name: all, "may": may}) })?;
         return Ok(false);
     }
-    if sure.yes {
+    if yes {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::Usage(format!("this revokes {all}; give --yes to do so, or --dry-run")));
+        return Err(CliError::Usage(format!("{does} {all}; give --yes to do so, or --dry-run")));
     }
-    context.out.error(&format!("this revokes {all}; type {} to go on: ", plain(word)));
+    context.out.error(&format!("{does} {all}; type {} to go on: ", plain(word)));
     let mut typed = Vec::new();
     let line = BufReader::new(&mut context.stdin).take(MAX_TYPED).read_until(b'\n', &mut typed);
     line.map_err(|why| CliError::File { path: "stdin".into(), why })?;
     if typed.trim_ascii() == word.as_bytes() {
         return Ok(true);
     }
-    Err(CliError::Failed("nothing was revoked: that is not what was to be typed".to_owned()))
+    Err(CliError::Failed(format!("{undone}: that is not what was to be typed")))
 }
 
 async fn revoke_all(

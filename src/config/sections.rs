@@ -93,6 +93,9 @@ section! {
         clock_skew_s: u64 = 120, Int(0, 600), Reload;
         /// Longest lifetime of a ticket in seconds; `passportctl ticket-ttl` allows more for a while.
         ticket_ttl_s: u32 = TICKET_TTL_S, Int(1, 60), Reload;
+        /// Days after which a key that signs should be followed by another; 0: never. Nothing happens then but that the daemon says
+        /// so.
+        rotation_period_days: u64 = 30, Int(0, 3650), Reload;
         /// File that always has the current key set, for web servers to serve; its directory must be there, and is written to.
         jwks_file: Option<PathBuf> = None, Maybe(AbsPath), Restart;
     }

@@ -24,7 +24,7 @@ pub const RETIRED: &str = "it is retired";
 /// Said of one that a ceremony took for compromised.
 pub const COMPROMISED: &str = "it is compromised";
 /// Said of one that a ceremony destroyed.
-pub const DESTROYED: &str = "it was destroyed";
+pub const DESTROYED: &str = crate::wire::link::DESTROYED;
 /// The token's serial number of keys whose HSM is lost: what verifies is kept, and no version is given again.
 pub const LOST: &str = "lost";
 /// The largest file that is read: some 10,000 keys.

@@ -5,7 +5,7 @@ use super::inventory::{Found, Inventory};
 use super::pins::{DESTROYED, LOST, PinnedKey, Pins};
 use crate::passport::hex;
 use crate::verify::{PreparedKey, Window};
-use crate::wire::link::{KeyRole, LinkKey};
+use crate::wire::link::{KeyRole, LinkKey, NOT_IN_HSM};
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
@@ -180,8 +180,11 @@ fn judge(pin: &PinnedKey, found: &[&Found], token_serial: &str) -> RingKey {
         [] if pin.token_serial != token_serial => {
             problems.push(format!("it was made in the token with serial number {}", pin.token_serial));
         }
-        [] => problems.push("it is pinned but not in the HSM".to_owned()),
+        [] => problems.push(NOT_IN_HSM.to_owned()),
         [one] => {
+            if out == Some(DESTROYED) {
+                problems.push("it is in the HSM all the same".to_owned());
+            }
             problems.extend(one.problems.iter().cloned());
             if one.id != pin.id() {
                 problems.push("its CKA_ID is not the pinned one".to_owned());

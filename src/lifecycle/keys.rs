@@ -10,9 +10,9 @@ use crate::clock::Moment;
 use crate::metrics::Cache;
 use crate::passport::{Jwk, Kid, KidRef};
 use crate::signer::{Probe, SignerError};
-use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, Role, StateError};
+use crate::state::{Change, KeyError, KeyRecord, KeyState, KeyTable, NewKey, PAST_LAST_S, Role, STANDINGS, StateError};
 use crate::verify::{Keyring, KeyringError, PreparedKey};
-use crate::wire::link::{KeyRole, LinkKey, PROBE_PREFIX};
+use crate::wire::link::{DESTROYED, KeyRole, LinkKey, NOT_IN_HSM, PROBE_PREFIX};
 
 /// Why a key did not change. Nothing has taken effect.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,12 @@ pub enum KeyChangeError {
     /// The key is not fit to verify with.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// The admin's: what is said to be destroyed is not.
+    #[error("the signer still sees key {kid} in the HSM; have a ceremony destroy it first")]
+    StillThere {
+        /// The id.
+        kid: String,
+    },
     /// No signer.
     #[error(transparent)]
     Signer(#[from] SignerError),
@@ -74,7 +80,7 @@ pub struct Staged {
     pub public: [u8; 32],
 }
 
-/// What [`Daemon::activate`] did.
+/// What [`Daemon::activate`] and [`Daemon::rollback`] did.
 #[derive(Clone, Debug)]
 pub struct Activated {
     /// The key that signs now.
@@ -83,13 +89,18 @@ pub struct Activated {
     pub retired: Option<String>,
 }
 
-/// The keys of `table` that verify passports, with tables as far as `table_bytes` goes: first for those that sign.
-pub(super) fn keyring(table: &KeyTable, table_bytes: usize, before: Option<&Keyring>) -> Result<Keyring, KeyringError> {
+/// The keys of `table` that verify passports at a time, with tables as far as `table_bytes` goes: first for those that sign.
+pub(super) fn keyring(
+    table: &KeyTable,
+    at: i64,
+    table_bytes: usize,
+    before: Option<&Keyring>,
+) -> Result<Keyring, KeyringError> {
     let key = |record: &KeyRecord| {
         let (current, created) = (Some(record.state == KeyState::Active), Some(record.created));
         Some(Jwk { current, created, ..Jwk::new(record.kid.parse().ok()?, record.public?) })
     };
-    let keys: Vec<Jwk> = table.published().filter_map(key).collect();
+    let keys: Vec<Jwk> = table.published(at).filter_map(key).collect();
     Keyring::with_tables(&keys, table_bytes, before)
 }
 
@@ -102,7 +113,8 @@ pub(super) fn proves(probe: &Probe, public: &[u8; 32]) -> bool {
 
 impl Daemon {
     pub(super) fn keyring_of(&self, table: &KeyTable) -> Result<Keyring, KeyringError> {
-        keyring(table, table_bytes(&self.live.load().loaded.config.verify), Some(&self.keyring.load()))
+        let bytes = table_bytes(&self.live.load().loaded.config.verify);
+        keyring(table, self.ending.judged(), bytes, Some(&self.keyring.load()))
     }
 
     /// The key that signs for a tenant and purpose.
@@ -141,33 +153,114 @@ impl Daemon {
             return Ok(staged);
         }
         let changed = table.stage(new_key(&key)?, self.reckoned().unix())?;
-        self.commit(&table, changed, Event::KeyStaged, kid, None, author).await?;
+        self.commit(&table, changed, vec![author.entry(Event::KeyStaged, Outcome::Ok).kid(kid)]).await?;
         Ok(staged)
     }
 
     /// Makes a staged key the one that signs for its tenant and purpose; the one before it retires, and goes on
-    /// verifying. An active key is reported as it is.
+    /// verifying. An active key is reported as it is. Not before everybody who holds a key set has had the time to fetch one
+    /// with the new key in it, unless there is a reason to hurry.
     ///
     /// # Errors
     /// [`KeyChangeError`]; nothing has changed.
-    pub async fn activate(&self, kid: &str, author: &Author) -> Result<Activated, KeyChangeError> {
+    pub async fn activate(&self, kid: &str, hurry: Option<&str>, author: &Author) -> Result<Activated, KeyChangeError> {
         let _one_at_a_time = self.changes.lock().await;
         let table = self.store.keys();
         if table.get(kid).is_some_and(|known| known.state == KeyState::Active) {
             self.publish(&table, self.keyring_of(&table)?);
             return Ok(Activated { kid: kid.to_owned(), retired: None });
         }
-        let changed = table.activate(kid, self.reckoned().unix())?;
+        let now = self.reckoned().unix();
+        let changed = match hurry {
+            Some(_) => table.activate(kid, now)?,
+            None => table.activate_warned(kid, now, self.live.load().loaded.config.cache.jwks_ttl_s)?,
+        };
+        let entry = author.entry(Event::KeyActivated, Outcome::Ok).kid(kid);
+        let entry = match hurry {
+            Some(reason) => entry.reason("at_once").detail(reason),
+            None => entry,
+        };
+        self.sign_with(&table, changed, entry, kid, author).await
+    }
+
+    /// Makes the retired predecessor of the key that signs active again; the one that signs retires, and goes on verifying.
+    /// There is no further way back from it, so that who asks twice gets what was asked for once.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn rollback(
+        &self,
+        (tenant, purpose): (&str, &str),
+        reason: &str,
+        author: &Author,
+    ) -> Result<Activated, KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let table = self.store.keys();
+        let changed = table.rollback(tenant, purpose, self.reckoned().unix())?;
+        let back = changed.iter().find(|key| key.state == KeyState::Active).map(|key| key.kid.clone());
+        let kid = back.unwrap_or_default();
+        let entry = author.entry(Event::KeyRolledBack, Outcome::Ok).kid(&kid).detail(reason);
+        self.sign_with(&table, changed, entry, &kid, author).await
+    }
+
+    /// Has `kid` sign, once it has shown that it can, and the one retire that did.
+    async fn sign_with(
+        &self,
+        table: &KeyTable,
+        changed: Vec<KeyRecord>,
+        entry: Entry,
+        kid: &str,
+        author: &Author,
+    ) -> Result<Activated, KeyChangeError> {
         if let Some(KeyRecord { role: Role::Passport, public: Some(public), .. }) = table.get(kid)
             && !proves(&self.signer.probe(kid).await?, public)
         {
             return Err(KeyChangeError::Probe { kid: kid.to_owned() });
         }
         let retired = changed.iter().find(|key| key.state == KeyState::Retired).map(|key| key.kid.clone());
-        self.commit(&table, changed, Event::KeyActivated, kid, retired.as_deref(), author).await?;
+        let mut records = vec![entry];
+        records.extend(retired.iter().map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
+        self.commit(table, changed, records).await?;
         self.metrics.rotations.inc();
         self.doubt_signer();
         Ok(Activated { kid: kid.to_owned(), retired })
+    }
+
+    /// Says of the key that signs that there is no way back from it. One of which that was said is reported as it is.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn confirm(&self, kid: &str, author: &Author) -> Result<(), KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let table = self.store.keys();
+        let changed = table.confirm(kid, self.reckoned().unix())?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        self.commit(&table, changed, vec![author.entry(Event::KeyConfirmed, Outcome::Ok).kid(kid)]).await
+    }
+
+    /// Puts on record that a ceremony has destroyed a key that verifies nothing any more, if the signer can't see it. One of
+    /// which that is known is reported as it is.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing has changed.
+    pub async fn destroyed(&self, kid: &str, author: &Author) -> Result<(), KeyChangeError> {
+        let _one_at_a_time = self.changes.lock().await;
+        let table = self.store.keys();
+        if table.get(kid).is_some_and(|known| known.state == KeyState::Destroyed) {
+            return Ok(());
+        }
+        let longest = i64::try_from(self.store.snapshot().longest_s).unwrap_or(i64::MAX);
+        let changed = table.destroy(kid, self.reckoned().unix(), longest.saturating_add(PAST_LAST_S))?;
+        let missing = |key: &LinkKey| key.problem.split("; ").any(|problem| problem == NOT_IN_HSM);
+        let gone = |key: &LinkKey| missing(key) || key.problem == DESTROYED;
+        let there = |keys: Vec<LinkKey>| keys.iter().any(|key| key.kid == kid && !gone(key));
+        // What another process destroyed goes only once the module has started afresh.
+        if there(self.signer.keys().await?) && there(self.signer.reinitialise().await?) {
+            return Err(KeyChangeError::StillThere { kid: kid.to_owned() });
+        }
+        self.commit(&table, changed, vec![author.entry(Event::KeyDestroyed, Outcome::Ok).kid(kid)]).await
     }
 
     /// Has a key neither sign nor verify from now on. One that is compromised already is reported as it is.
@@ -182,9 +275,8 @@ impl Daemon {
             return Ok(());
         }
         let changed = table.compromise(kid, self.reckoned().unix())?;
-        let table = table.apply(&changed)?;
         let record = author.entry(Event::KeyCompromised, Outcome::Ok).kid(kid).detail(reason);
-        self.make(changed, &table, vec![record]).await?;
+        self.commit(&table, changed, vec![record]).await?;
         self.doubt_signer();
         Ok(())
     }
@@ -194,14 +286,9 @@ impl Daemon {
         &self,
         table: &KeyTable,
         changed: Vec<KeyRecord>,
-        event: Event,
-        kid: &str,
-        retired: Option<&str>,
-        author: &Author,
+        records: Vec<Entry>,
     ) -> Result<(), KeyChangeError> {
         let table = table.apply(&changed)?;
-        let mut records = vec![author.entry(event, Outcome::Ok).kid(kid)];
-        records.extend(retired.map(|retired| author.entry(Event::KeyRetired, Outcome::Ok).kid(retired)));
         self.make(changed, &table, records).await
     }
 
@@ -238,9 +325,10 @@ impl Daemon {
 
     pub(super) fn count_keys(&self) {
         let table = self.store.keys();
-        for state in KeyState::ALL {
-            let count = i64::try_from(table.count(state)).unwrap_or(i64::MAX);
-            self.metrics.keys.at(state.name()).set(count);
+        let at = self.ending.judged();
+        for standing in STANDINGS {
+            let count = table.iter().filter(|key| key.standing(at) == standing).count();
+            self.metrics.keys.at(standing).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let verifying = i64::try_from(self.keyring.load().len()).unwrap_or(i64::MAX);
         self.metrics.cache_items.at(Cache::VerifyingKeys).set(verifying);

@@ -70,7 +70,7 @@ impl Daemon {
                 key.state.name(),
                 key.audit_seq
             );
-            Author::NOBODY.entry(event(key.state), Outcome::Ok).kid(&key.kid).reason("late").detail(&told)
+            Author::NOBODY.entry(event(key), Outcome::Ok).kid(&key.kid).reason("late").detail(&told)
         });
         // One group: a key table is no larger than one.
         self.audit.record_many(records.collect()).await?;
@@ -86,13 +86,14 @@ impl Daemon {
     }
 }
 
-/// How the ledger calls a change to this state.
-const fn event(state: KeyState) -> Event {
-    match state {
+/// How the ledger calls a change that made a key so. A way back is there as a confirmation: it is one, of the key that came back.
+const fn event(key: &KeyRecord) -> Event {
+    match key.state {
         KeyState::Staged => Event::KeyStaged,
+        KeyState::Active if key.confirmed_at.is_some() => Event::KeyConfirmed,
         KeyState::Active => Event::KeyActivated,
         KeyState::Compromised => Event::KeyCompromised,
-        // Nothing makes a key one of the latter yet. Neither signs, and the entry names the state.
-        KeyState::Retired | KeyState::Destroyed => Event::KeyRetired,
+        KeyState::Retired => Event::KeyRetired,
+        KeyState::Destroyed => Event::KeyDestroyed,
     }
 }

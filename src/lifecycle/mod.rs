@@ -3,6 +3,7 @@
 
 mod checkpoints;
 mod clock;
+mod ending;
 mod engine;
 mod fleeting;
 mod health;
@@ -107,6 +108,8 @@ pub struct Daemon {
     unsettled: unsettled::Unsettled,
     /// What the clock is held to.
     clock: clock::Clock,
+    /// What comes by itself in the lives of keys.
+    ending: ending::Ending,
     /// The file that others read the keys from.
     published: published::Published,
     /// Signatures that do not verify.
@@ -198,11 +201,12 @@ impl Daemon {
         metrics.ekey_issues.announce(live.policy.templates().map(Template::name));
         engine::announce(&metrics, &verifier);
         let table_bytes = engine::table_bytes(&live.loaded.config.verify);
-        let keyring = keys::keyring(&store.keys(), table_bytes, None)?;
+        let ending = ending::Ending::new(store.snapshot().mark);
+        let keyring = keys::keyring(&store.keys(), ending.judged(), table_bytes, None)?;
         let told = late::Told::default();
         told.add(store.keys().iter().map(|key| (key.kid.as_str(), key.audit_seq)));
         let clock = clock::Clock::new(store.snapshot().mark);
-        let shown = watching::Shown::new(&store.keys());
+        let shown = watching::Shown::new(&store.keys(), ending.judged());
         watching::follow(&store, &events, &metrics);
         let daemon = Self {
             live: ArcSwap::from_pointee(live),
@@ -229,6 +233,7 @@ impl Daemon {
             shown,
             unsettled: unsettled::Unsettled::default(),
             clock,
+            ending,
             published: published::Published::default(),
             rejected: rejected::Rejected::default(),
             tickets: tickets::Tickets::default(),

@@ -28,6 +28,7 @@ pub async fn watch_kept(daemon: Arc<Daemon>) {
             // A full queue, or a disk in trouble, which the conditions show: it is asked again.
             drop(daemon.remember_lifetime(daemon.live.load().loaded.config.passport.max_ttl_s).await);
             drop(daemon.store.evict(now.unix()));
+            daemon.look_at_keys(now.unix()).await;
         }
         daemon.look_at_tickets(now).await;
         daemon.count_kept();

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::config::Origin;
 use crate::metrics::Socket;
 use crate::passport::hex;
+use crate::state::{KeyState, Role};
 use crate::statement::{ATTESTATION_PREFIX, Signed};
 use crate::wire::WIRE_VERSION;
 use crate::wire::link::LinkKey;
@@ -173,17 +174,30 @@ impl Daemon {
     }
 
     fn key_list(&self) -> Vec<Value> {
-        let table = self.store.keys();
+        let (table, at) = (self.store.keys(), self.judged());
+        let live = self.live.load();
+        let (warning_s, days) = (live.loaded.config.cache.jwks_ttl_s, live.loaded.config.passport.rotation_period_days);
         let keys = table.iter().map(|key| {
+            let is = |state: KeyState| key.state == state;
+            let back = is(KeyState::Active) && key.confirmed_at.is_none() && key.role != Role::Seal;
+            let back_to = back.then(|| table.predecessor(key, at)).flatten();
             json!({
                 "kid": key.kid,
                 "role": key.role,
-                "state": key.state.name(),
+                "state": key.standing(at),
                 "public": key.public.as_ref().map(|public| hex::encode(public)),
                 "created": key.created,
                 "staged_at": key.staged_at,
                 "activated_at": key.activated_at,
                 "retired_at": key.retired_at,
+                "compromised_at": key.compromised_at,
+                "destroyed_at": key.destroyed_at,
+                "confirmed_at": key.confirmed_at,
+                "activate_from": is(KeyState::Staged).then(|| table.ready_at(key, warning_s)),
+                "rotate_by": super::ending::rotate_by(key, days),
+                "verifies_until": key.verifies_until,
+                "rollback_to": back_to.map(|back| &back.kid),
+                "rollback_until": back_to.map(|back| back.verifies_until),
             })
         });
         keys.collect()

@@ -14,7 +14,7 @@ use crate::metrics::Words;
 use crate::passport::parse_jwks;
 use crate::sandbox::{Identity, Landlock, Level};
 use crate::signer::LinkConfig;
-use crate::state::{Change, KeyState, KeyTable, NewKey, Role};
+use crate::state::{Change, KeyTable, NewKey, Role, STANDINGS};
 use crate::verify::{Difference, Net, Way, Window};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,9 +30,8 @@ pub(crate) fn daemon_with(verifier: Verifier) -> Daemon {
     let loaded = Config::load(&sources).unwrap();
     let overflow = Overflow { uid: 65534, gid: 65534 };
     let policy = Policy::from_files(&PathBuf::from("none"), Vec::new(), &crate::policy::SystemNames, overflow).unwrap();
-    let key_states: Vec<_> = KeyState::ALL.iter().map(|state| state.name()).collect();
     let events: Vec<_> = Event::ALL.iter().map(|event| event.name()).collect();
-    let words = Words { key_states: key_states.leak(), ledger_events: events.leak() };
+    let words = Words { key_states: &STANDINGS, ledger_events: events.leak() };
     let metrics = Arc::new(Metrics::new(words).unwrap());
     let (segment, pace) = (SegmentConfig::default(), Pace::default());
     let audit = Audit::memory(&AuditConfig {
@@ -137,7 +136,7 @@ async fn a_reload_waits_for_its_turn_and_not_for_ever() {
     assert!(!matches!(daemon.reload(&Author::NOBODY).await, Err(ReloadError::Turn)));
 }
 
-fn key(version: u32) -> NewKey {
+pub(super) fn key(version: u32) -> NewKey {
     let seed = [u8::try_from(version).unwrap(); 32];
     NewKey {
         kid: format!("ed25519/t1/auth/v{version}"),
@@ -174,7 +173,8 @@ async fn a_change_that_came_late_is_on_record_and_in_force() {
     let turn = daemon.changes.lock().await;
     let table = daemon.store.keys();
     let change = table.activate(&key(1).kid, 1).unwrap();
-    daemon.commit(&table, change, Event::KeyActivated, &key(1).kid, None, &Author::NOBODY).await.unwrap();
+    let record = Author::NOBODY.entry(Event::KeyActivated, Outcome::Ok).kid(&key(1).kid);
+    daemon.commit(&table, change, vec![record]).await.unwrap();
     assert_eq!(daemon.audit.state_seq(), daemon.store.snapshot().audit_seq);
     drop(turn);
     daemon.account().await.unwrap();
@@ -227,7 +227,7 @@ fn where_memory_is_short_the_key_that_signs_has_its_table_first() {
     }
     table = table.apply(&table.activate(&key(2).kid, 2).unwrap()).unwrap();
     for (room, with) in [(1, vec![2]), (2, vec![1, 2]), (3, vec![1, 2, 3])] {
-        let keyring = keys::keyring(&table, room * Window::NARROWEST.table_bytes(), None).unwrap();
+        let keyring = keys::keyring(&table, 1, room * Window::NARROWEST.table_bytes(), None).unwrap();
         let has = |version: &u32| keyring.get(&key(*version).kid).unwrap().window().is_some();
         assert_eq!((1..=3).filter(has).collect::<Vec<_>>(), with, "room for {room}");
     }
@@ -242,7 +242,7 @@ fn the_key_set_says_which_key_signs_now_and_since_when_each_is_known() {
     }
     for active in [2, 3] {
         table = table.apply(&table.activate(&key(active).kid, 1_900_000_000).unwrap()).unwrap();
-        let published = parse_jwks(keys::keyring(&table, 0, None).unwrap().jwks()).unwrap();
+        let published = parse_jwks(keys::keyring(&table, 1, 0, None).unwrap().jwks()).unwrap();
         let said: Vec<_> = published.iter().map(|key| (key.kid.version(), key.current, key.created)).collect();
         let wanted = [1, 2, 3].map(|n| (n, Some(n == u64::from(active)), Some(1_700_000_000 + n.cast_signed())));
         assert_eq!(said, wanted);

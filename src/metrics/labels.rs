@@ -1,7 +1,7 @@
 //! The words that may stand in a label. Each set is closed, so that no stranger's text ever becomes a series.
 
+use crate::wire::Code;
 use crate::wire::problem::Use;
-use crate::wire::{AdminOp, Code, ServiceOp};
 
 /// A closed set of label values.
 pub trait Label: Copy + PartialEq + 'static {
@@ -108,6 +108,14 @@ labels! {
         TicketTtl = "ticket_ttl",
         /// Checkpoint.
         Checkpoint = "checkpoint",
+        /// Rollback.
+        Rollback = "rollback",
+        /// Confirm.
+        Confirm = "confirm",
+        /// Destroyed.
+        Destroyed = "destroyed",
+        /// ActivateNow.
+        ActivateNow = "activate_now",
     }
 
     /// What is done to one item, alone or in a batch.
@@ -274,54 +282,6 @@ labels! {
         Hsm = "hsm",
         /// In a device, but as session objects that end with the process.
         Amnesia = "amnesia",
-    }
-}
-
-impl Op {
-    /// The label of a service request. The match is exhaustive: a new operation can't go uncounted.
-    pub const fn service(op: &ServiceOp<'_>) -> Self {
-        match op {
-            ServiceOp::Ping => Self::Ping,
-            ServiceOp::Version => Self::Version,
-            ServiceOp::WhoAmI => Self::WhoAmI,
-            ServiceOp::Health => Self::Health,
-            ServiceOp::Issue(_) => Self::Issue,
-            ServiceOp::IssueBatch(_) => Self::IssueBatch,
-            ServiceOp::Verify { .. } => Self::Verify,
-            ServiceOp::VerifyBatch { .. } => Self::VerifyBatch,
-            ServiceOp::Introspect { .. } => Self::Introspect,
-            ServiceOp::Keys { .. } => Self::Keys,
-            ServiceOp::Seal { .. } => Self::Seal,
-            ServiceOp::Unseal { .. } => Self::Unseal,
-            ServiceOp::Revoke { .. } => Self::Revoke,
-            ServiceOp::VerifyWith { .. } => Self::VerifyWith,
-            ServiceOp::Challenge => Self::Challenge,
-            ServiceOp::Watch { .. } => Self::Watch,
-            ServiceOp::Revocations { .. } => Self::Revocations,
-            ServiceOp::Exchange { .. } => Self::Exchange,
-        }
-    }
-
-    /// The label of an admin request.
-    pub const fn admin(op: &AdminOp<'_>) -> Self {
-        match op {
-            AdminOp::WhoAmI => Self::WhoAmI,
-            AdminOp::Status => Self::Status,
-            AdminOp::Health => Self::Health,
-            AdminOp::Attest => Self::Attest,
-            AdminOp::Stage { .. } => Self::Stage,
-            AdminOp::Activate { .. } => Self::Activate,
-            AdminOp::PauseIssue { .. } => Self::PauseIssue,
-            AdminOp::ResumeIssue => Self::ResumeIssue,
-            AdminOp::Reload | AdminOp::ReloadReport => Self::Reload,
-            AdminOp::Revoke { .. } => Self::Revoke,
-            AdminOp::BumpEpoch { .. } => Self::BumpEpoch,
-            AdminOp::Compromise { .. } => Self::Compromise,
-            AdminOp::Drain => Self::Drain,
-            AdminOp::Undrain => Self::Undrain,
-            AdminOp::TicketTtl { .. } => Self::TicketTtl,
-            AdminOp::Checkpoint => Self::Checkpoint,
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod family;
 pub mod labels;
 mod ledger;
+mod ops;
 mod readiness;
 mod signer;
 mod tickets;
@@ -100,6 +101,9 @@ pub struct Metrics {
     pub jwks_misses: IntCounter,
     /// `passport_rotations_total`: activations.
     pub rotations: IntCounter,
+    /// `passport_rotation_due_seconds`: until the key that signs and is due first should be followed by another; negative if it
+    /// should have been.
+    pub rotation_due: IntGauge,
     /// `passport_keys{state}`
     pub keys: Worded<IntGauge>,
     /// `svc_passport_dependency_up{dep}`: 1 or 0.
@@ -208,6 +212,10 @@ impl Metrics {
             jwks_hits: make.counter("passport_jwks_cache_hits_total", "Keys requests answered not_modified.")?,
             jwks_misses: make.counter("passport_jwks_cache_misses_total", "Keys requests answered with the set.")?,
             rotations: make.counter("passport_rotations_total", "Activations of a new key.")?,
+            rotation_due: make.gauge(
+                "passport_rotation_due_seconds",
+                "Until the first key that signs should be rotated; negative when it should have been.",
+            )?,
             keys: make.worded_gauges(("passport_keys", "Keys by state of their life.", "state"), words.key_states)?,
             dependency_up: make.gauges((
                 "svc_passport_dependency_up",

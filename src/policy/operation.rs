@@ -59,11 +59,17 @@ pub enum Operation {
     TicketTtl,
     /// Sign a checkpoint of the ledger.
     Checkpoint,
+    /// Have the key before sign again.
+    Rollback,
+    /// Say that there is no way back to it.
+    Confirm,
+    /// Say that a key was destroyed.
+    Destroy,
 }
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -90,6 +96,9 @@ impl Operation {
         Self::Compromise,
         Self::TicketTtl,
         Self::Checkpoint,
+        Self::Rollback,
+        Self::Confirm,
+        Self::Destroy,
     ];
 
     /// The name in policies, audit records and metrics.
@@ -121,6 +130,9 @@ impl Operation {
             Self::Compromise => "compromise",
             Self::TicketTtl => "ticket_ttl",
             Self::Checkpoint => "checkpoint",
+            Self::Rollback => "rollback",
+            Self::Confirm => "confirm",
+            Self::Destroy => "destroy",
         }
     }
 

@@ -60,9 +60,35 @@ impl Client {
             }
             Asked::Activate(kid) => {
                 self.permit(rights, Operation::Activate, &author)?;
-                let active = daemon.activate(&kid, &author).await;
+                let active = daemon.activate(&kid, None, &author).await;
                 let active = active.map_err(|error| self.unchanged(Operation::Activate, &kid, corr_id, &error))?;
                 Ok(AdminOk::Activated { kid: active.kid, retired: active.retired })
+            }
+            Asked::ActivateNow(kid, reason) => {
+                self.permit(rights, Operation::Activate, &author)?;
+                may_be_said(&reason)?;
+                let active = daemon.activate(&kid, Some(&reason), &author).await;
+                let active = active.map_err(|error| self.unchanged(Operation::Activate, &kid, corr_id, &error))?;
+                Ok(AdminOk::Activated { kid: active.kid, retired: active.retired })
+            }
+            Asked::Rollback { tenant, purpose, reason } => {
+                self.permit(rights, Operation::Rollback, &author)?;
+                may_be_said(&reason)?;
+                let active = daemon.rollback((&tenant, &purpose), &reason, &author).await;
+                let active = active.map_err(|error| self.unchanged(Operation::Rollback, "", corr_id, &error))?;
+                Ok(AdminOk::Activated { kid: active.kid, retired: active.retired })
+            }
+            Asked::Confirm(kid) => {
+                self.permit(rights, Operation::Confirm, &author)?;
+                let confirmed = daemon.confirm(&kid, &author).await;
+                confirmed.map_err(|error| self.unchanged(Operation::Confirm, &kid, corr_id, &error))?;
+                Ok(AdminOk::Done)
+            }
+            Asked::Destroyed(kid) => {
+                self.permit(rights, Operation::Destroy, &author)?;
+                let destroyed = daemon.destroyed(&kid, &author).await;
+                destroyed.map_err(|error| self.unchanged(Operation::Destroy, &kid, corr_id, &error))?;
+                Ok(AdminOk::Done)
             }
             Asked::PauseIssue(reason) => {
                 self.permit(rights, Operation::PauseIssue, &author)?;
@@ -154,15 +180,16 @@ impl Client {
         corr_id: [u8; 16],
         error: &KeyChangeError,
     ) -> Problem {
-        use KeyChangeError::{Audit, Fleeting, Key, Name, NotThere, State};
+        use KeyChangeError::{Audit, Fleeting, Key, Name, NotThere, State, StillThere};
         let problem = problems::of_key_change(error);
         let outcome = match error {
             Audit(_) | State(_) => return problem,
-            NotThere { .. } | Name { .. } | Key(_) | Fleeting => Outcome::Refused,
+            NotThere { .. } | StillThere { .. } | Name { .. } | Key(_) | Fleeting => Outcome::Refused,
             _ => Outcome::Failed,
         };
         self.not_done(corr_id, operation, outcome, |entry| {
-            entry.kid(kid).reason(problem.code.name()).detail(&error.to_string())
+            let entry = if kid.is_empty() { entry } else { entry.kid(kid) };
+            entry.reason(problem.code.name()).detail(&error.to_string())
         });
         problem
     }
@@ -208,6 +235,10 @@ enum Asked {
     Compromise(String, String),
     TicketTtl { seconds: u32, for_s: u32, reason: String },
     Checkpoint,
+    Rollback { tenant: String, purpose: String, reason: String },
+    Confirm(String),
+    Destroyed(String),
+    ActivateNow(String, String),
 }
 
 impl From<AdminOp<'_>> for Asked {
@@ -236,6 +267,13 @@ impl From<AdminOp<'_>> for Asked {
             AdminOp::TicketTtl { seconds, for_s, reason } => {
                 Self::TicketTtl { seconds, for_s, reason: reason.to_owned() }
             }
+            AdminOp::Rollback { tenant, purpose, reason } => {
+                let [tenant, purpose, reason] = [tenant, purpose, reason].map(str::to_owned);
+                Self::Rollback { tenant, purpose, reason }
+            }
+            AdminOp::Confirm { kid } => Self::Confirm(kid.to_owned()),
+            AdminOp::Destroyed { kid } => Self::Destroyed(kid.to_owned()),
+            AdminOp::ActivateNow { kid, reason } => Self::ActivateNow(kid.to_owned(), reason.to_owned()),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::lifecycle::{KeyChangeError, NoCheckpoint, ReloadError, RevokeError};
 use crate::passport::ClaimsError;
 use crate::policy::{Denial, DenyCode};
 use crate::signer::SignerError;
-use crate::state::StateError;
+use crate::state::{KeyError, StateError};
 use crate::wire::link::LinkRefusal;
 use crate::wire::{Code, MAX_FRAME, Problem, WireError};
 
@@ -133,7 +133,11 @@ pub(super) fn of_key_change(error: &KeyChangeError) -> Problem {
     let code = match error {
         KeyChangeError::NotThere { .. } => Code::UnknownKid,
         KeyChangeError::Name { .. } => Code::Malformed,
-        KeyChangeError::Key(_) | KeyChangeError::Fleeting => Code::OpDenied,
+        KeyChangeError::Key(KeyError::TooSoon { wait_s, .. }) => {
+            let millis = u32::try_from(wait_s.saturating_mul(1000)).unwrap_or(u32::MAX);
+            return Problem::saying(Code::NotReady, error.to_string()).after_ms(millis);
+        }
+        KeyChangeError::Key(_) | KeyChangeError::StillThere { .. } | KeyChangeError::Fleeting => Code::OpDenied,
         KeyChangeError::Signer(error) => return of_signer(*error),
         KeyChangeError::Unusable { .. } | KeyChangeError::Probe { .. } | KeyChangeError::Keyring(_) => {
             Code::HsmUnavailable

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::{Answer, Entry, Owner, What};
 use super::keys::{KeyRecord, MAX_KEYS};
-use super::rows::{self, ENTRIES, EPOCHS, EpochRecord, FORMAT, KEYS, Meta, RowError, Rows, SUM};
+use super::rows::{self, ENDLESS, ENTRIES, EPOCHS, EpochRecord, FORMAT, KEYS, Meta, RowError, Rows, SUM};
 use super::table::KeyTable;
 use crate::passport::hex;
 
@@ -149,7 +149,7 @@ pub(super) fn read(input: &mut dyn BufRead) -> Result<(Meta, Rows), String> {
         }
         let line: Line = serde_json::from_slice(&text).map_err(|error| format!("line {at}: {error}"))?;
         match line {
-            Line::State { format, head: meta } if at == 1 && format == FORMAT => head = Some(meta),
+            Line::State { format, head: meta } if at == 1 && matches!(format, FORMAT | ENDLESS) => head = Some(meta),
             Line::State { format, .. } if at == 1 => {
                 return Err(format!("it has format {format}, this passportctl knows {FORMAT}"));
             }

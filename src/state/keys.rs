@@ -7,8 +7,22 @@ use serde::{Deserialize, Serialize};
 /// Keys that ever existed, over all tenants: one rotation a day for ten years, and room.
 pub use crate::passport::MAX_KEYS;
 
+/// For how long a retired key goes on verifying past the longest lifetime that was configured while it signed, in seconds:
+/// twice the largest `passport.clock_skew_s` that can be configured. Half of it is for verifiers' clocks, the rest for what was
+/// being signed when the key retired.
+pub const PAST_LAST_S: i64 = 2 * 600;
+
 /// The longest kid in bytes.
 pub const MAX_KID: usize = 256;
+
+/// How a retired key is called that verifies no more. The state in the file is still [`KeyState::Retired`].
+pub const EXPIRED: &str = "expired";
+
+/// What [`KeyRecord::standing`] says, in the order of a life.
+pub const STANDINGS: [&str; 6] = {
+    let [staged, active, retired, compromised, destroyed] = KeyState::ALL;
+    [staged.name(), active.name(), retired.name(), EXPIRED, compromised.name(), destroyed.name()]
+};
 
 /// What a key is for. Only passport keys are published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -128,6 +142,12 @@ pub struct KeyRecord {
     pub compromised_at: Option<i64>,
     /// When its private half was destroyed.
     pub destroyed_at: Option<i64>,
+    /// Since when there is no way back to the key before it. Kept for good.
+    #[serde(default)]
+    pub confirmed_at: Option<i64>,
+    /// Of a retired passport key: when the last passport that it can have signed is over; the store fills it in.
+    #[serde(default)]
+    pub verifies_until: Option<i64>,
     /// The audit record of its latest change; the store fills it in.
     pub audit_seq: u64,
 }
@@ -137,12 +157,49 @@ impl KeyRecord {
         let mut record = Self { state, ..self.clone() };
         match state {
             KeyState::Staged => record.staged_at = now,
-            KeyState::Active => (record.activated_at, record.retired_at) = (Some(now), None),
-            KeyState::Retired => record.retired_at = Some(now),
+            KeyState::Active => {
+                (record.activated_at, record.retired_at, record.verifies_until) = (Some(now), None, None);
+            }
+            KeyState::Retired => (record.retired_at, record.verifies_until) = (Some(now), None),
             KeyState::Compromised => record.compromised_at = Some(now),
             KeyState::Destroyed => record.destroyed_at = Some(now),
         }
         record
+    }
+
+    /// With the time at which a key that retires has verified for the last time, if passports may live for `longest_s`. It is
+    /// settled once, so that no later configuration has a key verify again.
+    pub(super) fn with_end(mut self, longest_s: u64) -> Self {
+        if let (Role::Passport, KeyState::Retired, Some(at), None) =
+            (self.role, self.state, self.retired_at, self.verifies_until)
+        {
+            let longest = i64::try_from(longest_s).unwrap_or(i64::MAX);
+            self.verifies_until = Some(at.saturating_add(longest).saturating_add(PAST_LAST_S));
+        }
+        self
+    }
+
+    /// Whether passports that it signed are accepted at a time; see [`KeyState::verifies`]. A retired key no longer, once all
+    /// that it can have signed is over.
+    pub fn verifies(&self, at: i64) -> bool {
+        self.state.verifies() && !self.is_expired(at)
+    }
+
+    /// Whether it is retired, and nothing that it signed can be valid at a time.
+    pub fn is_expired(&self, at: i64) -> bool {
+        self.state == KeyState::Retired && self.verifies_until.is_some_and(|until| at >= until)
+    }
+
+    /// The name of its state, where one that is retired and verifies no more is [`EXPIRED`].
+    pub fn standing(&self, at: i64) -> &'static str {
+        if self.is_expired(at) { EXPIRED } else { self.state.name() }
+    }
+
+    /// Whether a record may follow this one.
+    pub(super) fn may_become(&self, next: &Self) -> bool {
+        let confirmed = Self { confirmed_at: next.confirmed_at, audit_seq: next.audit_seq, ..self.clone() };
+        let confirms = self.state == KeyState::Active && self.confirmed_at.is_none() && *next == confirmed;
+        confirms || self.state.next().contains(&next.state)
     }
 
     pub(super) fn same_key(&self, other: &Self) -> bool {
@@ -187,12 +244,47 @@ pub enum KeyError {
         purpose: String,
     },
     /// Nothing to roll back to.
-    #[error("{tenant}/{purpose} has no retired key older than the active one to roll back to")]
+    #[error("{tenant}/{purpose} has no retired key older than the active one, and still published, to roll back to")]
     NoPredecessor {
         /// The tenant.
         tenant: String,
         /// The purpose.
         purpose: String,
+    },
+    /// Somebody has said that there is no way back.
+    #[error("key {kid} was confirmed at {at} (seconds since 1970), so there is no way back; make a new key instead")]
+    Confirmed {
+        /// The active key's id.
+        kid: String,
+        /// When.
+        at: i64,
+    },
+    /// Confirming is for the key that signs.
+    #[error("key {kid} is {state}, not active: only the key that signs can be confirmed")]
+    NotActive {
+        /// The key id.
+        kid: String,
+        /// Its state.
+        state: KeyState,
+    },
+    /// It is the signer that takes the newest seal key.
+    #[error("{tenant}: seal keys have no way back, the signer seals with the newest; make a new one instead")]
+    Seals {
+        /// The tenant.
+        tenant: String,
+    },
+    /// Verifiers may still hold the set of before it was published.
+    #[error(
+        "key {kid} was staged a moment ago: verifiers may hold a key set without it for {wait_s} s more, until {at} (seconds \
+         since 1970); activate it then, or at once with --now if that is worse"
+    )]
+    TooSoon {
+        /// The key id.
+        kid: String,
+        /// From when it can be activated.
+        at: i64,
+        /// How long that is from now.
+        wait_s: i64,
     },
     /// A kid with another public key, role or owner.
     #[error("key {kid} exists already with another public key or role; a key id is never used twice")]

@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 pub use entry::{Answer, Entry, Owner, What};
 pub use epochs::{Done, Epochs, Pending};
 pub use kept::{Full, Kept, Room};
-pub use keys::{KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, Role};
+pub use keys::{EXPIRED, KeyError, KeyRecord, KeyState, MAX_KEYS, MAX_KID, NewKey, PAST_LAST_S, Role, STANDINGS};
 pub use look::{MAX_LOOK, look};
 pub use named::{Named, NamedParent};
 pub use news::{Ear, News};
@@ -161,6 +161,8 @@ impl StateError {
     }
 }
 
+#[cfg(test)]
+mod ending_tests;
 #[cfg(test)]
 mod kept_tests;
 #[cfg(test)]

@@ -15,8 +15,11 @@ use super::keys::{KeyRecord, KeyState};
 use super::table::KeyTable;
 
 /// The format of the file. A reader that does not know it must not touch the rest.
-pub(super) const FORMAT: u32 = 2;
-/// The one before, which has keys alone. It is read, and becomes the present one with the first commit.
+pub(super) const FORMAT: u32 = 3;
+/// The one before, in which keys have neither an end nor a confirmation. It is read, and becomes the present one with the first
+/// commit.
+pub(super) const ENDLESS: u32 = 2;
+/// The one before that, which has keys alone; likewise.
 const KEYS_ALONE: u32 = 1;
 
 /// What a passport may have lived that was issued while a state of that format was in use: no configuration allows more.
@@ -190,7 +193,7 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     let missing = |name: &str| RowError::Row(format!("row {name:?} is missing"));
     let format = table.get(FORMAT_ROW)?.ok_or_else(|| missing(FORMAT_ROW))?;
     let known = |number: u32| format.value() == number.to_string().as_bytes();
-    if !known(FORMAT) && !known(KEYS_ALONE) {
+    if !known(FORMAT) && !known(ENDLESS) && !known(KEYS_ALONE) {
         return Err(RowError::Format(format.value().escape_ascii().take(64).map(char::from).collect()));
     }
     let head = table.get(HEAD_ROW)?.ok_or_else(|| missing(HEAD_ROW))?;
@@ -198,7 +201,9 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     if known(KEYS_ALONE) {
         meta.longest_s = LONGEST_S;
     }
-    let keys = KeyTable::load(named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?);
+    let records = named(&transaction, KEYS, |record: &KeyRecord| &record.kid)?;
+    // Of a format before, and what was told of no end: it is as if they had retired by the configurations that there were.
+    let keys = KeyTable::load(records.into_iter().map(|key| key.with_end(meta.longest_s)).collect());
     let keys = keys.map_err(|e| RowError::Row(e.to_string()))?;
     // Of a file that was never written by one who keeps it.
     let newest = keys.iter().map(|key| key.staged_at).max().unwrap_or(meta.created);
@@ -206,7 +211,7 @@ pub(super) fn load(db: &Database) -> Result<(Meta, KeyTable, Kept), RowError> {
     let mut kept = Kept::default();
     kept.raise_floor(meta.floor);
     keys.iter().filter(|key| key.state == KeyState::Compromised).for_each(|key| kept.compromise(&key.kid));
-    if known(FORMAT) {
+    if !known(KEYS_ALONE) {
         for record in named(&transaction, EPOCHS, |record: &EpochRecord| &record.tenant)? {
             kept.set_epoch(&record.tenant, record.epoch);
         }
@@ -301,7 +306,35 @@ pub(super) fn set_format(db: &Database, format: &[u8]) {
     transaction.commit().unwrap();
 }
 
-/// Makes of an empty file one as the format before has it.
+/// Makes of a file one as the format before has it: keys without an end and a confirmation.
+#[cfg(test)]
+pub(super) fn as_format_2(db: &Database) {
+    set_format(db, ENDLESS.to_string().as_bytes());
+    let transaction = db.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(KEYS).unwrap();
+        let row = |row: Result<(redb::AccessGuard<'_, &str>, redb::AccessGuard<'_, &[u8]>), _>| {
+            let (kid, row) = row.unwrap();
+            (kid.value().to_owned(), row.value()[SUM..].to_vec())
+        };
+        let rows: Vec<(String, Vec<u8>)> = table.iter().unwrap().map(row).collect();
+        for (kid, json) in rows {
+            let mut record: serde_json::Value = serde_json::from_slice(&json).unwrap();
+            let members = record.as_object_mut().unwrap();
+            assert!(members.remove("confirmed_at").is_some() && members.remove("verifies_until").is_some());
+            table.insert(kid.as_str(), sealed(&kid, &serde_json::to_vec(&record).unwrap()).as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+#[cfg(test)]
+pub(super) fn format_of(db: &Database) -> Vec<u8> {
+    let table = db.begin_read().unwrap().open_table(META).unwrap();
+    table.get(FORMAT_ROW).unwrap().unwrap().value().to_vec()
+}
+
+/// Makes of an empty file one as the first format has it.
 #[cfg(test)]
 pub(super) fn as_format_1(db: &Database) {
     set_format(db, KEYS_ALONE.to_string().as_bytes());

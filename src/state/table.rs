@@ -50,9 +50,26 @@ impl KeyTable {
         self.of(tenant, purpose).find(|key| key.state == KeyState::Active)
     }
 
-    /// What verifies, and what the JWKS shows: passport keys that sign, may soon sign, or have signed what is still valid.
-    pub fn published(&self) -> impl Iterator<Item = &KeyRecord> {
-        self.iter().filter(|key| key.role == Role::Passport && key.state.verifies())
+    /// What verifies at a time, and what the JWKS shows: passport keys that sign, may soon sign, or have signed what is still
+    /// valid.
+    pub fn published(&self, at: i64) -> impl Iterator<Item = &KeyRecord> {
+        self.iter().filter(move |key| key.role == Role::Passport && key.verifies(at))
+    }
+
+    /// From when a staged key may be activated, if those who hold a key set keep it for `warning_s`: until then some verifiers
+    /// don't know it. The first key of a tenant and purpose follows no other, so nobody relies on it yet.
+    pub fn ready_at(&self, key: &KeyRecord, warning_s: u64) -> i64 {
+        let follows =
+            self.of(&key.tenant, &key.purpose).any(|other| other.kid != key.kid && other.activated_at.is_some());
+        let warning_s = if follows && key.role == Role::Passport { warning_s } else { 0 };
+        key.staged_at.saturating_add(i64::try_from(warning_s).unwrap_or(i64::MAX))
+    }
+
+    /// The key that [`Self::rollback`] makes active again.
+    pub fn predecessor(&self, active: &KeyRecord, now: i64) -> Option<&KeyRecord> {
+        let older = self.of(&active.tenant, &active.purpose).filter(|key| key.version < active.version);
+        let back = older.filter(|key| key.state == KeyState::Retired && key.verifies(now) && key.role == active.role);
+        back.max_by_key(|key| key.version)
     }
 
     /// How many keys are in `state`.
@@ -78,6 +95,7 @@ impl KeyTable {
         let NewKey { kid, tenant, purpose, version, role, public, created } = key;
         let (state, staged_at, audit_seq) = (KeyState::Staged, now, 0);
         let (activated_at, retired_at, compromised_at, destroyed_at) = (None, None, None, None);
+        let (confirmed_at, verifies_until) = (None, None);
         let record = KeyRecord {
             kid,
             tenant,
@@ -92,6 +110,8 @@ impl KeyTable {
             retired_at,
             compromised_at,
             destroyed_at,
+            confirmed_at,
+            verifies_until,
             audit_seq,
         };
         if self.get(&record.kid).is_some() {
@@ -112,20 +132,49 @@ impl KeyTable {
         self.checked(changed)
     }
 
-    /// Makes the newest retired key that is older than the active one active again, and retires the active one, whose
-    /// passports go on verifying.
+    /// As [`Self::activate`], once those who hold a key set without it have fetched another.
+    pub fn activate_warned(&self, kid: &str, now: i64, warning_s: u64) -> Result<Vec<KeyRecord>, KeyError> {
+        let changed = self.activate(kid, now)?;
+        let at = self.ready_at(self.find(kid)?, warning_s);
+        if now < at {
+            return Err(KeyError::TooSoon { kid: shown(kid), at, wait_s: at.saturating_sub(now) });
+        }
+        Ok(changed)
+    }
+
+    /// Makes the newest retired key that is older than the active one, and still verifies, active again, and retires the
+    /// active one, whose passports go on verifying. Not once the active one is confirmed.
     pub fn rollback(&self, tenant: &str, purpose: &str, now: i64) -> Result<Vec<KeyRecord>, KeyError> {
         let owned = || (tenant.to_owned(), purpose.to_owned());
         let Some(active) = self.active(tenant, purpose) else {
             let (tenant, purpose) = owned();
             return Err(KeyError::NoActive { tenant, purpose });
         };
-        let older = self.of(tenant, purpose).filter(|key| key.version < active.version);
-        let Some(back) = older.filter(|key| key.state == KeyState::Retired).max_by_key(|key| key.version) else {
+        if active.role == Role::Seal {
+            return Err(KeyError::Seals { tenant: tenant.to_owned() });
+        }
+        if let Some(at) = active.confirmed_at {
+            return Err(KeyError::Confirmed { kid: active.kid.clone(), at });
+        }
+        let Some(back) = self.predecessor(active, now) else {
             let (tenant, purpose) = owned();
             return Err(KeyError::NoPredecessor { tenant, purpose });
         };
-        self.checked(vec![active.moved(KeyState::Retired, now), back.moved(KeyState::Active, now)])
+        // One step: who asks twice gets what was asked for once.
+        let back = KeyRecord { confirmed_at: back.confirmed_at.or(Some(now)), ..back.moved(KeyState::Active, now) };
+        self.checked(vec![active.moved(KeyState::Retired, now), back])
+    }
+
+    /// Says of the key that signs that there is no way back from it. One that was confirmed before stays so.
+    pub fn confirm(&self, kid: &str, now: i64) -> Result<Vec<KeyRecord>, KeyError> {
+        let key = self.find(kid)?;
+        if key.state != KeyState::Active {
+            return Err(KeyError::NotActive { kid: shown(kid), state: key.state });
+        }
+        if key.confirmed_at.is_some() {
+            return Ok(Vec::new());
+        }
+        self.checked(vec![KeyRecord { confirmed_at: Some(now), ..key.clone() }])
     }
 
     /// Stops a key from signing, without a successor.
@@ -138,12 +187,12 @@ impl KeyTable {
         self.checked(vec![self.find(kid)?.moved(KeyState::Compromised, now)])
     }
 
-    /// Records that a key's private half is gone. A retired key must have been so for `max_ttl_s` (with the skew): until
-    /// then passports that it signed may be valid.
+    /// Records that a key's private half is gone. A retired passport key must have been so until nothing that it signed is
+    /// valid; where the record does not say when that is, for `max_ttl_s`.
     pub fn destroy(&self, kid: &str, now: i64, max_ttl_s: i64) -> Result<Vec<KeyRecord>, KeyError> {
         let key = self.find(kid)?;
-        let until = key.retired_at.unwrap_or(now).saturating_add(max_ttl_s);
-        if key.state == KeyState::Retired && now < until {
+        let until = key.verifies_until.unwrap_or_else(|| key.retired_at.unwrap_or(now).saturating_add(max_ttl_s));
+        if key.role == Role::Passport && key.state == KeyState::Retired && now < until {
             return Err(KeyError::StillVerifies { kid: shown(kid), until });
         }
         self.checked(vec![key.moved(KeyState::Destroyed, now)])
@@ -162,7 +211,7 @@ impl KeyTable {
             well_formed(record)?;
             match table.get(&record.kid) {
                 Some(old) if !old.same_key(record) => return Err(KeyError::KidReused { kid: shown(&record.kid) }),
-                Some(old) if !old.state.next().contains(&record.state) => {
+                Some(old) if !old.may_become(record) => {
                     return Err(KeyError::Illegal { kid: shown(&old.kid), state: old.state, wanted: record.state });
                 }
                 Some(_) => {}

@@ -55,7 +55,7 @@ fn activation_retires_the_predecessor_in_the_same_change() {
     assert_eq!(table.active("t", "passport").unwrap().version, 2);
     assert_eq!(table.get(&kid(1)).unwrap().retired_at, Some(NOW + 9));
     assert_eq!(table.next_version("t", "passport"), Some(3));
-    assert_eq!(table.published().count(), 2);
+    assert_eq!(table.published(NOW).count(), 2);
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn what_is_published_verifies_and_the_other_way_round() {
     let table = table.apply(&table.compromise(&kid(1), NOW + 9).unwrap()).unwrap();
     let table = table.apply(&table.stage(key("t", 4), NOW + 9).unwrap()).unwrap();
     let verify = [KeyState::Retired, KeyState::Active, KeyState::Staged];
-    assert_eq!(table.published().map(|key| key.state).collect::<Vec<_>>(), verify);
+    assert_eq!(table.published(NOW).map(|key| key.state).collect::<Vec<_>>(), verify);
     assert!(KeyState::ALL.iter().all(|state| state.verifies() == verify.contains(state)));
 }
 
@@ -138,7 +138,7 @@ fn audit_and_seal_keys_are_not_published() {
         table = table.apply(&table.stage(new, NOW).unwrap()).unwrap();
     }
     assert_eq!(table.len(), 3);
-    assert_eq!(table.published().map(|key| key.kid.as_str()).collect::<Vec<_>>(), [kid(1)]);
+    assert_eq!(table.published(NOW).map(|key| key.kid.as_str()).collect::<Vec<_>>(), [kid(1)]);
 }
 
 #[test]
@@ -149,9 +149,71 @@ fn the_table_is_bounded() {
     assert_eq!(full.stage(key("t", most + 1), NOW), Err(KeyError::TooMany));
 }
 
+#[test]
+fn a_way_back_is_one_step_and_ends_with_a_confirmation() {
+    let table = rotated(3);
+    let back = table.apply(&table.rollback("t", "passport", NOW + 9).unwrap()).unwrap();
+    // Who asks twice does not go two steps back.
+    assert_eq!(back.rollback("t", "passport", NOW + 10), Err(KeyError::Confirmed { kid: kid(2), at: NOW + 9 }));
+    let error = back.activate(&kid(3), NOW + 10).unwrap_err();
+    assert_eq!(error, KeyError::NotStaged { kid: kid(3), state: KeyState::Retired }, "it never signs again");
+    let confirmed = table.apply(&table.confirm(&kid(3), NOW + 9).unwrap()).unwrap();
+    assert_eq!(confirmed.rollback("t", "passport", NOW + 10), Err(KeyError::Confirmed { kid: kid(3), at: NOW + 9 }));
+    assert_eq!(confirmed.confirm(&kid(3), NOW + 99), Ok(vec![]), "once is enough");
+    let error = table.confirm(&kid(2), NOW).unwrap_err();
+    assert_eq!(error, KeyError::NotActive { kid: kid(2), state: KeyState::Retired });
+    // A confirmation that was worked out before the key retired does not bring it back.
+    let late = table.confirm(&kid(3), NOW + 9).unwrap();
+    assert!(matches!(back.apply(&late), Err(KeyError::TwoActive { .. })));
+    // One that verifiers have forgotten can't sign.
+    let over = rotated(2).get(&kid(1)).unwrap().clone().with_end(60);
+    let until = over.verifies_until.unwrap();
+    let mut records: Vec<_> = rotated(2).iter().cloned().collect();
+    records[0] = over;
+    let table = KeyTable::load(records).unwrap();
+    assert!(table.rollback("t", "passport", until - 1).is_ok());
+    assert!(matches!(table.rollback("t", "passport", until), Err(KeyError::NoPredecessor { .. })));
+}
+
+#[test]
+fn a_retired_key_ends_once_and_may_be_destroyed_from_then_on() {
+    let retired = rotated(2).get(&kid(1)).unwrap().clone();
+    let ended = retired.clone().with_end(60);
+    let until = NOW + 2 + 60 + PAST_LAST_S;
+    assert_eq!((ended.verifies_until, retired.verifies_until), (Some(until), None));
+    assert_eq!(ended.clone().with_end(86_400), ended, "no later configuration has it verify again");
+    assert!(retired.verifies(i64::MAX) && ended.verifies(until - 1) && !ended.verifies(until));
+    assert_eq!((ended.standing(until - 1), ended.standing(until)), ("retired", EXPIRED));
+    let active = rotated(1).get(&kid(1)).unwrap().clone();
+    assert_eq!(active.clone().with_end(60), active);
+    let mut records: Vec<_> = rotated(2).iter().cloned().collect();
+    records[0] = ended;
+    let table = KeyTable::load(records).unwrap();
+    assert_eq!((table.published(until - 1).count(), table.published(until).count()), (2, 1));
+    assert_eq!(table.destroy(&kid(1), until - 1, 0), Err(KeyError::StillVerifies { kid: kid(1), until }));
+    let table = table.apply(&table.destroy(&kid(1), until, i64::MAX).unwrap()).unwrap();
+    assert_eq!(table.get(&kid(1)).unwrap().destroyed_at, Some(until));
+    assert_eq!(table.next_version("t", "passport"), Some(3), "versions stay used");
+}
+
+#[test]
+fn a_key_that_follows_another_waits_until_verifiers_have_it() {
+    let table = rotated(1);
+    assert_eq!(table.ready_at(table.get(&kid(1)).unwrap(), 60), NOW, "the first follows none");
+    let table = table.apply(&table.stage(key("t", 2), NOW + 100).unwrap()).unwrap();
+    let too_soon = KeyError::TooSoon { kid: kid(2), at: NOW + 160, wait_s: 1 };
+    assert_eq!(table.activate_warned(&kid(2), NOW + 159, 60), Err(too_soon));
+    assert_eq!(table.activate_warned(&kid(2), NOW + 160, 60), table.activate(&kid(2), NOW + 160));
+    assert!(table.activate_warned(&kid(2), NOW + 100, 0).is_ok());
+    // The one before may be compromised: verifiers hold their set all the same.
+    let table = table.apply(&table.compromise(&kid(1), NOW + 101).unwrap()).unwrap();
+    assert!(matches!(table.activate_warned(&kid(2), NOW + 159, 60), Err(KeyError::TooSoon { .. })));
+}
+
 /// What somebody may ask for, in any order.
 #[derive(Clone, Debug)]
 enum Wish {
+    Confirm(u8, u32),
     Stage(u8),
     Activate(u8, u32),
     Retire(u8, u32),
@@ -166,6 +228,7 @@ fn wish() -> impl Strategy<Value = Wish> {
         tenant.clone().prop_map(Wish::Stage),
         (tenant.clone(), version.clone()).prop_map(|(t, v)| Wish::Activate(t, v)),
         (tenant.clone(), version.clone()).prop_map(|(t, v)| Wish::Retire(t, v)),
+        (tenant.clone(), version.clone()).prop_map(|(t, v)| Wish::Confirm(t, v)),
         tenant.clone().prop_map(Wish::Rollback),
         (tenant.clone(), version.clone()).prop_map(|(t, v)| Wish::Compromise(t, v)),
         (tenant, version).prop_map(|(t, v)| Wish::Destroy(t, v)),
@@ -178,6 +241,7 @@ fn grant(table: &KeyTable, wish: &Wish, at: i64) -> Result<Vec<KeyRecord>, KeyEr
     match wish {
         Wish::Stage(t) => table.stage(key(&tenant(t), table.next_version(&tenant(t), "passport").unwrap()), at),
         Wish::Activate(t, v) => table.activate(&kid(t, v), at),
+        Wish::Confirm(t, v) => table.confirm(&kid(t, v), at),
         Wish::Retire(t, v) => table.retire(&kid(t, v), at),
         Wish::Rollback(t) => table.rollback(&tenant(t), "passport", at),
         Wish::Compromise(t, v) => table.compromise(&kid(t, v), at),

@@ -28,7 +28,7 @@ pub(super) fn open(path: &Path) -> Result<Store, StateError> {
     Store::open(path, Mode::CreateIfMissing, now())
 }
 
-fn stage_and_activate(store: &Store, version: u32, seq: u64) {
+pub(super) fn stage_and_activate(store: &Store, version: u32, seq: u64) {
     store.commit_blocking(Change::keys(store.keys().stage(key("t", version), NOW).unwrap()), seq).unwrap();
     store.commit_blocking(Change::keys(store.keys().activate(&kid(version), NOW).unwrap()), seq + 1).unwrap();
 }
@@ -101,11 +101,11 @@ fn a_newer_format_is_left_alone() {
     let (_dir, path) = place();
     open(&path).unwrap().close();
     let db = redb::Database::open(&path).unwrap();
-    rows::set_format(&db, b"3");
+    rows::set_format(&db, b"4");
     drop(db);
     for _ in 0..2 {
         let error = open(&path).err().unwrap();
-        assert!(matches!(&error, StateError::Format { found, known: 2, .. } if found == "3"), "{error}");
+        assert!(matches!(&error, StateError::Format { found, known: 3, .. } if found == "4"), "{error}");
     }
 }
 

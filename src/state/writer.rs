@@ -14,7 +14,7 @@ use super::entry::Entry;
 use super::epochs::Epochs;
 use super::file::{Opened, Opener, open};
 use super::kept::{Kept, Room};
-use super::keys::KeyState;
+use super::keys::{KeyRecord, KeyState};
 use super::newer::new_revocations;
 use super::news::News;
 use super::rows::{self, EpochRecord, Meta, RowError, Rows};
@@ -322,7 +322,10 @@ impl Group {
         room: &Room,
     ) -> Result<Committed, StateError> {
         let Change { mut keys, revoked, bumped, lifetime_s, settled } = change;
-        keys.iter_mut().for_each(|key| key.audit_seq = audit_seq);
+        let longest_s = self.meta.longest_s.max(lifetime_s.unwrap_or_default());
+        for key in &mut keys {
+            *key = KeyRecord { audit_seq, ..key.clone() }.with_end(longest_s);
+        }
         let table = self.keys.apply(&keys)?;
         let (revoked, new) = new_revocations(revoked, kept, room)?;
         let mut committed = Committed { generation: self.meta.generation + 1, new, ..Committed::default() };

@@ -85,6 +85,32 @@ pub enum AdminOp<'a> {
     },
     /// Signs a checkpoint of what the ledger holds now; the newest one, if nothing was recorded since.
     Checkpoint,
+    /// Makes the retired predecessor of the signing key the signing one again, once; refused after `Confirm`.
+    Rollback {
+        /// The tenant.
+        tenant: &'a str,
+        /// The purpose.
+        purpose: &'a str,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
+    /// Says of the signing key that there is no way back from it.
+    Confirm {
+        /// The signing key's id.
+        kid: &'a str,
+    },
+    /// Says that a ceremony has destroyed a key that verifies nothing any more; refused while the signer sees it.
+    Destroyed {
+        /// The key's id.
+        kid: &'a str,
+    },
+    /// `Activate` without waiting until verifiers have fetched the key set with the new key.
+    ActivateNow {
+        /// The staged key's id.
+        kid: &'a str,
+        /// Why, for the audit record; at most 256 bytes.
+        reason: &'a str,
+    },
 }
 
 /// Which passports are revoked.
@@ -133,7 +159,7 @@ pub enum AdminOk {
         /// Its public key, as the signer reported and proved it.
         public: [u8; 32],
     },
-    /// To `Activate`.
+    /// To `Activate`, `ActivateNow` and `Rollback`.
     Activated {
         /// The key that signs now.
         kid: String,

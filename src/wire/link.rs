@@ -235,6 +235,12 @@ pub struct LinkKey {
     pub problem: String,
 }
 
+/// The problem of a key that the signer knows and the HSM does not hold. Several are joined by "; ".
+pub const NOT_IN_HSM: &str = "it is pinned but not in the HSM";
+
+/// All that is said of a key that a ceremony has destroyed, while the HSM holds none of its id.
+pub const DESTROYED: &str = "it was destroyed";
+
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -54,7 +54,9 @@ pub(super) const CREATED: i64 = 1_690_000_000;
 fn key(kid: &str, role: &str, state: &str, public: Option<&str>) -> Value {
     json!({
         "kid": kid, "role": role, "state": state, "public": public, "created": CREATED, "staged_at": 1_690_000_001,
-        "activated_at": 1_690_000_002, "retired_at": null,
+        "activated_at": 1_690_000_002, "retired_at": null, "compromised_at": null, "destroyed_at": null, "confirmed_at": null,
+        "activate_from": null, "rotate_by": (role == "passport").then_some(1_692_592_001), "verifies_until": null,
+        "rollback_to": null, "rollback_until": null,
     })
 }
 

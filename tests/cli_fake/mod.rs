@@ -296,7 +296,7 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::Stage { kid } => {
             AdminOk::Staged { kid: (*kid).into(), public: if kid.starts_with("hmac") { [0; 32] } else { [1; 32] } }
         }
-        AdminOp::Activate { kid } => {
+        AdminOp::Activate { kid } | AdminOp::ActivateNow { kid, .. } => {
             let before = kid.strip_suffix("/v2").map(|kind| format!("{kind}/v1"));
             AdminOk::Activated { kid: (*kid).into(), retired: before }
         }
@@ -306,7 +306,12 @@ fn administered(state: &State, op: &AdminOp<'_>) -> AdminOk {
         AdminOp::ResumeIssue => paused(state, None),
         AdminOp::Drain => drained(state, true),
         AdminOp::Undrain => drained(state, false),
-        AdminOp::Reload | AdminOp::Compromise { .. } | AdminOp::TicketTtl { .. } => AdminOk::Done,
+        AdminOp::Reload
+        | AdminOp::Compromise { .. }
+        | AdminOp::TicketTtl { .. }
+        | AdminOp::Confirm { .. }
+        | AdminOp::Destroyed { .. } => AdminOk::Done,
+        AdminOp::Rollback { .. } => AdminOk::Activated { kid: KID.into(), retired: Some("ed25519/t1/auth/v2".into()) },
         AdminOp::Revoke { what, .. } => AdminOk::Revoked { new: u32::try_from(what.len()).unwrap() },
         AdminOp::BumpEpoch { .. } => AdminOk::EpochBumped { epoch: 1 },
         AdminOp::Checkpoint => AdminOk::Checkpoint(documents::checkpoint()),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::fake::Fake;
 use crate::offline::{blanks, configuration, write};
 use crate::page::{Page, between, numbers};
-use crate::{auditing, ceremonies, offline, sealing};
+use crate::{auditing, ceremonies, key_lives, offline, sealing};
 
 /// As the fake daemon says it.
 const CURSOR: &str =
@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<Page> {
     let mut pages = vec![ping(), keys(), issue(), verify(), challenge(), exchange(), introspect(), inspect(), attest()];
     pages.extend([smoke(), conformance(), bench(), completions()]);
     pages.extend(sealing::all());
+    pages.extend(key_lives::all());
     pages.extend(offline::all());
     pages.extend(auditing::all());
     pages.extend(ceremonies::all());
@@ -27,10 +28,6 @@ pub(crate) fn all() -> Vec<Page> {
     pages.extend([health(), status(), whoami()]);
     for (leaf, cases) in [
         ("version", &[&[][..]][..]),
-        // A seal key has no public part.
-        ("key stage", &[&["ed25519/t1/auth/v2"], &["hmac-sha256/t1/seal/v2"]]),
-        // The first of its kind has none before it; an old seal key still opens.
-        ("key activate", &[&["ed25519/t1/auth/v2"], &["ed25519/t1/auth/v1"], &["hmac-sha256/t1/seal/v2"]]),
         ("pause", &[&["--reason", "incident 42"]]),
         ("resume", &[&[]]),
         (

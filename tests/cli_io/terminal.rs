@@ -128,7 +128,7 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
 
 /// What each command shows while the daemon does not answer, and how it ends once it does. Without a configuration the doctor finds
 /// something to say; an echo asks itself, so it has to take over a second.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 42] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 46] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -157,6 +157,10 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 42] = [
     ("attest", &["--verify", "@statement", "--allow-unsigned"], WAITING, 0),
     ("key stage", &["ed25519/t1/auth/v2"], WAITING, 0),
     ("key activate", &["ed25519/t1/auth/v2"], WAITING, 0),
+    ("key list", &[], WAITING, 0),
+    ("key rollback", &["--tenant", "t1", "--purpose", "auth", "--reason", "incident 42", "--yes"], WAITING, 0),
+    ("key confirm", &["ed25519/t1/auth/v1"], WAITING, 0),
+    ("key destroyed", &["ed25519/t1/auth/v0", "--yes"], WAITING, 0),
     ("pause", &["--reason", "incident 42"], WAITING, 0),
     ("resume", &[], WAITING, 0),
     ("ticket-ttl", &["--end", "--reason", "incident 42"], WAITING, 0),

@@ -178,6 +178,10 @@ mirror! {
         Compromise { kid: String, reason: String },
         TicketTtl { seconds: u32, for_s: u32, reason: String },
         Checkpoint,
+        Rollback { tenant: String, purpose: String, reason: String },
+        Confirm { kid: String },
+        Destroyed { kid: String },
+        ActivateNow { kid: String, reason: String },
     }
     pub(crate) enum Revocation { Id { jti: String, exp: Option<i64> }, Subject { sub: String, before: Option<i64> } }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }

@@ -26,6 +26,7 @@ mod admin;
 mod consuming;
 mod exchanging;
 mod forms;
+mod keys;
 mod link;
 mod watching;
 

@@ -4,6 +4,7 @@ mod audit;
 mod ceremony;
 mod conformance;
 mod exchange;
+mod key;
 mod operate;
 mod revoke;
 mod seal;
@@ -23,9 +24,10 @@ pub(super) use ceremony::{
 };
 pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};
+pub(super) use key::{Firm, KeyCommand};
 pub(super) use operate::{
     Attest, Bench, BenchWhat, Completions, ConfigCommand, Doctor, Explain, HsmCommand, HsmInit, HsmRetire, HsmRotate,
-    KeyCommand, Pin, PolicyCommand, Smoke,
+    Pin, PolicyCommand, Smoke,
 };
 pub(super) use revoke::{EpochCommand, Revoke, Sure};
 pub(super) use seal::{Ends, Place, Reseal, Seal, Unseal};

@@ -10,23 +10,6 @@ use clap_complete::Shell;
 use super::seconds;
 use crate::wire::sealed::MAX_PLAIN;
 
-/// `key …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
-    /// Publishes a key that a ceremony made; it does not sign yet
-    #[command(after_help = "Examples:\n  passportctl key stage ed25519/demo/auth/v2")]
-    Stage {
-        /// The key's id
-        kid: String,
-    },
-    /// Lets a staged key sign; the one before it retires
-    #[command(after_help = "Examples:\n  passportctl key activate ed25519/demo/auth/v2")]
-    Activate {
-        /// The key's id
-        kid: String,
-    },
-}
-
 /// `hsm …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum HsmCommand {
@@ -105,7 +88,7 @@ pub(crate) struct HsmInit {
 pub(crate) struct HsmRotate {
     #[command(flatten)]
     pub(crate) key: HsmInit,
-    /// Let the new key sign at once, instead of by `key activate` after verifiers have fetched it
+    /// Let the new key sign as soon as verifiers have had the time to fetch it (cache.jwks_ttl_s), instead of by `key activate`
     #[arg(long)]
     pub(crate) activate: bool,
 }

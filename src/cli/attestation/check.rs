@@ -17,7 +17,7 @@ pub(super) const TYPE: &str = "passportd/attestation/v1";
 const SKEW_S: i64 = 60;
 /// Roles and states of keys, and which states are published.
 const ROLES: [&str; 3] = ["passport", "audit", "seal"];
-const STATES: [&str; 5] = ["staged", "active", "retired", "compromised", "destroyed"];
+const STATES: [&str; 6] = ["staged", "active", "retired", "expired", "compromised", "destroyed"];
 const PUBLISHED: [&str; 3] = ["staged", "active", "retired"];
 
 /// How a check came out.

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::super::admin::{Said, activate, say, status_document};
+use super::super::admin::{Said, say, status_document};
 use super::super::args::Run;
 use super::super::context::Context;
 use super::super::error::{CliError, Exit};
 use super::super::hsm::{ceremony, pin, stage_when_seen};
+use super::super::keys::activate_in_time;
 use super::super::text::plain;
 use super::{page, plan_of, steps, text};
 use crate::client::AdminClient;
@@ -146,7 +147,7 @@ fn is_done(status: &Value, op: &str, kid: &str) -> bool {
 async fn one(admin: &AdminClient, op: &str, kid: &str, id: &str) -> Result<String, CliError> {
     match op {
         "stage" => stage_when_seen(admin, kid).await,
-        "activate" => activate(admin, kid).await.map(|said| said.text),
+        "activate" => activate_in_time(admin, kid).await.map(|said| said.text),
         _ => {
             let reason = format!("ceremony {id}");
             admin.ask(AdminOp::Compromise { kid, reason: &reason }).await?;

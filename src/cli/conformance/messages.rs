@@ -132,6 +132,10 @@ pub(super) enum AdminAsk {
     Compromise { kid: String, reason: String },
     TicketTtl { seconds: u32, for_s: u32, reason: String },
     Checkpoint {},
+    Rollback { tenant: String, purpose: String, reason: String },
+    Confirm { kid: String },
+    Destroyed { kid: String },
+    ActivateNow { kid: String, reason: String },
 }
 
 /// `Revocation`, owned.
@@ -345,6 +349,10 @@ impl AdminAsk {
                 AdminOp::TicketTtl { seconds: *seconds, for_s: *for_s, reason }
             }
             Self::Checkpoint {} => AdminOp::Checkpoint,
+            Self::Rollback { tenant, purpose, reason } => AdminOp::Rollback { tenant, purpose, reason },
+            Self::Confirm { kid } => AdminOp::Confirm { kid },
+            Self::Destroyed { kid } => AdminOp::Destroyed { kid },
+            Self::ActivateNow { kid, reason } => AdminOp::ActivateNow { kid, reason },
         }
     }
 }

@@ -103,7 +103,8 @@ fn key_table(keys: &[Value], room: usize, width: usize) -> Vec<String> {
         "active" => 1,
         "staged" => 2,
         "retired" => 3,
-        _ => 4,
+        "expired" => 4,
+        _ => 5,
     };
     let mut sorted: Vec<_> = keys.iter().collect();
     sorted.sort_by_key(rank);

@@ -26,7 +26,7 @@ pub(super) fn requests(out: &mut Vec<Sample>) {
         ("ticket-ttl", AdminOp::TicketTtl { seconds: 120, for_s: 3600, reason: "incident 42" }),
         ("checkpoint", AdminOp::Checkpoint),
     ];
-    for (name, op) in ops {
+    for (name, op) in ops.into_iter().chain(super::keys::ops()) {
         sample!(out, "AdminRequest", name, AdminRequest { id: 1, corr_id: CORR, op });
     }
 }

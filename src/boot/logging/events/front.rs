@@ -58,6 +58,12 @@ table! {
     jwks_published INFO - []
         "It could be replaced now."
         "Nothing.";
+    key_end_not_recorded ERROR - [error]
+        "A retired key has verified for as long as it must, and goes on, since its end can't be put on record."
+        "Make room on the disk of the ledger, or mend it.";
+    rotation_overdue WARN "320951b38be36f2a9f6a0c1800a41b5a" [kid days]
+        "A key has signed passports for longer than `passport.rotation_period_days`."
+        "`passportctl hsm rotate` makes the next one; docs/KEYS.md.";
     cgroups_unknown WARN - [reason]
         "The policy has rules by cgroup, and nobody can see in which one peers are, so that these rules match nobody."
         "What the reason says; the drop-in cgroups.conf for ProtectProc=. Or a listener for each service.";
