@@ -82,6 +82,8 @@ pub enum Event {
     TicketTtlAllowed,
     /// That has ended.
     TicketTtlEnded,
+    /// The oldest records are removed: they are older than `retention_days`, and a checkpoint covers them.
+    LedgerPruned,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -158,6 +160,7 @@ impl Event {
         Self::TicketIssued,
         Self::TicketTtlAllowed,
         Self::TicketTtlEnded,
+        Self::LedgerPruned,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -202,6 +205,7 @@ impl Event {
             Self::TicketIssued => "ticket_issued",
             Self::TicketTtlAllowed => "ticket_ttl_allowed",
             Self::TicketTtlEnded => "ticket_ttl_ended",
+            Self::LedgerPruned => "ledger_pruned",
         }
     }
 
@@ -247,6 +251,7 @@ impl Event {
             Self::TicketIssued => "0565a722e3796ab504574dcc6e455f24",
             Self::TicketTtlAllowed => "f3e99f05de41d38c5d4947b8c08dfa44",
             Self::TicketTtlEnded => "e13ac670a65a9a815086d685f14008c3",
+            Self::LedgerPruned => "1e492a8cd2084b46ab46490dfa907eea",
         }
     }
 
@@ -280,6 +285,7 @@ impl Event {
             | Self::IssueResumed
             | Self::Undrained
             | Self::TicketTtlEnded
+            | Self::LedgerPruned
             | Self::SignerRecovered => Priority::Notice,
             Self::SelfTestPassed
             | Self::PassportIssued
@@ -311,7 +317,7 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::TicketTtlEnded), "append the new event to ALL, then move this pin");
+        assert_eq!(Event::ALL.last(), Some(&Event::LedgerPruned), "append the new event to ALL, then move this pin");
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

@@ -210,7 +210,17 @@ fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
         Hanging { chain: Chain { journald: None, now: Moment::now, metrics: None, state_seq: Arc::default() }, go_on };
     let pace = Pace { patience: Duration::from_millis(20), ..Pace::default() };
     let ledger = Committer::volatile(seal, pace).unwrap();
-    (release, Audit { ledger, state_seq: Arc::default(), journald: None, journald_thread: Arc::default() })
+    (
+        release,
+        Audit {
+            ledger,
+            state_seq: Arc::default(),
+            journald: None,
+            journald_thread: Arc::default(),
+            files: None,
+            keeping: Arc::default(),
+        },
+    )
 }
 
 #[test]

@@ -20,7 +20,7 @@ use super::house::{Admins, Services, admin_shares, service_shares};
 use super::sockets::{self, ADMIN, Opened};
 use super::watchdog::watchdog;
 use super::{BootError, ends, is_root, logging, restored, runtimes, uid_after, uid_of_peer, user_of};
-use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome};
+use crate::audit::{Audit, AuditConfig, AuditError, Entry, Event, JOURNALD_SOCKET, Outcome, Retention};
 use crate::clock::Moment;
 use crate::config::{Config, Journald, Loaded, OTHER_FILES, Sources};
 use crate::lifecycle::{self, Author, Daemon, Live, Manager, Parts};
@@ -175,6 +175,7 @@ fn records(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), Bo
     let metrics = Some(Arc::clone(metrics));
     let audit_config = AuditConfig { segment, pace, journald, now: Moment::now, metrics };
     let (audit, opened) = Audit::open(&config.audit.dir, &audit_config)?;
+    audit.keep(Retention { days: config.audit.retention_days, compress: config.audit.compress })?;
     if let Some(gap) = &opened.recovered.gap {
         warn!(name: "ledger_cut", ?gap, "the ledger was cut short; a break record says where");
     }
