@@ -267,7 +267,14 @@ fn threads_do_not_grow_with_load() {
         let house = House::start(Options::default().set("hsm.sessions", 2).set("verify.engine", engine));
         let (front, signer) = (house.pid("front"), house.pid("signer"));
         // There is no journald. The log and the ledger are of one name, and so are the main thread and the program.
-        let mut of_front = list(&[("passportd", 1), ("services", processors), ("admins", 1), ("log", 2), ("state", 1)]);
+        let mut of_front = list(&[
+            ("passportd", 1),
+            ("services", processors),
+            ("admins", 1),
+            ("log", 2),
+            ("retention", 1),
+            ("state", 1),
+        ]);
         of_front.extend((engine == "auto").then(|| ("verify-sample".to_owned(), 1)));
         let mut of_signer = list(&[
             ("passportd", 1),

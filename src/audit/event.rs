@@ -97,6 +97,8 @@ pub enum Event {
     KeyExpired,
     /// A key's private half is gone from the HSM, as far as the signer can see.
     KeyDestroyed,
+    /// The oldest records are removed: they are older than `retention_days`, and a checkpoint covers them.
+    LedgerPruned,
 }
 
 /// Severities of syslog (RFC 5424 §6.2.1), as journald's `PRIORITY` takes them.
@@ -180,6 +182,7 @@ impl Event {
         Self::KeyConfirmed,
         Self::KeyExpired,
         Self::KeyDestroyed,
+        Self::LedgerPruned,
     ];
 
     /// The name in records: lower case, words joined by underscores.
@@ -231,6 +234,7 @@ impl Event {
             Self::KeyConfirmed => "key_confirmed",
             Self::KeyExpired => "key_expired",
             Self::KeyDestroyed => "key_destroyed",
+            Self::LedgerPruned => "ledger_pruned",
         }
     }
 
@@ -283,6 +287,7 @@ impl Event {
             Self::KeyConfirmed => "d89aee32a45775dee24ffdfce71645a0",
             Self::KeyExpired => "f54bf874401343f38b1030efc8c5cdb8",
             Self::KeyDestroyed => "f192291d4033b4841734fbfb5c453876",
+            Self::LedgerPruned => "1e492a8cd2084b46ab46490dfa907eea",
         }
     }
 
@@ -324,6 +329,7 @@ impl Event {
             | Self::KeyConfirmed
             | Self::KeyExpired
             | Self::KeyDestroyed
+            | Self::LedgerPruned
             | Self::SignerRecovered => Priority::Notice,
             Self::SelfTestPassed
             | Self::PassportIssued
@@ -355,7 +361,7 @@ mod tests {
         for (at, event) in Event::ALL.iter().enumerate() {
             assert_eq!(*event as usize, at);
         }
-        assert_eq!(Event::ALL.last(), Some(&Event::KeyDestroyed), "append the new event to ALL, then move this pin");
+        assert_eq!(Event::ALL.last(), Some(&Event::LedgerPruned), "append the new event to ALL, then move this pin");
     }
 
     /// Two ids are pinned here in the way that auditors have them in their filters.

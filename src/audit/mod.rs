@@ -15,12 +15,13 @@ mod life;
 mod notes;
 pub mod reading;
 mod record;
+mod retention;
 mod since;
 mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use entry::{Entry, MAX_COUNT, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
 pub use journald::JournaldStats;
 pub use notes::Notes;
+pub use retention::Retention;
 pub use since::keys_since;
 pub use tree::Tree;
 
@@ -49,6 +51,7 @@ use crate::log::{
 use crate::metrics::Metrics;
 use journald::{Journald, Source};
 use record::Beside;
+use retention::Keeping;
 use tree::Growing;
 
 /// How the ledger is kept.
@@ -75,6 +78,9 @@ pub enum AuditError {
     /// Host or us: the record is not durable.
     #[error("audit ledger: {0}")]
     Commit(#[from] CommitError),
+    /// Host: the thread that compresses and removes.
+    #[error("cannot start the thread that compresses and removes old records: {0}")]
+    Retention(std::io::Error),
     /// Host: the thread for journald.
     #[error("cannot start the thread that writes to journald: {0}")]
     Journald(std::io::Error),
@@ -97,6 +103,16 @@ pub struct Audit {
     journald: Option<Arc<JournaldStats>>,
     journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
     tree: tree::Shared,
+    /// Where it is, if in files.
+    files: Option<Files>,
+    keeping: Arc<OnceLock<Keeping>>,
+}
+
+#[derive(Clone)]
+struct Files {
+    dir: PathBuf,
+    changes: Arc<AtomicU64>,
+    now: fn() -> Moment,
 }
 
 impl Audit {
@@ -104,11 +120,13 @@ impl Audit {
     pub fn open(dir: &Path, config: &AuditConfig) -> Result<(Self, Opened), AuditError> {
         let (segments, recovered) = Segments::open::<Chain>(dir, config.segment)?;
         let copy = recovered.clone();
-        let source = Source { dir, changes: segments.changes(), head: recovered.head.seq, now: (config.now)() };
+        let changes = segments.changes();
+        let source = Source { dir, changes: Arc::clone(&changes), head: recovered.head.seq, now: (config.now)() };
         let follow = |path: &PathBuf| Journald::follow::<Chain>(path, source);
         let journald = config.journald.as_ref().map(follow).transpose().map_err(AuditError::Journald)?;
         let ledger = |chain| Committer::start(segments, recovered, chain, config.pace);
-        let audit = Self::start(config, journald, ledger)?;
+        let mut audit = Self::start(config, journald, ledger)?;
+        audit.files = Some(Files { dir: dir.to_owned(), changes, now: config.now });
         let journald = config.journald.as_ref().is_some_and(|path| path.exists());
         Ok((audit, Opened { recovered: copy, journald }))
     }
@@ -138,7 +156,15 @@ impl Audit {
         let growing = Growing::new(Arc::clone(&tree));
         let ledger =
             ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing, forgets: false })?;
-        Ok(Self { ledger, state_seq, journald: stats, journald_thread: Arc::new(Mutex::new(thread)), tree })
+        Ok(Self {
+            ledger,
+            state_seq,
+            journald: stats,
+            journald_thread: Arc::new(Mutex::new(thread)),
+            tree,
+            files: None,
+            keeping: Arc::default(),
+        })
     }
 
     /// Reads what checkpoints say of the ledger in `ledger`, from what is kept of it in `checkpoints`. To be called before the first
@@ -162,6 +188,28 @@ impl Audit {
     /// change is durable: a state that knows less is then an older copy. A lesser number changes nothing.
     pub fn state_is_at(&self, audit_seq: u64) {
         self.state_seq.fetch_max(audit_seq, Ordering::Relaxed);
+    }
+
+    /// A checkpoint that is kept elsewhere, too, covers the records up to this one: what is closed of them may be compressed, and
+    /// removed once it is old. A lesser number changes nothing; none is kept over a start.
+    pub fn checkpointed(&self, seq: u64) {
+        if let Some(keeping) = self.keeping.get() {
+            keeping.checkpointed(seq);
+        }
+    }
+
+    /// Starts the thread that compresses and removes, once; a ledger that is kept nowhere has none.
+    ///
+    /// # Errors
+    /// [`AuditError::Retention`].
+    pub fn keep(&self, retention: Retention) -> Result<(), AuditError> {
+        let Some(Files { dir, changes, now }) = &self.files else { return Ok(()) };
+        if self.keeping.get().is_none() {
+            let keeping = Keeping::start(dir, Arc::clone(changes), self.ledger.clone(), retention, *now);
+            // Of two at once the later one ends.
+            drop(self.keeping.set(keeping.map_err(AuditError::Retention)?));
+        }
+        Ok(())
     }
 
     /// Records one entry; returns its sequence number once it is durable. Cancelling the future does not take the
@@ -249,6 +297,9 @@ impl Audit {
 
     /// Stores what has arrived and ends both threads. Blocks, for no longer than [`Pace::patience`] and journald's backoff.
     pub fn close(&self) {
+        if let Some(keeping) = self.keeping.get() {
+            keeping.end();
+        }
         let closed = self.ledger.close();
         let thread = self.journald_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A ledger's thread that hangs still holds the other's queue.
@@ -347,11 +398,17 @@ impl Seal for Chain {
         }
     }
 
+    fn written(line: &[u8]) -> Option<i64> {
+        record::written(line)
+    }
+
     fn read(line: &[u8]) -> Result<Link, String> {
         record::read(line)
     }
 }
 
+#[cfg(test)]
+mod retention_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

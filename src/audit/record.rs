@@ -184,6 +184,16 @@ pub(super) fn read(line: &[u8]) -> Result<Link, String> {
     })
 }
 
+/// When a line was written, in seconds since 1970.
+pub(super) fn written(line: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Written {
+        time: String,
+    }
+    let written: Written = serde_json::from_slice(line).ok()?;
+    written.time.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}
+
 /// RFC 3339 in UTC with microseconds, which sorts as text. Beyond the year 9999 it stays at that end.
 fn timestamp(at: Moment) -> String {
     let time = jiff::Timestamp::from_microsecond(at.micros());

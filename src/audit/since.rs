@@ -1,12 +1,12 @@
 //! What the ledger says of keys that an older state does not know.
 
-use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
 use super::{ChainError, Event};
+use crate::log::readers;
 
 /// The longest line that is looked at, in bytes: no record is as long.
 const MAX_LINE: u64 = 64 << 10;
@@ -26,16 +26,9 @@ struct Record {
 /// [`ChainError::Io`].
 pub fn keys_since(dir: &Path, seq: u64) -> Result<Vec<(Event, String)>, ChainError> {
     let failed = |source: io::Error| ChainError::Io { path: dir.to_owned(), doing: "read", source };
-    let mut segments: Vec<PathBuf> = fs::read_dir(dir)
-        .map_err(failed)?
-        .map(|one| one.map(|one| one.path()))
-        .collect::<io::Result<_>>()
-        .map_err(failed)?;
-    segments.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
-    segments.sort();
     let mut found = Vec::new();
-    for segment in segments {
-        let mut lines = BufReader::new(File::open(segment).map_err(failed)?);
+    for segment in readers(dir)? {
+        let mut lines = BufReader::new(segment.map_err(failed)?);
         let mut line = Vec::new();
         while lines.by_ref().take(MAX_LINE).read_until(b'\n', &mut line).map_err(failed)? > 0 {
             if let Ok(Record { seq: own, event, kid: Some(kid) }) = serde_json::from_slice(&line)

@@ -254,6 +254,8 @@ fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
             journald: None,
             journald_thread: Arc::default(),
             tree: Arc::default(),
+            files: None,
+            keeping: Arc::default(),
         },
     )
 }

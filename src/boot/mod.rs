@@ -163,7 +163,11 @@ const fn state_needs_operator(error: &StateError) -> bool {
 const fn log_needs_operator(error: &LogError) -> bool {
     match error {
         LogError::Place(place) => place_needs_operator(place),
-        LogError::Damaged { .. } | LogError::Stranger { .. } | LogError::TooMany { .. } => true,
+        LogError::Damaged { .. }
+        | LogError::Base { .. }
+        | LogError::Twice { .. }
+        | LogError::Stranger { .. }
+        | LogError::TooMany { .. } => true,
         LogError::Io { .. } | LogError::Thread(_) => false,
     }
 }

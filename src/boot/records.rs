@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::{BootError, restored};
-use crate::audit::{Audit, AuditConfig, JOURNALD_SOCKET};
+use crate::audit::{Audit, AuditConfig, JOURNALD_SOCKET, Retention};
 use crate::clock::Moment;
 use crate::config::{Config, Journald};
 use crate::log::{Pace, SegmentConfig};
@@ -63,6 +63,7 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, St
     if !audit.recover(&config.audit.dir, &config.audit.checkpoint_dir())? {
         warn!(name: "tree_unknown", "the ledger does not read as one chain, so that no checkpoint of it is made");
     }
+    audit.keep(Retention { days: config.audit.retention_days, compress: config.audit.compress })?;
     let seq = opened.recovered.head.seq;
     let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
     let store = Store::open(&config.state.path, mode, Moment::now())?;

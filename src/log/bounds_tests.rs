@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::commit::MAX_ERROR;
 use super::names::list_at_most;
-use super::scan::{MAX_REPORTED, Segment};
+use super::scan::MAX_REPORTED;
+use super::segment::Segment;
 use super::segments::{Media, Shelf};
 use super::testing::Plain;
 use super::tests::{Disk, on, put, wait_until};

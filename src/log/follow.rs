@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::names::{Name, list};
+use super::packed::Source;
 use super::scan::{Cut, survey};
 use super::{Head, LogError, MAX_LINE, Seal};
 
@@ -43,10 +44,16 @@ pub struct Follower<S> {
     seal: PhantomData<fn() -> S>,
 }
 
+enum Reader {
+    Plain(BufReader<File>),
+    /// It was closed before it was compressed, so all of it is durable.
+    Packed(BufReader<Box<dyn io::Read + Send>>),
+}
+
 /// The segment that is being read.
 struct Open {
     name: Name,
-    reader: BufReader<File>,
+    reader: Reader,
     /// Where the next line begins.
     offset: u64,
     /// Where it is cut.
@@ -55,13 +62,22 @@ struct Open {
 
 impl Open {
     fn new(dir: &Path, name: Name, cut: Option<Cut>) -> io::Result<Self> {
-        let file = File::open(dir.join(name.to_string()))?;
-        Ok(Self { name, reader: BufReader::with_capacity(64 * 1024, file), offset: 0, cut })
+        let reader = match File::open(dir.join(name.to_string())) {
+            Ok(file) => Reader::Plain(BufReader::with_capacity(64 * 1024, file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Reader::Packed(BufReader::with_capacity(64 * 1024, Source::packed(dir, &name)?.reader))
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { name, reader, offset: 0, cut })
     }
 
     /// Forgets what was read ahead.
     fn again(&mut self) -> io::Result<()> {
-        self.reader.seek(SeekFrom::Start(self.offset)).map(drop)
+        match &mut self.reader {
+            Reader::Plain(reader) => reader.seek(SeekFrom::Start(self.offset)).map(drop),
+            Reader::Packed(_) => Ok(()),
+        }
     }
 
     /// The next whole line before the cut, without its newline; whether there is one.
@@ -69,7 +85,11 @@ impl Open {
         line.clear();
         let left = self.cut.map_or(u64::MAX, |cut| cut.good.saturating_sub(self.offset));
         let limit = u64::try_from(MAX_LINE).unwrap_or(u64::MAX).min(left);
-        self.reader.by_ref().take(limit).read_until(b'\n', line)?;
+        match &mut self.reader {
+            Reader::Plain(reader) => reader.take(limit).read_until(b'\n', line)?,
+            // One that can't be unpacked ends there.
+            Reader::Packed(reader) => reader.take(limit).read_until(b'\n', line).unwrap_or(0),
+        };
         if line.pop_if(|last| *last == b'\n').is_none() {
             self.again()?;
             return Ok(false);

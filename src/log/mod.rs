@@ -8,15 +8,19 @@
 //! they are; a *break* line in a new segment says which segment, from which offset, and how many. Damage anywhere else
 //! stops [`Segments::open`] and is named.
 
+mod base;
 mod commit;
 mod courier;
 mod dir;
 pub mod durable;
 mod follow;
 pub mod journal;
+mod keep;
 mod names;
+mod packed;
 mod read;
 mod scan;
+mod segment;
 mod segments;
 mod terms;
 mod wait;
@@ -25,11 +29,14 @@ mod writer;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use base::Base;
 pub use commit::{Committer, MAX_GROUP};
 pub use courier::{Courier, Delivery, Receipts};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
 pub use follow::{Follower, Next};
+pub use keep::{Keeper, Old};
 pub use names::{COPIED, COPIED_NEW};
+pub use packed::readers;
 pub use read::lines_after;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile, look};
@@ -128,6 +135,11 @@ pub trait Seal: Send + 'static {
     /// Called for a break line once it is durable.
     fn durable_break(&mut self, gap: &Break, at: Head);
 
+    /// When a stored line was written, in seconds since 1970; none if it does not say. What does not is kept for ever.
+    fn written(_line: &[u8]) -> Option<i64> {
+        None
+    }
+
     /// Reads a stored line (without its newline) and checks it against its own hash. The error says what is wrong.
     fn read(line: &[u8]) -> Result<Link, String>;
 }
@@ -201,6 +213,24 @@ pub enum LogError {
         /// What is wrong.
         fault: Fault,
     },
+    /// Someone or something changed where the log begins.
+    #[error(
+        "{path}: {why}. It says where a log begins whose oldest records were removed: restore it from a copy kept elsewhere"
+    )]
+    Base {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Someone made another copy of a segment.
+    #[error(
+        "{path}: is there twice, plain and compressed, and the two differ: copy both away and find out which is right"
+    )]
+    Twice {
+        /// The plain one.
+        path: PathBuf,
+    },
     /// Operator: the directory holds something that is not ours.
     #[error("{path}: {name:?} is not a segment of the log; move it elsewhere")]
     Stranger {
@@ -234,6 +264,8 @@ fn placed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> io::Err
 mod bounds_tests;
 #[cfg(test)]
 mod follow_tests;
+#[cfg(test)]
+mod keep_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

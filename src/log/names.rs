@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::packed::PACKED;
 use super::{LogError, MAX_SEGMENTS};
 
 /// The lock file, beside the segments.
@@ -12,10 +13,19 @@ pub(super) const LOCK: &str = "lock";
 pub const COPIED: &str = "journald";
 
 /// The same in the making.
-pub const COPIED_NEW: &str = "journald.new";
+pub const COPIED_NEW: &str = "journald.tmp";
+
+/// Where the log begins ([`super::Base`]).
+pub(super) const BASE: &str = "base";
+
+/// The same in the making.
+pub(super) const BASE_NEW: &str = "base.tmp";
+
+/// What the name of a compressed segment in the making ends in. What is left of one counts for nothing.
+pub(super) const PACKING: &str = ".gz.tmp";
 
 /// What is no segment, and belongs there all the same.
-const OURS: [&str; 3] = [LOCK, COPIED, COPIED_NEW];
+const OURS: [&str; 5] = [LOCK, COPIED, COPIED_NEW, BASE, BASE_NEW];
 
 /// A segment's name: its first sequence number and, when earlier files of that number hold nothing but torn bytes, a
 /// running number, so that no file is ever renamed or written over.
@@ -36,6 +46,11 @@ impl std::fmt::Display for Name {
 }
 
 impl Name {
+    /// Of a segment's file, plain or compressed.
+    pub(super) fn of_file(text: &str) -> Option<Self> {
+        Self::parse(text.strip_suffix(PACKED).unwrap_or(text))
+    }
+
     pub(super) fn parse(text: &str) -> Option<Self> {
         let stem = text.strip_suffix(".jsonl")?;
         let (first, retry) = stem.split_once(".r").unwrap_or((stem, "000"));
@@ -51,13 +66,16 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Name>, LogError> {
 
 pub(super) fn list_at_most(dir: &Path, max: usize) -> Result<Vec<Name>, LogError> {
     let io_error = |source| LogError::Io { path: dir.to_owned(), doing: "list the directory", source };
-    let mut names = Vec::new();
+    let mut names: Vec<Name> = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_error)? {
         let text = entry.map_err(io_error)?.file_name();
         if OURS.iter().any(|ours| text == *ours) {
             continue;
         }
-        let name = text.to_str().and_then(Name::parse);
+        let name = text.to_str().and_then(Name::of_file);
+        if name.is_none() && text.to_str().and_then(|text| text.strip_suffix(PACKING)).and_then(Name::parse).is_some() {
+            continue;
+        }
         let stranger = || LogError::Stranger { path: dir.to_owned(), name: text.to_string_lossy().into_owned() };
         names.push(name.ok_or_else(stranger)?);
         if names.len() > max {
@@ -65,6 +83,8 @@ pub(super) fn list_at_most(dir: &Path, max: usize) -> Result<Vec<Name>, LogError
         }
     }
     names.sort_unstable();
+    // While one is compressed it is there twice.
+    names.dedup();
     Ok(names)
 }
 

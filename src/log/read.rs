@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::names::list;
-use super::scan::{Piece, Segment, survey};
+use super::scan::survey;
+use super::segment::{Piece, Segment};
 use super::{Link, LogError, MAX_LINE, Seal};
 
 /// Gives `each` the lines after the sequence number `after`, in order; those that a break record has cut off are none of them.

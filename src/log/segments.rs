@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::fcntl::OFlag;
 
 use super::dir::{PidLock, require_private_dir};
+use super::keep::tidy;
 use super::names::{LOCK, Name, list};
+use super::packed::sync_dir;
 use super::{Break, Head, LogError, Seal, placed, scan};
 
 /// Auditors read through the group.
-const MODE: u32 = 0o640;
+pub(super) const MODE: u32 = 0o640;
 
 /// How often a segment of one first sequence number may be started anew after torn beginnings.
 const MAX_RETRIES: u16 = 999;
@@ -92,6 +94,7 @@ impl Segments {
         let lock = PidLock::acquire(&dir.join(LOCK), dir)?;
         let names = list(dir)?;
         let found = scan::recover::<S>(dir, &names)?;
+        tidy(dir, &names)?;
         let current = match &found.append_to {
             Some((name, good)) => Some(reopen(dir, name, *good)?),
             None => None,
@@ -166,7 +169,7 @@ fn next_retry(dir: &Path, first: u64) -> io::Result<u16> {
     let mut next = 0;
     for entry in fs::read_dir(dir)? {
         // What is no segment stops the next start, not the records of this one.
-        if let Some(name) = entry?.file_name().to_str().and_then(Name::parse).filter(|name| name.first == first) {
+        if let Some(name) = entry?.file_name().to_str().and_then(Name::of_file).filter(|name| name.first == first) {
             next = next.max(name.retry.saturating_add(1));
         }
     }
@@ -250,11 +253,6 @@ fn reopen(dir: &Path, name: &str, good: u64) -> Result<Current, LogError> {
         .map_err(io_error("open for appending"))?;
     file.sync_data().map_err(io_error("sync"))?;
     Ok(Current { name: name.to_owned(), media: Box::new(SegmentFile { path, file }), good })
-}
-
-/// Makes a new name durable.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

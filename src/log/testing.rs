@@ -39,6 +39,11 @@ impl Seal for Plain {
 
     fn durable_break(&mut self, _gap: &Break, _at: Head) {}
 
+    /// Line n is of second n.
+    fn written(line: &[u8]) -> Option<i64> {
+        Self::read(line).ok().and_then(|link| i64::try_from(link.head.seq).ok())
+    }
+
     fn read(line: &[u8]) -> Result<Link, String> {
         let text = std::str::from_utf8(line).map_err(|e| e.to_string())?;
         let parts: Vec<&str> = text.splitn(4, ' ').collect();

@@ -25,6 +25,15 @@ table! {
     ledger_unreadable WARN "2f6933631aa84b379b41d8064d99731f" [error]
         "The ledger can't be read for journald; it is tried again."
         "What `error` says: look at the disk.";
+    segment_compressed INFO - [segment]
+        "A closed segment of the ledger is compressed; zcat reads it."
+        "Nothing.";
+    ledger_not_kept WARN "260a0ed7b26843448d9387069d5fe409" [error]
+        "A segment could not be compressed or removed; it is tried again."
+        "What `error` says: room on the disk, the ledger's directory.";
+    ledger_damaged ERROR "0abeb200188b451ab9f033a05b7a60af" [dir error]
+        "The ledger is damaged, found while a segment was compressed or removed. None is, until the next start, which will refuse."
+        "Copy the directory away, find out what changed it, and restore it from a copy kept elsewhere.";
     pid_not_written WARN - [lock error]
         "A lock is held; its file does not say by whom, since the disk takes no more."
         "Make room on the disk.";
