@@ -55,7 +55,7 @@ name = "operator"
 uid = @UID@
 listener = "admin"
 allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain", "revoke_any",
-         "bump_epoch", "compromise", "ticket_ttl", "checkpoint"]
+         "bump_epoch", "compromise", "ticket_ttl", "checkpoint", "rollback", "confirm", "destroy"]
 
 [[template]]
 name = "demo"

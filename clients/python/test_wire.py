@@ -63,7 +63,8 @@ def link() -> Dict[str, p.Codec]:
         rss_base_kib=p.U64,
         recycles_at_kib=p.U64,
     )
-    refusal = enum_of(*[f"Refusal{n}" for n in range(17)])
+    count = struct("LinkCount", kid=p.STR, count=p.U64)
+    refusal = enum_of(*[f"Refusal{n}" for n in range(19)])
     welcome = struct("LinkWelcome", wire=p.U8, sessions=p.U32, module=p.STR, token=p.STR, boot_id=p.U64)
     result = p.EnumOf(
         struct("Signed", sig=p.Array(64)),
@@ -76,6 +77,9 @@ def link() -> Dict[str, p.Codec]:
         struct("Leaving"),
         struct("Sealed", kid=p.STR, blob=p.BYTES),
         struct("Unsealed", kid=p.STR, plain=p.BYTES),
+        struct("Counts", snapshot=p.U64, signed=p.ListOf(count)),
+        struct("Checkpointed", text=p.STR, sig=p.Array(64)),
+        struct("Attested", sig=p.Array(64)),
     )
     op = p.EnumOf(
         struct("Sign", payload=p.BYTES),
@@ -86,6 +90,17 @@ def link() -> Dict[str, p.Codec]:
         struct("Health"),
         struct("Seal", namespace=p.STR, name=p.STR, plain=p.BYTES),
         struct("Unseal", namespace=p.STR, name=p.STR, blob=p.BYTES),
+        struct("Counts"),
+        struct(
+            "Checkpoint",
+            kid=p.STR,
+            snapshot=p.U64,
+            size=p.U64,
+            root=Array32,
+            head=Array32,
+            recorded=p.ListOf(count),
+        ),
+        struct("Attest", kid=p.STR, document=p.BYTES),
     )
     hello = struct("LinkHello", wire=p.U8, issuer=p.STR)
     front = struct("LinkFront", id=p.U64, newest=p.U64)

@@ -4,6 +4,7 @@
 //! Order for every decision that changes or refuses something: build an [`Entry`], `record(entry).await?`, then answer.
 //! An error means that the operation fails as `audit_unavailable`.
 
+mod chain;
 mod entry;
 mod event;
 /// For `cargo fuzz` and the replay of its corpora; no product is built with it.
@@ -44,13 +45,10 @@ pub use crate::log::PlaceError;
 pub use crate::log::Report as ChainReport;
 
 use crate::clock::Moment;
-use crate::log::{
-    self, Break, CommitError, Committer, Hash, Head, Link, LogError, Pace, Receipt, Recovered, Seal, SegmentConfig,
-    Segments,
-};
+use crate::log::{self, CommitError, Committer, Hash, LogError, Pace, Receipt, Recovered, SegmentConfig, Segments};
 use crate::metrics::Metrics;
+use chain::Chain;
 use journald::{Journald, Source};
-use record::Beside;
 use retention::Keeping;
 use tree::Growing;
 
@@ -330,81 +328,6 @@ pub fn verify_chain(dir: &Path) -> Result<ChainReport, ChainError> {
 /// As [`verify_chain`]; [`ChainError::Place`] while a daemon writes to it.
 pub fn look(dir: &Path) -> Result<u64, ChainError> {
     log::look::<Chain>(dir).map(|head| head.seq)
-}
-
-/// Makes records of entries, for the commit thread.
-struct Chain {
-    journald: Option<Journald>,
-    now: fn() -> Moment,
-    metrics: Option<Arc<Metrics>>,
-    state_seq: Arc<AtomicU64>,
-    growing: Growing,
-    /// Amnesia mode.
-    forgets: bool,
-}
-
-impl Chain {
-    /// What journald is given of a record.
-    fn copy(&self, entry: Entry) -> Option<Entry> {
-        if self.forgets { entry.of_life() } else { Some(entry) }
-    }
-
-    fn beside<'a>(&self, gap: Option<&'a Break>) -> Beside<'a> {
-        Beside { gap, state_seq: self.state_seq.load(Ordering::Relaxed) }
-    }
-
-    /// Appends a line, and remembers its leaf until it is durable.
-    fn made(&mut self, entry: &Entry, gap: Option<&Break>, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        let start = out.len();
-        let hash = record::write(entry, self.beside(gap), prev, out)?;
-        self.growing.sealed(prev, out.get(start..).unwrap_or_default());
-        Ok(hash)
-    }
-
-    fn count(&self, event: Event) {
-        if let Some(metrics) = &self.metrics {
-            metrics.ledger_events.at(event.name()).inc();
-        }
-    }
-}
-
-impl Seal for Chain {
-    type Entry = Entry;
-
-    fn seal(&mut self, entry: &Entry, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        self.made(entry, None, prev, out)
-    }
-
-    fn seal_break(&mut self, gap: &Break, prev: &Head, out: &mut Vec<u8>) -> Result<Hash, String> {
-        self.made(&Entry::for_break(gap, (self.now)()), Some(gap), prev, out)
-    }
-
-    fn durable(&mut self, entry: Entry, at: Head) {
-        self.growing.durable(&entry, &at);
-        self.count(entry.event);
-        if let Some(journald) = &self.journald
-            && let Some(entry) = self.copy(entry)
-        {
-            journald.send(entry, at);
-        }
-    }
-
-    fn durable_break(&mut self, gap: &Break, at: Head) {
-        let entry = Entry::for_break(gap, (self.now)());
-        self.growing.durable(&entry, &at);
-        self.count(Event::LedgerBreak);
-        if let Some(journald) = &self.journald {
-            journald.send(entry, at);
-        }
-    }
-
-    fn written(line: &[u8]) -> Option<i64> {
-        record::written(line)
-    }
-
-    fn read(line: &[u8]) -> Result<Link, String> {
-        record::read(line)
-    }
 }
 
 #[cfg(test)]

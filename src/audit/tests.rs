@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
+use super::record::Beside;
 use super::*;
-use crate::log::Fault;
+use crate::log::{Break, Fault, Head, Link, Seal};
 
 fn config() -> AuditConfig {
     AuditConfig {
@@ -164,8 +165,9 @@ fn a_ledger_that_forgets_tells_journald_of_its_own_life_alone() {
     while let Ok(len) = server.recv(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
         assert!(!text.contains("canary"), "{text}");
-        let name = text.lines().find_map(|line| line.strip_prefix("PASSPORT_EVENT=")).unwrap();
-        told.push(name.to_owned());
+        let fields = log::journal::decode(&buffer[..len]);
+        let (_, name) = fields.into_iter().find(|(name, _)| name == "PASSPORT_EVENT").unwrap();
+        told.push(String::from_utf8(name).unwrap());
     }
     assert!(
         ["daemon_started", "key_activated", "signer_lost"].iter().all(|name| told.iter().any(|other| other == name))

@@ -55,12 +55,12 @@ mod tests {
             sessions: 4,
             stuck: 1,
             ladder: vec![session, 0, 2, 0],
-            refused: (0..17).map(|_| 0).chain([unreadable]).collect(),
+            refused: LinkRefusal::ALL.iter().map(|_| 0).chain([unreadable]).collect(),
             bad_signatures: session,
             rss_kib: 3,
             ..LinkHealth::default()
         };
-        assert_eq!(REFUSALS.len(), 18);
+        assert_eq!(REFUSALS.len(), LinkRefusal::ALL.len() + 1);
         let (one, two, other) = (says(1, 5, 7), says(1, 6, 7), says(2, 1, 1));
         metrics.signer_says(&one, None);
         metrics.signer_says(&two, Some(&one));

@@ -14,6 +14,7 @@ pub mod hello;
 pub mod link;
 mod plain;
 pub mod problem;
+mod refusal;
 pub mod sealed;
 pub mod service;
 pub mod verdict;
