@@ -209,11 +209,13 @@ fn python() -> Option<Command> {
 
 /// What a run that disturbs nobody leaves in the ledger: no change of anything, but that passports of its own are revoked. That
 /// keys have shown that they sign may be written only now.
-const RECORDED: [&str; 10] = [
+const RECORDED: [&str; 12] = [
     "passport_issued",
     "ticket_issued",
     "passport_accepted",
     "issue_refused",
+    "verify_refused",
+    "refusals_suppressed",
     "request_refused",
     "peer_refused",
     "attested",
