@@ -33,7 +33,7 @@ pub(super) struct Common {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// Keep nothing: keys in the signer's sessions, state and log in memory, no file written. As `amnesia = true` in [security].
+    /// Keep nothing: keys in the signer's sessions, state and log in memory, no file written. As `[security] amnesia = true`.
     #[arg(long)]
     pub(super) amnesia: bool,
     /// The process whose end ends this one; given by `run` to its children.
