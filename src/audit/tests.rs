@@ -180,7 +180,7 @@ fn a_ledger_that_forgets_tells_journald_of_its_own_life_alone() {
     assert!(
         ["daemon_started", "key_activated", "signer_lost"].iter().all(|name| told.iter().any(|other| other == name))
     );
-    assert!(!told.iter().any(|name| name.contains("issue") || name.contains("revoked")), "{told:?}");
+    assert!(!told.iter().any(|name| name.contains("issued") || name.contains("revoked")), "{told:?}");
 }
 
 #[test]

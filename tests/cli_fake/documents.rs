@@ -62,7 +62,7 @@ fn key(kid: &str, role: &str, state: &str, public: Option<&str>) -> Value {
 
 fn sandbox() -> Value {
     json!({
-        "role": "front", "uid": 997, "gid": 997, "capabilities_empty": true, "no_new_privs": true, "dumpable": false,
+        "role": "front", "uid": 997, "gid": 997, "capabilities_empty": true, "no_new_privs": true, "dumpable": false, "amnesia": false,
         "landlock": "full, abi 4", "notes": [],
     })
 }
@@ -92,7 +92,8 @@ pub(super) fn status(state: &State) -> String {
     let ready = !state.unready.load(Ordering::SeqCst);
     let phase = if health.verify_ready { "serving" } else { "draining" };
     let status = json!({
-        "version": "0.1.0", "wire": 1, "issuer": ISSUER, "mode": "hsm", "started": 1_699_900_000, "uptime_s": 100_000,
+        "version": "0.1.0", "wire": 1, "issuer": ISSUER, "mode": "hsm", "durable": "over restarts",
+        "started": 1_699_900_000, "uptime_s": 100_000,
         "phase": phase, "issue_paused": *state.paused.lock().unwrap(),
         "health": {
             "issue_ready": health.issue_ready, "verify_ready": health.verify_ready, "conditions": conditions,
@@ -108,7 +109,10 @@ pub(super) fn status(state: &State) -> String {
             "up": ready, "why": (!ready).then_some("no answer"), "module": "/usr/lib/softhsm/libsofthsm2.so",
             "token": "passportd", "sessions": 3, "signatures": 1_234_567, "refused": 0, "queued": 0, "stuck": 0,
         },
-        "audit": {"seq": 987_654, "hash": "ef".repeat(32), "healthy": true, "trouble": null, "journald": true},
+        "audit": {
+            "seq": 987_654, "hash": "ef".repeat(32), "healthy": true, "trouble": null, "journald": true,
+            "checkpoint": {"records": 987_600, "time": 1_699_999_800, "kid": "ed25519/t0/audit/v1", "trouble": null},
+        },
         "state": {"revoked_ids": 12_345, "revoked_subjects": 6, "rows": 23_456, "epochs": {}},
         "tickets": {"ttl_s": 60, "until": null, "active": 7},
         "connections": {"services": 42, "admins": 1},
@@ -122,7 +126,7 @@ pub(super) fn status(state: &State) -> String {
 
 pub(super) fn attestation(keyring: &Keyring, public: &[u8; 32], now: Moment) -> String {
     let statement = json!({
-        "type": "passportd/attestation/v1", "signed": false, "at": now.unix(), "version": "0.1.0", "wire": 1,
+        "type": "passportd/attestation/v1", "signed": false, "unsigned_because": "the HSM does not sign", "at": now.unix(), "version": "0.1.0", "wire": 1,
         "issuer": ISSUER, "mode": "hsm", "config_hash": "cd".repeat(32), "policy_hash": "ab".repeat(32),
         "jwks_etag": hex(keyring.etag()),
         "keys": [
@@ -130,6 +134,10 @@ pub(super) fn attestation(keyring: &Keyring, public: &[u8; 32], now: Moment) -> 
             key(KID, "passport", "active", Some(&hex(public))),
             key("hmac-sha256/t1/seal/v1", "seal", "active", None),
         ],
+        "hsm": {
+            "module": "/usr/lib/softhsm/libsofthsm2.so", "token": "passportd",
+            "keys": [{"kid": KID, "usable": true, "problem": ""}],
+        },
         "audit_head": {"seq": 987_654, "hash": "ef".repeat(32)},
         "sandbox": sandbox(),
     });

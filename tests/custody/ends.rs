@@ -144,13 +144,21 @@ fn leaks(roles: Roles) {
     assert_eq!(log.matches("it ended to be started afresh").count(), afresh, "{log}");
 }
 
+/// Resident memory in KiB, while there is any.
+fn resident(pid: i32) -> Option<i64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
+
 /// Waits until the signer has left and the next has been started; how large it grew.
 fn leaves(house: &mut House, signer: i32, roles: Roles) -> i64 {
     let mut largest = 0;
     eventually("it is left behind", PATIENCE * 2, || {
         let alive = process::role_of(signer).is_some() && !process::gone(signer);
-        if alive {
-            largest = largest.max(proc::rss_kib(signer));
+        // One that has just ended has no memory any more.
+        if let Some(kib) = resident(signer).filter(|_| alive) {
+            largest = largest.max(kib);
         }
         (!alive).then_some(())
     });
