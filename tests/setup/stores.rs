@@ -28,7 +28,7 @@ fn newer_format(path: &Path) {
     let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("meta");
     let store = redb::Database::open(path).unwrap();
     let change = store.begin_write().unwrap();
-    change.open_table(table).unwrap().insert("format", &b"3"[..]).unwrap();
+    change.open_table(table).unwrap().insert("format", &b"4"[..]).unwrap();
     change.commit().unwrap();
 }
 
@@ -139,7 +139,7 @@ const STATE: &[Mistake] = &[
         spoil: |shop| newer_format(&shop.path("front/state.redb")),
         code: CONFIG,
         finds: "state rows",
-        says: &["/front/state.redb: has format 3, this passportd knows 2; use the passportd that wrote it"],
+        says: &["/front/state.redb: has format 4, this passportd knows 3; use the passportd that wrote it"],
     },
     Mistake {
         what: "others may read the state",
