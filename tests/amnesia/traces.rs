@@ -17,9 +17,15 @@ use crate::support::{Roles, eventually, skipped};
 /// A subject, a secret's name, and a secret.
 const CANARY: &str = "canary-6b1d";
 
-/// Whether processes can be traced here.
-fn can_trace() -> bool {
-    Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
+/// Why processes can't be traced here, if they can't.
+fn untraceable() -> Option<&'static str> {
+    let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    let Ok(traced) = traced else { return Some("strace is not installed") };
+    // CAP_SYS_PTRACE is the nineteenth (capabilities(7)).
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim().to_owned();
+    let may = u64::from_str_radix(&rights, 16).unwrap() & (1 << 19) != 0;
+    (!traced.success() || !may).then_some("that takes CAP_SYS_PTRACE")
 }
 
 /// What a line of strace says was done to a file: none of what failed, only read, or went to a pipe, a socket or a device.
@@ -92,8 +98,8 @@ fn lines_of_strace_are_told_apart() {
 
 #[test]
 fn a_whole_session_writes_to_no_file_and_leaves_no_trace() {
-    if !can_trace() {
-        return skipped("a session is traced by strace(1), which is missing or may not trace here");
+    if let Some(why) = untraceable() {
+        return skipped(&format!("a session under strace(1): {why}"));
     }
     let traces = tempfile::tempdir().unwrap();
     let file = |role: &str| traces.path().join(role).to_str().unwrap().to_owned();
