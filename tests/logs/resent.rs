@@ -170,14 +170,14 @@ fn a_rate_limit_does_not_hold_for_the_unit() {
         let dir = dir.path().join(if limited { "limited" } else { "unit" });
         fs::create_dir(&dir).unwrap();
         let Some(journald) = Journald::start_with(&dir, limit, &format!("{before}{hierarchy}")) else { return };
-        let Some(_unit) = Unit::of(&journald) else { return skipped("a rate limit: no cgroup of our own") };
+        let Some(_unit) = Unit::of(&journald) else { return skipped("a rate limit: control groups can't be made") };
         let audit = ledger(&dir);
         let last = (0..1000).fold(0, |_, _| write(&audit));
         audit.close();
         if limited {
             // The control: what the limit does where nobody turns it off.
             if journal(&dir).len() as u64 == last {
-                return skipped("a rate limit: journald does not see units here");
+                return skipped("a rate limit by unit: control groups can't be told");
             }
         } else {
             no_gaps(&dir, last);
