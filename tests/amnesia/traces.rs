@@ -22,7 +22,7 @@ fn untraceable() -> Option<&'static str> {
     let traced = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
     let Ok(traced) = traced else { return Some("strace is not installed") };
     // CAP_SYS_PTRACE is the nineteenth (capabilities(7)).
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
     let rights = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim().to_owned();
     let may = u64::from_str_radix(&rights, 16).unwrap() & (1 << 19) != 0;
     (!traced.success() || !may).then_some("that takes CAP_SYS_PTRACE")
