@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::line::Record;
 use super::source::{Input, Lines, Piece, Place, ReadError, length};
-use crate::log::{MAX_LINE, MAX_SEGMENTS};
+use crate::log::{COPIED, MAX_LINE, MAX_SEGMENTS};
 
 /// How often the end of the newest segment is looked at again where a line has no end yet: a daemon may be writing it.
 const PATIENCE: u32 = 15;
@@ -195,7 +195,7 @@ fn list(dir: &Path) -> Result<Vec<Segment>, ReadError> {
             Some((name, first, packed)) => {
                 found.push(Segment { name: name.to_owned(), path, first, packed });
             }
-            None if text == "lock" || text == "base" || text.ends_with(".tmp") => {}
+            None if text == "lock" || text == "base" || text == COPIED || text.ends_with(".tmp") => {}
             None => {
                 let what = format!("{text:?} is not a segment of the ledger; move it elsewhere");
                 return Err(ReadError::Format { from: dir.display().to_string(), what });
@@ -228,4 +228,18 @@ fn cuts(segments: &[Segment]) -> Result<HashMap<String, Cut>, ReadError> {
         }
     }
     Ok(cuts)
+}
+
+#[cfg(test)]
+mod marks {
+    use super::*;
+
+    #[test]
+    fn what_the_daemon_keeps_beside_its_segments_is_no_stranger() {
+        let dir = tempfile::tempdir().unwrap();
+        ["lock", "base", COPIED, "journald.tmp"].iter().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        assert!(list(dir.path()).unwrap().is_empty());
+        fs::write(dir.path().join("notes.txt"), "").unwrap();
+        assert!(list(dir.path()).is_err());
+    }
 }
