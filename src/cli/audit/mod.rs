@@ -127,3 +127,13 @@ fn keys(believe: &AuditKeys) -> Result<Vec<VerifierKey>, CliError> {
     }
     Ok(keys)
 }
+
+/// Where the daemon of the configuration keeps its checkpoints, and the keys beside them; none if this user can't see any.
+fn own_checkpoints(context: &Context<'_>) -> Result<Option<(PathBuf, Vec<VerifierKey>)>, CliError> {
+    let dir = context.configuration()?.config.audit.checkpoint_dir();
+    if std::fs::read_dir(&dir).is_err() {
+        return Ok(None);
+    }
+    let keys = anchors::keys(&dir.join("keys")).unwrap_or_default();
+    Ok(Some((dir, keys)))
+}

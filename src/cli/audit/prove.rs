@@ -19,8 +19,12 @@ use crate::statement::VerifierKey;
 
 pub(super) fn prove(context: &mut Context<'_>, asked: &Prove) -> Result<Exit, CliError> {
     let keys = believed(&asked.believe)?;
-    let shown = match anchors::anchors(&asked.checkpoints, &keys) {
-        Ok(anchors) => anchors,
+    let mut paths = asked.checkpoints.clone();
+    if paths.is_empty() {
+        paths.push(context.configuration()?.config.audit.checkpoint_dir());
+    }
+    let shown = match anchors::anchors(&paths, &keys) {
+        Ok(anchors) => anchors.list,
         Err(AnchorError::Read(error)) => return Err(error.into()),
         Err(error) => return refused(context, &error.to_string()),
     };
