@@ -31,7 +31,12 @@ pub const MEANINGS: &[Meaning] = &[
         "The front takes connections. `detail` has its version.",
         "Nothing, if a start was expected. Every start without a daemon_stopping before it followed a crash or a kill.",
     ),
-    row("daemon_stopping", "passportd stops", "It was told to end, and takes no new work.", "Nothing, if that was wanted."),
+    row(
+        "daemon_stopping",
+        "passportd stops",
+        "It was told to end, and takes no new work.",
+        "Nothing, if that was wanted.",
+    ),
     row(
         "self_test_passed",
         "The keys sign",
@@ -69,22 +74,42 @@ pub const MEANINGS: &[Meaning] = &[
         "No policy names `uid`, or it has its share of connections already.",
         "If it should be served: a rule in the policy. Else find out what runs as that user.",
     ),
-    row("key_staged", "A key was staged", "`kid` is published and does not sign yet.", "Nothing, if a rotation is under way."),
+    row(
+        "key_staged",
+        "A key was staged",
+        "`kid` is published and does not sign yet.",
+        "Nothing, if a rotation is under way.",
+    ),
     row(
         "key_activated",
         "A key signs",
         "`kid` signs for its tenant and purpose from now on.",
         "Compare with the transcript of the ceremony. Without one, find out who did it: `uid`.",
     ),
-    row("key_retired", "A key signs no more", "`kid` still verifies what it signed.", "Nothing, if a rotation is under way."),
+    row(
+        "key_retired",
+        "A key signs no more",
+        "`kid` still verifies what it signed.",
+        "Nothing, if a rotation is under way.",
+    ),
     row(
         "attested",
         "A statement was given",
         "An admin was given a statement of what runs, with which configuration, policy and keys.",
         "Nothing.",
     ),
-    row("policy_reloaded", "A new policy is in force", "`detail` has its hash and the one before.", "Compare it with the policy you approved."),
-    row("policy_refused", "A policy has a mistake", "The old policy stays in force.", "`passportctl policy check` names the mistake."),
+    row(
+        "policy_reloaded",
+        "A new policy is in force",
+        "`detail` has its hash and the one before.",
+        "Compare it with the policy you approved.",
+    ),
+    row(
+        "policy_refused",
+        "A policy has a mistake",
+        "The old policy stays in force.",
+        "`passportctl policy check` names the mistake.",
+    ),
     row(
         "config_reloaded",
         "New settings are in force",
@@ -97,9 +122,19 @@ pub const MEANINGS: &[Meaning] = &[
         "The old one stays in force, or, with the outcome failed, it was not read to its end for `reason`.",
         "`passportctl config check` names the mistake.",
     ),
-    row("issue_paused", "Issuing was stopped", "An admin (`uid`) stopped issuing, for the reason in `detail`.", "`passportctl resume`, once the reason is gone."),
+    row(
+        "issue_paused",
+        "Issuing was stopped",
+        "An admin (`uid`) stopped issuing, for the reason in `detail`.",
+        "`passportctl resume`, once the reason is gone.",
+    ),
     row("issue_resumed", "Issuing goes on", "An admin let issuing go on.", "Nothing."),
-    row("drained", "The daemon drains", "An admin had it take no new work.", "`passportctl undrain`, to have it serve again."),
+    row(
+        "drained",
+        "The daemon drains",
+        "An admin had it take no new work.",
+        "`passportctl undrain`, to have it serve again.",
+    ),
     row("undrained", "The daemon serves again", "An admin ended the draining.", "Nothing."),
     row(
         "signer_lost",
@@ -130,7 +165,12 @@ pub const MEANINGS: &[Meaning] = &[
     row("sealed", "A secret was sealed", "`uid` sealed a secret.", "Nothing."),
     row("unsealed", "A secret was opened", "`uid` opened a sealed secret.", "Nothing, if that user should have it."),
     row("seal_refused", "A secret was not sealed", "For `reason`.", "As issue_refused."),
-    row("unseal_refused", "A secret was not opened", "For `reason`.", "As issue_refused. A blob that does not open may be altered."),
+    row(
+        "unseal_refused",
+        "A secret was not opened",
+        "For `reason`.",
+        "As issue_refused. A blob that does not open may be altered.",
+    ),
     row("passport_revoked", "A passport was revoked", "Nobody accepts `jti` from now on.", "Nothing."),
     row(
         "subject_revoked",
@@ -199,7 +239,11 @@ mod tests {
         for row in MEANINGS {
             let texts = [row.subject, row.meaning, row.remedy];
             assert!(texts.iter().all(|text| !text.is_empty() && !text.contains(['\n', '|'])), "{}", row.event);
-            assert!(row.subject.len() <= 70 && row.meaning.ends_with('.') && row.remedy.ends_with('.'), "{}", row.event);
+            assert!(
+                row.subject.len() <= 70 && row.meaning.ends_with('.') && row.remedy.ends_with('.'),
+                "{}",
+                row.event
+            );
         }
     }
 }

@@ -68,7 +68,11 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
     let repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
     drop(lines);
     match checked {
-        Ok(verified) => say(context, asked, &Told { verified: &verified, anchors: &shown, torn: &torn, own: own.is_some(), repeated }),
+        Ok(verified) => say(
+            context,
+            asked,
+            &Told { verified: &verified, anchors: &shown, torn: &torn, own: own.is_some(), repeated },
+        ),
         Err(Bad::Read(error)) => Err(error.into()),
         Err(Bad::Damage(damage)) => {
             let place = json!({"source": damage.place.source, "line": damage.place.line});
@@ -163,7 +167,9 @@ impl Told<'_> {
                     .to_owned(),
             );
         }
-        out.extend(self.torn.iter().map(|file| format!("{file} ends in the middle of a checkpoint, which was not read")));
+        out.extend(
+            self.torn.iter().map(|file| format!("{file} ends in the middle of a checkpoint, which was not read")),
+        );
         if self.anchors.iter().any(|anchor| anchor.by.is_none()) {
             out.push("the checkpoints' signatures were not checked: give --keys".to_owned());
         }
