@@ -136,12 +136,13 @@ fn the_document_has_every_member_and_every_field_of_the_journal() {
         rows.map(cell).filter(|cell| !cell.is_empty()).collect::<BTreeSet<_>>()
     };
     assert_eq!(cells(1), members());
-    let source = text("src/audit/journald.rs");
+    let source = text("src/audit/journald/copy.rs");
     let (source, _) = source.split_once("mod tests {").unwrap();
     let fields =
         source.split("\"PASSPORT_").skip(1).map(|rest| format!("PASSPORT_{}", rest.split('"').next().unwrap()));
     let fields: BTreeSet<_> = fields.filter(|field| field.len() > "PASSPORT_".len()).collect();
-    let missing: Vec<_> = fields.difference(&cells(2)).collect();
+    let documented = cells(2);
+    let missing: Vec<_> = fields.difference(&documented).collect();
     assert!(fields.len() > 10 && missing.is_empty(), "not in {DOCUMENT}: {missing:?}");
 }
 

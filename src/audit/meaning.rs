@@ -24,7 +24,7 @@ pub fn meaning(event: &str) -> Option<&'static Meaning> {
 }
 
 /// Every event's entry.
-pub const MEANINGS: &[Meaning] = &[
+pub(super) const MEANINGS: &[Meaning] = &[
     row(
         "daemon_started",
         "passportd is ready",
@@ -222,6 +222,43 @@ pub const MEANINGS: &[Meaning] = &[
         "`kid` gave `count` more signatures, by the signer's own count, than are on record.",
         "If a crash of the front explains as many, nothing. Else somebody signs past the front: stop issuing and treat the key as \
          compromised.",
+    ),
+    row(
+        "verify_refused",
+        "A passport was not accepted",
+        "What `uid` showed is revoked, used up, or not authentic, or its proof does not fit: `reason`. It may be stolen or forged.",
+        "Find out how `uid` came by it; `jti`, where it is known, says which passport.",
+    ),
+    row(
+        "refusals_suppressed",
+        "Refusals were only counted",
+        "`count` further refusals of `uid` were not put on record one by one; `detail` says how many of which kind.",
+        "Look at the records before it: they are of the same kinds. Find out what runs as that user.",
+    ),
+    row(
+        "key_rolled_back",
+        "An older key signs again",
+        "`kid` signs in place of its successor, for the reason in `detail`.",
+        "Nothing, if you know of it: `uid` did it.",
+    ),
+    row("key_confirmed", "A new key is confirmed", "There is no way back from `kid` to its predecessor.", "Nothing."),
+    row(
+        "key_expired",
+        "A retired key verifies no more",
+        "All that `kid` can have signed is over.",
+        "Nothing. Its private half can be destroyed.",
+    ),
+    row(
+        "key_destroyed",
+        "A key is gone",
+        "The private half of `kid` is no longer in the HSM, as far as the signer can see.",
+        "Compare with the transcript of the ceremony. Without one, find out who did it.",
+    ),
+    row(
+        "ledger_pruned",
+        "Old records are removed",
+        "`detail` says which, and which checkpoint covers them. They are older than `retention_days`.",
+        "Nothing, if they are kept elsewhere for as long as your rules want.",
     ),
 ];
 

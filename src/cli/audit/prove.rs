@@ -14,6 +14,7 @@ use super::{keys as believed, ledger, open};
 use crate::audit::reading::anchors::{self, Anchor, AnchorError};
 use crate::audit::reading::checks::Bad;
 use crate::audit::reading::proofs::{Proof, ProofError, consistency, inclusion};
+use crate::log::Base;
 use crate::passport::hex;
 use crate::statement::VerifierKey;
 
@@ -38,9 +39,10 @@ pub(super) fn prove(context: &mut Context<'_>, asked: &Prove) -> Result<Exit, Cl
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let progress = context.out.progress("reading records", Extent::Unknown);
     let mut lines = open(&mut context.stdin, &dir, &asked.records, 0)?;
+    let base = lines.base().cloned().unwrap_or(Base::GENESIS);
     let proof = match from {
-        Some(from) => consistency(&mut lines, (&from.checkpoint, &from.note), (&to.checkpoint, &to.note)),
-        None => inclusion(&mut lines, asked.seq.unwrap_or_default(), &to.checkpoint, &to.note),
+        Some(from) => consistency(&mut lines, &base, (&from.checkpoint, &from.note), (&to.checkpoint, &to.note)),
+        None => inclusion(&mut lines, &base, asked.seq.unwrap_or_default(), (&to.checkpoint, &to.note)),
     };
     drop((progress, lines));
     match proof {

@@ -49,11 +49,13 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let from = beginning.map_or(0, |anchor| anchor.checkpoint.size.saturating_add(1));
     let mut lines = open(&mut context.stdin, &dir, &asked.records, from)?;
-    let start = match (beginning.map(|anchor| &anchor.checkpoint), &lines) {
+    let start = match (beginning.map(|anchor| &anchor.checkpoint), lines.base()) {
         (Some(checkpoint), _) => Start::SkipTo(Head { seq: checkpoint.size, hash: checkpoint.head }),
-        (None, Opened::Directory(..)) => Start::Behind(Head::GENESIS),
-        (None, _) => Start::Anywhere,
+        (None, Some(base)) => Start::Behind(base.head()),
+        (None, None) => Start::Anywhere,
     };
+    // The tree over what was removed; a checkpoint's root shows whether it is the right one.
+    let frontier = frontier.or_else(|| lines.base().map(|base| base.tree.clone()));
     let given = Given { start, anchors: &shown, frontier, counts: beginning.map(|anchor| &anchor.checkpoint) };
     let extent = lines.mib().map_or(Extent::Unknown, Extent::Items);
     let progress = context.out.progress("checking records, MiB", extent);
