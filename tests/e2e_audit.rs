@@ -5,3 +5,5 @@
 mod checkpoints;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
+#[path = "audit/tool.rs"]
+mod tool;

@@ -4,7 +4,7 @@
 /// An event's entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Meaning {
-    /// [`Event::name`](super::Event::name).
+    /// Its name in records.
     pub event: &'static str,
     /// In a few words.
     pub subject: &'static str,
