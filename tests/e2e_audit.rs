@@ -3,6 +3,8 @@
 
 #[path = "audit/checkpoints.rs"]
 mod checkpoints;
+#[path = "audit/document.rs"]
+mod document;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
 #[path = "audit/tool.rs"]
