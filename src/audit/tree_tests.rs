@@ -80,6 +80,8 @@ fn the_tree_is_that_of_the_records_whether_it_grew_or_was_read() {
         let (audit, _) = Audit::open(ledger, &config()).unwrap();
         assert!(audit.recover(ledger, kept).unwrap());
         assert_eq!(tree(&audit), grown);
+        // Its thread has the lock until it ends.
+        audit.close();
     };
     restored(&|| {});
     restored(&|| other.keep(kept).unwrap());
