@@ -3,5 +3,9 @@
 
 #[path = "audit/checkpoints.rs"]
 mod checkpoints;
+#[path = "audit/document.rs"]
+mod document;
 #[expect(dead_code, reason = "shared by several tests")]
 mod support;
+#[path = "audit/tool.rs"]
+mod tool;

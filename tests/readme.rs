@@ -37,7 +37,8 @@ fn the_configuration_table_is_the_codes_own() {
 }
 
 /// Blocks that need more than a daemon: where they are run.
-const ELSEWHERE: [(&str, &str, &str, &str); 4] = [
+const ELSEWHERE: [(&str, &str, &str, &str); 5] = [
+    ("docs/AUDIT.md", "sh", "tests/audit/document.rs", "the_commands_of_the_page_work_on_a_daemons_ledger"),
     ("docs/LOGS.md", "sh", "tests/logs/journal.rs", "the_queries_of_the_document_find_what_they_promise"),
     ("docs/SERVICES.md", "console", "tests/examples.rs", "what_the_guide_types_shows_what_it_says"),
     ("clients/python/README.md", "python", "tests/python_live.rs", "the_example_of_the_readme_works_as_it_stands"),

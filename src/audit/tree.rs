@@ -125,7 +125,7 @@ impl Accounts<'_> {
 }
 
 /// For how many signatures of which key a record stands.
-fn accounts(event: Event, ok: bool, kid: Option<&str>, count: Option<u64>) -> Option<(&str, u64)> {
+pub(super) fn accounts(event: Event, ok: bool, kid: Option<&str>, count: Option<u64>) -> Option<(&str, u64)> {
     match event {
         Event::PassportIssued | Event::TicketIssued if ok => Some((kid?, 1)),
         Event::SignaturesUnaccounted => Some((kid?, count?)),

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::HsmError;
+use super::pin_note::{failed, owned};
 use super::pins::replace;
 
 /// The file's name in the signer's own directory.
@@ -48,10 +49,10 @@ impl Marks {
     /// The marks of the signer's own directory.
     ///
     /// # Errors
-    /// [`HsmError::File`].
+    /// [`HsmError::OwnDir`] or [`HsmError::File`].
     pub fn open(dir: &Path) -> Result<Self, HsmError> {
         let path = dir.join(FILE);
-        let fails = |source| HsmError::File { what: "read", path: path.clone(), source };
+        let fails = |source| failed("read", &path, source);
         let mut bytes = Vec::new();
         match File::open(&path) {
             Ok(file) => drop(file.take(MAX_FILE).read_to_end(&mut bytes).map_err(fails)?),
@@ -66,7 +67,7 @@ impl Marks {
     /// once more is taken: its answer may have been lost.
     ///
     /// # Errors
-    /// [`HsmError::File`]; nothing may be signed.
+    /// [`HsmError::OwnDir`] or [`HsmError::File`]; nothing may be signed.
     pub fn advance(&self, kid: &str, mark: Mark) -> Result<bool, HsmError> {
         let mut by_kid = self.by_kid.lock().unwrap_or_else(PoisonError::into_inner);
         match by_kid.get(kid) {
@@ -79,7 +80,7 @@ impl Marks {
         if let Some(path) = &self.path {
             let fails =
                 |error: serde_json::Error| HsmError::File { what: "write", path: path.clone(), source: error.into() };
-            replace(path, &serde_json::to_vec(&after).map_err(fails)?)?;
+            replace(path, &serde_json::to_vec(&after).map_err(fails)?).map_err(owned)?;
         }
         *by_kid = after;
         Ok(true)

@@ -238,12 +238,13 @@ fn write(path: &Path, note: &Note, put: fn(&Path, &[u8]) -> Result<(), HsmError>
     put(path, &text).map_err(owned)
 }
 
-fn failed(what: &'static str, path: &Path, source: std::io::Error) -> HsmError {
+/// A file in the signer's own directory that could not be read or written. `what` reads as in "could not …".
+pub(super) fn failed(what: &'static str, path: &Path, source: std::io::Error) -> HsmError {
     owned(HsmError::File { what, path: path.to_owned(), source })
 }
 
 /// A right that is missing will be missing at the next start, too; what else the host says of a file may pass.
-fn owned(error: HsmError) -> HsmError {
+pub(super) fn owned(error: HsmError) -> HsmError {
     match error {
         HsmError::File { what, path, source } if source.kind() == ErrorKind::PermissionDenied => {
             let dir = path.ancestors().find(|above| above.ends_with(OWN_DIR)).unwrap_or(&path).to_owned();

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{Mode, OFlags};
 
 use super::HsmError;
+use super::pin_note::failed;
 use crate::passport::{KidRef, MAX_KEYS};
 use crate::wire::link::{LinkCount, MAX_COUNTED};
 
@@ -56,12 +57,12 @@ impl Tally {
     /// The counts of the signer's own directory `dir`.
     ///
     /// # Errors
-    /// [`HsmError::File`]; also for what is no file of counts: to begin anew would be to forget.
+    /// [`HsmError::OwnDir`] or [`HsmError::File`]; also for what is no file of counts: to begin anew would be to forget.
     pub fn open(dir: &Path) -> Result<Self, HsmError> {
         let path = dir.join(FILE);
         let fails = |what| {
             let path = path.clone();
-            move |source| HsmError::File { what, path, source }
+            move |source| failed(what, &path, source)
         };
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened =

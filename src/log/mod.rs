@@ -35,7 +35,7 @@ pub use courier::{Courier, Delivery, Receipts};
 pub use dir::{PidLock, PlaceError, give_dir, remedy, require_private_dir, require_private_file};
 pub use follow::{Follower, Next};
 pub use keep::{Keeper, Old};
-pub use names::{COPIED, COPIED_NEW};
+pub use names::{COPIED, COPIED_NEW, lies_beside};
 pub use packed::readers;
 pub use read::lines_after;
 pub use scan::{Report, verify};

@@ -27,6 +27,11 @@ pub(super) const PACKING: &str = ".gz.tmp";
 /// What is no segment, and belongs there all the same.
 const OURS: [&str; 5] = [LOCK, COPIED, COPIED_NEW, BASE, BASE_NEW];
 
+/// Whether a file of a log's directory is no segment, and belongs there all the same.
+pub fn lies_beside(name: &str) -> bool {
+    OURS.contains(&name) || name.strip_suffix(PACKING).and_then(Name::parse).is_some()
+}
+
 /// A segment's name: its first sequence number and, when earlier files of that number hold nothing but torn bytes, a
 /// running number, so that no file is ever renamed or written over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,13 +74,10 @@ pub(super) fn list_at_most(dir: &Path, max: usize) -> Result<Vec<Name>, LogError
     let mut names: Vec<Name> = Vec::new();
     for entry in fs::read_dir(dir).map_err(io_error)? {
         let text = entry.map_err(io_error)?.file_name();
-        if OURS.iter().any(|ours| text == *ours) {
+        if text.to_str().is_some_and(lies_beside) {
             continue;
         }
         let name = text.to_str().and_then(Name::of_file);
-        if name.is_none() && text.to_str().and_then(|text| text.strip_suffix(PACKING)).and_then(Name::parse).is_some() {
-            continue;
-        }
         let stranger = || LogError::Stranger { path: dir.to_owned(), name: text.to_string_lossy().into_owned() };
         names.push(name.ok_or_else(stranger)?);
         if names.len() > max {

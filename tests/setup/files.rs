@@ -100,7 +100,7 @@ const FILES: &[Mistake] = &[
         spoil: |shop| give(&shop.path("state/signer"), shop.front().unwrap().0),
         code: CONFIG,
         finds: "signer dir",
-        says: &["/state/signer/pin.json: Permission denied", "run: mkdir -p ", "/state/signer && chown -R "],
+        says: &["/state/signer/signatures: Permission denied", "run: mkdir -p ", "/state/signer && chown -R "],
     },
     Mistake {
         what: "the signer may not use its own directory",
@@ -109,7 +109,7 @@ const FILES: &[Mistake] = &[
         spoil: |shop| mode(&shop.path("state/signer"), 0o000),
         code: CONFIG,
         finds: "signer dir",
-        says: &["/state/signer/pin.json: Permission denied", " && chmod -R u=rwX,go= "],
+        says: &["/state/signer/signatures: Permission denied", " && chmod -R u=rwX,go= "],
     },
     Mistake {
         what: "the list of keys is of a later version",

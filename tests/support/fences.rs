@@ -6,7 +6,10 @@ use std::path::Path;
 /// Languages that a block may say, and what becomes of such a block. Nothing else is a block here: a slip in the first
 /// line would take it from its test.
 const LANGUAGES: [(&str, &str); 10] = [
-    ("sh", "run by tests/readme.rs; those of docs/LOGS.md by tests/logs/journal.rs"),
+    (
+        "sh",
+        "run by tests/readme.rs; those of docs/LOGS.md by tests/logs/journal.rs, of docs/AUDIT.md by tests/e2e_audit.rs",
+    ),
     ("console", "run by tests/readme.rs and tests/examples.rs, or named in tests/readme.rs with the reason"),
     ("python", "run by tests/python_live.rs and tests/python_verifier.rs"),
     ("rust", "compiled with the documentation of strict25519"),

@@ -108,16 +108,44 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
     Ok(found)
 }
 
+/// Checkpoints, sorted by size.
+#[derive(Clone, Debug, Default)]
+pub struct Anchors {
+    /// Each once.
+    pub list: Vec<Anchor>,
+    /// Files that end in the middle of a checkpoint, as a crash of the daemon leaves them: what they end with was not read.
+    pub torn: Vec<String>,
+}
+
+/// The notes of a file, and whether it ends in the middle of one.
+fn notes(file: &Path) -> Result<(Vec<Note>, bool), ReadError> {
+    let bytes = contents(file)?;
+    let whole = match Note::parse_all(&bytes) {
+        Ok(notes) => return Ok((notes, false)),
+        Err(error) => error,
+    };
+    // Up to the last line of a signature that has an end.
+    let dash = "\n\u{2014} ".as_bytes();
+    let end = bytes.windows(dash.len()).enumerate().rev().filter(|(_, word)| *word == dash).find_map(|(at, _)| {
+        let line = bytes.get(at + 1..)?;
+        Some(at + 2 + line.iter().position(|byte| *byte == b'\n')?)
+    });
+    let sound = end.and_then(|end| bytes.get(..end)).and_then(|sound| Note::parse_all(sound).ok());
+    // What is altered in the middle is not torn.
+    sound.filter(|notes| !notes.is_empty()).map(|notes| (notes, true)).ok_or_else(|| wrong(file, whole.to_string()))
+}
+
 /// The checkpoints in these files and directories, by size, each once. With `keys`, each must be signed by one of them.
 ///
 /// # Errors
 /// If they can't be read, are not signed, or contradict each other.
-pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Vec<Anchor>, AnchorError> {
-    let mut found = Vec::new();
+pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Anchors, AnchorError> {
+    let (mut found, mut torn) = (Vec::new(), Vec::new());
     let mut known = BTreeSet::new();
     for path in paths {
         for file in files(path)? {
-            let notes = Note::parse_all(&contents(&file)?).map_err(|error| wrong(&file, error.to_string()))?;
+            let (notes, is_torn) = notes(&file)?;
+            torn.extend(is_torn.then(|| file.display().to_string()));
             for note in notes {
                 let checkpoint = Checkpoint::parse(note.text()).map_err(|error| wrong(&file, error.to_string()))?;
                 if !known.insert(note.to_string()) {
@@ -142,7 +170,7 @@ pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Vec<Anchor>, A
     }
     found.sort_by_key(|anchor| (anchor.checkpoint.size, anchor.checkpoint.time));
     consistent(&found)?;
-    Ok(found)
+    Ok(Anchors { list: found, torn })
 }
 
 /// Whether no two of them, sorted by size, can't both be true of one ledger.
@@ -171,4 +199,55 @@ fn consistent(anchors: &[Anchor]) -> Result<(), AnchorError> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn read(files: &[(&str, &str)], keys: &[VerifierKey]) -> Result<Anchors, AnchorError> {
+        let dir = tempfile::tempdir().unwrap();
+        files.iter().for_each(|(name, text)| fs::write(dir.path().join(name), text).unwrap());
+        anchors(&[dir.path().to_owned()], keys)
+    }
+
+    #[test]
+    fn the_daemons_own_directory_is_read_each_checkpoint_once() {
+        let lines = ledger(30, "alice");
+        let [one, two, three] = [10, 20, 30].map(|size| checkpoint(&lines[..size]).note);
+        let day = format!("{one}{two}");
+        let torn = three.get(..three.len() - 9).unwrap();
+        let files = [
+            ("latest", three.as_str()),
+            ("2027-01-15.notes", &day),
+            ("2027-01-16.notes", &format!("{two}{torn}")),
+            ("2027-01-16.r001.notes", &three),
+            ("frontier", "{}"),
+            ("keys", "no note"),
+        ];
+        let found = read(&files, &[key().1]).unwrap();
+        assert_eq!(found.list.iter().map(|one| one.checkpoint.size).collect::<Vec<_>>(), [10, 20, 30]);
+        assert!(found.torn.len() == 1 && found.torn[0].ends_with("2027-01-16.notes"), "{:?}", found.torn);
+        assert!(read(&[("latest", torn)], &[]).is_err(), "nothing of it is whole");
+        let altered = day.replace("head ", "haed ");
+        assert!(read(&[("a.notes", &altered)], &[]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_signed_or_contradicts_itself_is_not_believed() {
+        let lines = ledger(30, "alice");
+        let (one, other) = (checkpoint(&lines[..10]), checkpoint(&ledger(10, "bob")));
+        let said = |files: &[(&str, &str)], keys: &[VerifierKey]| read(files, keys).unwrap_err().to_string();
+        let foreign = VerifierKey { name: "k".to_owned(), public: [7; 32] };
+        let unknown = said(&[("a.notes", &one.note)], std::slice::from_ref(&foreign));
+        assert!(unknown.contains("no signature of a key that was given"), "{unknown}");
+        let altered = one.note.replace("\n10\n", "\n11\n");
+        assert!(said(&[("a.notes", &altered)], &[key().1]).contains("was altered, or is forged"));
+        let two = said(&[("a.notes", &one.note), ("b.notes", &other.note)], &[]);
+        assert!(two.contains("there are two histories"), "{two}");
+        let fallen = counting(&lines[..20], 2, 10);
+        let fallen = said(&[("a.notes", &one.note), ("b.notes", &fallen.note)], &[]);
+        assert!(fallen.contains("count for ed25519/t1/auth/v1 has fallen"), "{fallen}");
+    }
 }

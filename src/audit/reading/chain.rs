@@ -77,6 +77,7 @@ pub fn walk(
             },
             Piece::Overlong => Fault::Altered("its line is too long".to_owned()),
             Piece::Torn(bytes) | Piece::Beyond(bytes) => Fault::Torn { bytes },
+            Piece::Corrupt(why) => Fault::Altered(why),
             Piece::Forged { seq, why } => {
                 return Err(Damage { place: lines.place(), seq, fault: Fault::Altered(why) }.into());
             }

@@ -6,6 +6,7 @@ use super::anchors::Anchor;
 use super::chain::{Damage, Start, Trouble, Walked, walk};
 use super::line::Record;
 use super::source::{Lines, ReadError};
+use crate::audit::tree::accounts;
 use crate::audit::{Event, Outcome};
 use crate::log::Head;
 use crate::statement::{Checkpoint, Frontier, merkle};
@@ -332,14 +333,8 @@ impl Check<'_> {
 
 /// How many signatures of which key a record accounts for.
 fn signatures<'r>(record: &'r Record<'_>) -> Option<(&'r str, u64)> {
-    let kid = record.kid.as_deref()?;
-    let event = &*record.event;
-    let issued = [Event::PassportIssued, Event::TicketIssued].iter().any(|one| one.name() == event);
-    if issued && &*record.outcome == Outcome::Ok.name() {
-        return Some((kid, 1));
-    }
-    (event == UNACCOUNTED).then(|| Some((kid, record.count?)))?
+    let event = [Event::PassportIssued, Event::TicketIssued, Event::SignaturesUnaccounted]
+        .into_iter()
+        .find(|event| *event.name() == *record.event)?;
+    accounts(event, *record.outcome == *Outcome::Ok.name(), record.kid.as_deref(), record.count)
 }
-
-/// The event of signatures that left no record.
-const UNACCOUNTED: &str = "signatures_unaccounted";

@@ -6,10 +6,10 @@ use super::chain::{Start, walk};
 use super::checks::Bad;
 use super::line::Record;
 use super::source::Lines;
-use crate::log::Head;
+use crate::log::Base;
 use crate::passport::hex;
 use crate::statement::merkle::{self, Hash, Prover};
-use crate::statement::{Checkpoint, Frontier, Note, VerifierKey};
+use crate::statement::{Checkpoint, Note, VerifierKey};
 
 /// The most hashes of a proof: a tree has at most 64 levels, and a proof of consistency one more.
 const MAX_HASHES: usize = 65;
@@ -69,9 +69,14 @@ fn in_hex(hashes: &[Hash]) -> Vec<String> {
 }
 
 /// Goes over the records up to the checkpoint `to`, which must fit them, and gives each leaf to `each`.
-fn leaves(lines: &mut dyn Lines, to: &Checkpoint, each: &mut dyn FnMut(u64, &[u8], Hash)) -> Result<(), ProofError> {
-    let mut tree = Frontier::empty();
-    let walked = walk(lines, Start::Behind(Head::GENESIS), &mut |record, line| {
+fn leaves(
+    lines: &mut dyn Lines,
+    base: &Base,
+    to: &Checkpoint,
+    each: &mut dyn FnMut(u64, &[u8], Hash),
+) -> Result<(), ProofError> {
+    let mut tree = base.tree.clone();
+    let walked = walk(lines, Start::Behind(base.head()), &mut |record, line| {
         let leaf = merkle::leaf(line);
         tree.push(leaf);
         each(record.seq, line, leaf);
@@ -87,19 +92,26 @@ fn leaves(lines: &mut dyn Lines, to: &Checkpoint, each: &mut dyn FnMut(u64, &[u8
     Ok(())
 }
 
-/// That the record `seq` is among those of a checkpoint, from all records.
+/// That the record `seq` is among those of a checkpoint, from all records behind `base`.
 ///
 /// # Errors
 /// [`ProofError`].
-pub fn inclusion(lines: &mut dyn Lines, seq: u64, checkpoint: &Checkpoint, note: &str) -> Result<Proof, ProofError> {
+pub fn inclusion(
+    lines: &mut dyn Lines,
+    base: &Base,
+    seq: u64,
+    (checkpoint, note): (&Checkpoint, &str),
+) -> Result<Proof, ProofError> {
     let size = checkpoint.size;
-    let prover =
-        seq.checked_sub(1).and_then(|index| Some((index, Prover::inclusion(index, size, &Frontier::empty())?)));
+    if (1..base.first).contains(&seq) {
+        return absent(format!("record {seq} was removed; the ledger begins with record {}", base.first));
+    }
+    let prover = seq.checked_sub(1).and_then(|index| Some((index, Prover::inclusion(index, size, &base.tree)?)));
     let Some((index, mut prover)) = prover else {
         return absent(format!("record {seq} is not among the {size} of the checkpoint"));
     };
     let mut record = String::new();
-    leaves(lines, checkpoint, &mut |own, line, leaf| {
+    leaves(lines, base, checkpoint, &mut |own, line, leaf| {
         prover.push(leaf);
         if own == seq {
             record = String::from_utf8_lossy(line).into_owned();
@@ -115,14 +127,21 @@ pub fn inclusion(lines: &mut dyn Lines, seq: u64, checkpoint: &Checkpoint, note:
 /// [`ProofError`].
 pub fn consistency(
     lines: &mut dyn Lines,
+    base: &Base,
     older: (&Checkpoint, &str),
     newer: (&Checkpoint, &str),
 ) -> Result<Proof, ProofError> {
     let (from, to) = (older.0.size, newer.0.size);
-    let Some(mut prover) = Prover::consistency(from, to, &Frontier::empty()) else {
+    if from < base.head().seq {
+        return absent(format!(
+            "the checkpoint over {from} records is older than record {}, the first that is there",
+            base.first
+        ));
+    }
+    let Some(mut prover) = Prover::consistency(from, to, &base.tree) else {
         return absent(format!("no checkpoint over {to} records continues one over {from}"));
     };
-    leaves(lines, newer.0, &mut |_, _, leaf| prover.push(leaf))?;
+    leaves(lines, base, newer.0, &mut |_, _, leaf| prover.push(leaf))?;
     let Some(hashes) = prover.finish() else { return absent("there are too few records") };
     let proof =
         Proof::Consistency { from, to, hashes: in_hex(&hashes), older: older.1.to_owned(), newer: newer.1.to_owned() };
@@ -196,7 +215,8 @@ mod tests {
         let anchor = checkpoint(&lines[..33]);
         let keys = [key().1];
         for seq in 1..=33 {
-            let proof = with(&lines, |all| inclusion(all, seq, &anchor.checkpoint, &anchor.note)).unwrap();
+            let proof =
+                with(&lines, |all| inclusion(all, &Base::GENESIS, seq, (&anchor.checkpoint, &anchor.note))).unwrap();
             assert!(proof.verify(&keys).unwrap().starts_with(&format!("record {seq} is among the 33")));
             assert!(proof.verify(&[]).is_err());
             let json = serde_json::to_string(&proof).unwrap();
@@ -207,9 +227,14 @@ mod tests {
             assert!(forged.verify(&keys).unwrap_err().to_string().contains("not in the tree"));
         }
         for absent in [0, 34] {
-            assert!(with(&lines, |all| inclusion(all, absent, &anchor.checkpoint, &anchor.note)).is_err());
+            assert!(
+                with(&lines, |all| inclusion(all, &Base::GENESIS, absent, (&anchor.checkpoint, &anchor.note))).is_err()
+            );
         }
-        assert!(with(&ledger(37, "bob"), |all| inclusion(all, 3, &anchor.checkpoint, &anchor.note)).is_err());
+        assert!(
+            with(&ledger(37, "bob"), |all| inclusion(all, &Base::GENESIS, 3, (&anchor.checkpoint, &anchor.note)))
+                .is_err()
+        );
     }
 
     #[test]
@@ -217,7 +242,10 @@ mod tests {
         let lines = ledger(40, "alice");
         let (old, new) = (checkpoint(&lines[..21]), checkpoint(&lines));
         let pair = |old: &super::super::anchors::Anchor| {
-            with(&lines, |all| consistency(all, (&old.checkpoint, &old.note), (&new.checkpoint, &new.note))).unwrap()
+            with(&lines, |all| {
+                consistency(all, &Base::GENESIS, (&old.checkpoint, &old.note), (&new.checkpoint, &new.note))
+            })
+            .unwrap()
         };
         let keys = [key().1];
         assert!(pair(&old).verify(&keys).unwrap().contains("the first 21 of 40"));

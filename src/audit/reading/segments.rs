@@ -3,13 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{BufRead as _, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use super::line::Record;
 use super::source::{Input, Lines, Piece, Place, ReadError, length};
-use crate::log::{COPIED, MAX_LINE, MAX_SEGMENTS};
+use crate::log::{Base, MAX_LINE, MAX_SEGMENTS, lies_beside};
 
 /// How often the end of the newest segment is looked at again where a line has no end yet: a daemon may be writing it.
 const PATIENCE: u32 = 15;
@@ -31,8 +32,22 @@ struct Segment {
     packed: bool,
 }
 
+impl Segment {
+    /// Opens it. It may have been compressed since it was listed.
+    fn open(&self) -> Result<Input<'static>, ReadError> {
+        match Input::open(&self.path) {
+            Err(ReadError::Io { why, .. }) if why.kind() == ErrorKind::NotFound && !self.packed => {
+                Input::open(&self.path.with_extension("jsonl.gz"))
+            }
+            other => other,
+        }
+    }
+}
+
 /// The segments of a directory.
 pub struct Directory {
+    /// Where the ledger begins: behind what was removed by the rules.
+    base: Base,
     /// Those to come, the next one last.
     waiting: Vec<Segment>,
     cuts: HashMap<String, Cut>,
@@ -58,7 +73,11 @@ impl Directory {
     /// # Errors
     /// If it can't be listed, a file in it is no segment, or a first line can't be read.
     pub fn open(dir: &Path, from: u64) -> Result<Self, ReadError> {
+        let base = Base::read(dir)
+            .map_err(|error| ReadError::Format { from: dir.display().to_string(), what: error.to_string() })?;
         let mut segments = list(dir)?;
+        // What a crash has left in front of the base was about to be removed.
+        segments.retain(|segment| segment.first >= base.first);
         let cuts = cuts(&segments)?;
         // A retry of the same first record may hold nothing but torn bytes: all of them are read.
         let skipped = segments.iter().rev().find(|segment| segment.first <= from).map_or(0, |segment| segment.first);
@@ -66,7 +85,7 @@ impl Directory {
         let sizes = segments.iter().map(|one| fs::metadata(&one.path).map_or(0, |meta| meta.len())).sum();
         let size = segments.iter().all(|one| !one.packed).then_some(sizes);
         segments.reverse();
-        Ok(Self { waiting: segments, cuts, current: None, place: Place::default(), bytes: 0, size })
+        Ok(Self { base, waiting: segments, cuts, current: None, place: Place::default(), bytes: 0, size })
     }
 
     /// How many bytes there are to read, where that is known.
@@ -74,15 +93,15 @@ impl Directory {
         self.size
     }
 
-    /// Whether there is no segment.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.current.is_none()
+    /// Where the ledger begins. That was written by whoever could write the ledger: a checkpoint bears it out.
+    pub const fn base(&self) -> &Base {
+        &self.base
     }
 
     /// Opens the next segment.
     fn begin(&mut self) -> Result<Piece, ReadError> {
         let Some(next) = self.waiting.pop() else { return Ok(Piece::End) };
-        let input = Input::open(&next.path)?;
+        let input = next.open()?;
         let cut = self.cuts.get(&next.name).copied();
         self.place = Place { source: input.name.clone(), line: 0 };
         let (newest, packed) = (self.waiting.is_empty(), next.packed);
@@ -180,9 +199,9 @@ impl Lines for Directory {
 fn parse(text: &str) -> Option<(&str, u64, bool)> {
     let (name, packed) = text.strip_suffix(".gz").map_or((text, false), |name| (name, true));
     let stem = name.strip_suffix(".jsonl")?;
-    let first = stem.split_once(".r").map_or(stem, |(first, _)| first);
-    let digits = first.len() == 20 && first.bytes().all(|byte| byte.is_ascii_digit());
-    Some((name, first.parse().ok().filter(|_| digits)?, packed))
+    let (first, retry) = stem.split_once(".r").unwrap_or((stem, "001"));
+    let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
+    Some((name, first.parse().ok().filter(|_| digits(first, 20) && digits(retry, 3))?, packed))
 }
 
 /// The segments in order. A file of any other kind is an error: it may be a segment that someone renamed.
@@ -195,7 +214,7 @@ fn list(dir: &Path) -> Result<Vec<Segment>, ReadError> {
             Some((name, first, packed)) => {
                 found.push(Segment { name: name.to_owned(), path, first, packed });
             }
-            None if text == "lock" || text == "base" || text == COPIED || text.ends_with(".tmp") => {}
+            None if lies_beside(&text) => {}
             None => {
                 let what = format!("{text:?} is not a segment of the ledger; move it elsewhere");
                 return Err(ReadError::Format { from: dir.display().to_string(), what });
@@ -206,10 +225,42 @@ fn list(dir: &Path) -> Result<Vec<Segment>, ReadError> {
             return Err(ReadError::Format { from: dir.display().to_string(), what });
         }
     }
-    // While a segment is compressed it is there twice; the plain one goes last.
     found.sort_by(|a, b| (&a.name, a.packed).cmp(&(&b.name, b.packed)));
+    for (plain, packed) in found.iter().zip(found.iter().skip(1)).filter(|(one, other)| one.name == other.name) {
+        if !same(&plain.path, &packed.path)? {
+            let what =
+                "the segment is there plain and compressed, and the two differ: one of them was altered".to_owned();
+            return Err(ReadError::Format { from: plain.path.display().to_string(), what });
+        }
+    }
+    // While a segment is compressed it is there twice; the plain one goes last.
     found.dedup_by(|later, earlier| later.name == earlier.name);
     Ok(found)
+}
+
+/// Whether two files hold the same, unpacked. One that is gone by now was just compressed.
+fn same(plain: &Path, packed: &Path) -> Result<bool, ReadError> {
+    let mut inputs = Vec::new();
+    for path in [plain, packed] {
+        match Input::open(path) {
+            Err(ReadError::Io { why, .. }) if why.kind() == ErrorKind::NotFound => return Ok(true),
+            input => inputs.push(input?),
+        }
+    }
+    let [one, other] = &mut inputs[..] else { return Ok(true) };
+    loop {
+        // What can't be unpacked is not the same.
+        let (Ok(a), Ok(b)) = (one.reader.fill_buf(), other.reader.fill_buf()) else { return Ok(false) };
+        let shared = a.len().min(b.len());
+        if a.get(..shared) != b.get(..shared) || (shared == 0 && a.len() != b.len()) {
+            return Ok(false);
+        }
+        if shared == 0 {
+            return Ok(true);
+        }
+        one.reader.consume(shared);
+        other.reader.consume(shared);
+    }
 }
 
 /// Break records stand first in their segments, and name those that are torn before them. They are part of the chain, and
@@ -218,7 +269,7 @@ fn cuts(segments: &[Segment]) -> Result<HashMap<String, Cut>, ReadError> {
     let mut cuts = HashMap::new();
     let mut line = Vec::new();
     for segment in segments {
-        if Input::open(&segment.path)?.piece(&mut line, MAX_LINE)? != Piece::Line {
+        if segment.open()?.piece(&mut line, MAX_LINE)? != Piece::Line {
             continue;
         }
         let Ok(record) = Record::read(&line) else { continue };
@@ -233,11 +284,12 @@ fn cuts(segments: &[Segment]) -> Result<HashMap<String, Cut>, ReadError> {
 #[cfg(test)]
 mod marks {
     use super::*;
+    use crate::log::{COPIED, COPIED_NEW};
 
     #[test]
     fn what_the_daemon_keeps_beside_its_segments_is_no_stranger() {
         let dir = tempfile::tempdir().unwrap();
-        ["lock", "base", COPIED, "journald.tmp"].iter().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
+        ["lock", COPIED, COPIED_NEW, "base.tmp"].iter().for_each(|name| fs::write(dir.path().join(name), "").unwrap());
         assert!(list(dir.path()).unwrap().is_empty());
         fs::write(dir.path().join("notes.txt"), "").unwrap();
         assert!(list(dir.path()).is_err());

@@ -42,6 +42,8 @@ pub enum Piece {
     Begins(u64),
     /// A segment has so many more bytes than the break record that cut it knows of.
     Beyond(u64),
+    /// A compressed file can't be unpacked any further.
+    Corrupt(String),
     /// Something that claims to be this record, and can't be.
     Forged {
         /// The sequence number that it claims.
@@ -99,6 +101,7 @@ pub trait Lines {
 pub struct Input<'a> {
     pub(super) name: String,
     pub(super) reader: Box<dyn BufRead + 'a>,
+    packed: bool,
 }
 
 impl<'a> Input<'a> {
@@ -109,12 +112,13 @@ impl<'a> Input<'a> {
     pub fn new(name: &str, stream: impl Read + 'a) -> Result<Self, ReadError> {
         let mut plain = BufReader::with_capacity(BUFFER, stream);
         let start = plain.fill_buf().map_err(ReadError::io(Path::new(name)))?;
-        let reader: Box<dyn BufRead + 'a> = if start.starts_with(&GZIP) {
+        let packed = start.starts_with(&GZIP);
+        let reader: Box<dyn BufRead + 'a> = if packed {
             Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain)))
         } else {
             Box::new(plain)
         };
-        Ok(Self { name: name.to_owned(), reader })
+        Ok(Self { name: name.to_owned(), reader, packed })
     }
 
     /// A file.
@@ -131,22 +135,32 @@ impl<'a> Input<'a> {
 
     /// Whether the stream looks like what `journalctl -o json` writes. In a record these words could only stand in a text,
     /// where their quotes would be escaped.
-    ///
-    /// # Errors
-    /// If its first bytes can't be read.
-    pub fn is_journal(&mut self) -> Result<bool, ReadError> {
-        let start = self.reader.fill_buf().map_err(ReadError::io(Path::new(&self.name)))?;
+    /// One that can't be read does not: reading it will say why.
+    pub fn is_journal(&mut self) -> bool {
+        let Ok(start) = self.reader.fill_buf() else { return false };
         let first = start.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let has = |name: &[u8]| first.windows(name.len()).any(|bytes| bytes == name);
-        Ok([&b"\"__CURSOR\""[..], b"\"__REALTIME_TIMESTAMP\"", b"\"PASSPORT_RECORD\""].into_iter().any(has))
+        [&b"\"__CURSOR\""[..], b"\"__REALTIME_TIMESTAMP\"", b"\"PASSPORT_RECORD\""].into_iter().any(has)
+    }
+
+    /// What was altered in a compressed file is damage, and no failure of the host.
+    fn failed(&self, why: io::Error) -> Result<Piece, ReadError> {
+        let kinds = [io::ErrorKind::InvalidData, io::ErrorKind::InvalidInput, io::ErrorKind::UnexpectedEof];
+        if self.packed && kinds.contains(&why.kind()) {
+            return Ok(Piece::Corrupt(format!("it can't be unpacked ({why})")));
+        }
+        Err(ReadError::io(Path::new(&self.name))(why))
     }
 
     /// The next line, of at most `max` bytes with its newline.
     pub(super) fn piece(&mut self, line: &mut Vec<u8>, max: usize) -> Result<Piece, ReadError> {
+        self.read_piece(line, max).or_else(|why| self.failed(why))
+    }
+
+    fn read_piece(&mut self, line: &mut Vec<u8>, max: usize) -> io::Result<Piece> {
         line.clear();
-        let path = Path::new(&self.name);
         let limit = u64::try_from(max).unwrap_or(u64::MAX);
-        let read = self.reader.by_ref().take(limit).read_until(b'\n', line).map_err(ReadError::io(path))?;
+        let read = self.reader.by_ref().take(limit).read_until(b'\n', line)?;
         if read == 0 {
             return Ok(Piece::End);
         }
@@ -156,7 +170,7 @@ impl<'a> Input<'a> {
         // No newline within `max` bytes: the torn end of a file, or a line that is none of ours.
         let mut torn = length(line.len());
         loop {
-            let buffer = self.reader.fill_buf().map_err(ReadError::io(path))?;
+            let buffer = self.reader.fill_buf()?;
             if buffer.is_empty() {
                 return Ok(Piece::Torn(torn));
             }
@@ -234,7 +248,11 @@ mod tests {
             if piece == Piece::End {
                 return out;
             }
+            let corrupt = matches!(piece, Piece::Corrupt(_));
             out.push((piece, String::from_utf8_lossy(&line).into_owned(), lines.place()));
+            if corrupt {
+                return out;
+            }
         }
     }
 
@@ -251,6 +269,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_altered_in_a_compressed_stream_is_damage() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        (0..200).for_each(|n| writeln!(packed, "line {n} {}", n * 7919).unwrap());
+        let packed = packed.finish().unwrap();
+        let first = all(vec![Input::new("a", &packed[..packed.len() - 9]).unwrap()]).pop().unwrap().0;
+        assert!(matches!(first, Piece::Corrupt(_)), "cut: {first:?}");
+        let mut altered = packed;
+        let last = altered.len() - 6;
+        altered[last] ^= 1;
+        let found = all(vec![Input::new("a", &altered[..]).unwrap()]);
+        assert!(found.iter().any(|one| matches!(one.0, Piece::Corrupt(_))), "its checksum");
+    }
+
+    #[test]
     fn what_is_no_line_is_said() {
         let long = format!("{}\nend", "x".repeat(MAX_LINE + 7));
         let found: Vec<_> = all(vec![Input::new("a", long.as_bytes()).unwrap()]).into_iter().map(|one| one.0).collect();
@@ -259,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_journal_is_known_by_members_that_no_text_can_forge() {
-        let known = |text: &str| Input::new("a", text.as_bytes()).unwrap().is_journal().unwrap();
+        let known = |text: &str| Input::new("a", text.as_bytes()).unwrap().is_journal();
         assert!(known("{\"__CURSOR\" : \"s=1\"}\n") && known("{\"MESSAGE\":\"x\",\"PASSPORT_RECORD\":\"{}\"}"));
         assert!(!known(r#"{"event":"e","sub":"\"__CURSOR\""}"#) && !known(""));
     }

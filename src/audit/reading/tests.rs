@@ -176,3 +176,4 @@ fn a_tree_that_was_kept_stands_for_what_was_removed() {
 
 mod directories;
 mod journals;
+mod retention;

@@ -111,8 +111,8 @@ pub(crate) struct Prove {
     pub(crate) records: Records,
     #[command(flatten)]
     pub(crate) believe: AuditKeys,
-    /// Checkpoints: a file of notes, or a directory of them
-    #[arg(long, value_name = "FILE|DIR", required = true)]
+    /// Checkpoints: a file of notes, or a directory of them [default: those of the configuration]
+    #[arg(long, value_name = "FILE|DIR")]
     pub(crate) checkpoints: Vec<PathBuf>,
     /// The record to prove
     #[arg(long, required_unless_present = "from")]
@@ -154,7 +154,7 @@ pub(crate) struct VerifyAudit {
     pub(crate) records: Records,
     #[command(flatten)]
     pub(crate) believe: AuditKeys,
-    /// Checkpoints: a file of notes, or a directory of them; older ones show more
+    /// Checkpoints: a file of notes, or a directory of them; older ones show more [default: those beside the configuration's ledger]
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) checkpoints: Vec<PathBuf>,
     /// Begin behind this checkpoint; records up to it are passed over

@@ -16,6 +16,7 @@ use crate::audit::reading::journal::Journal;
 use crate::audit::reading::segments::Directory;
 use crate::audit::reading::source::{Input, Lines, Piece, Place, ReadError, Streams};
 use crate::clock::Moment;
+use crate::log::Base;
 use crate::statement::VerifierKey;
 
 pub(super) async fn run(context: &mut Context<'_>, command: AuditCommand, now: Moment) -> Result<Exit, CliError> {
@@ -47,6 +48,14 @@ enum Opened<'a> {
 }
 
 impl Opened<'_> {
+    /// Where the ledger begins, if it is one.
+    const fn base(&self) -> Option<&Base> {
+        match self {
+            Self::Directory(directory) => Some(directory.base()),
+            _ => None,
+        }
+    }
+
     /// How many MiB there are to read, where that is known.
     fn mib(&self) -> Option<usize> {
         let Self::Directory(directory) = self else { return None };
@@ -105,7 +114,7 @@ fn open<'a>(
         } else {
             Input::open(path)?
         };
-        if input.is_journal()? {
+        if input.is_journal() {
             if records.files.len() > 1 {
                 return Err(CliError::Usage("a journal is read alone: it may have more than one order".to_owned()));
             }
@@ -126,4 +135,14 @@ fn keys(believe: &AuditKeys) -> Result<Vec<VerifierKey>, CliError> {
         keys.push(VerifierKey::parse(text).map_err(|error| CliError::Usage(format!("--key: {error}")))?);
     }
     Ok(keys)
+}
+
+/// Where the daemon of the configuration keeps its checkpoints, and the keys beside them; none if this user can't see any.
+fn own_checkpoints(context: &Context<'_>) -> Result<Option<(PathBuf, Vec<VerifierKey>)>, CliError> {
+    let dir = context.configuration()?.config.audit.checkpoint_dir();
+    if std::fs::read_dir(&dir).is_err() {
+        return Ok(None);
+    }
+    let keys = anchors::keys(&dir.join("keys")).unwrap_or_default();
+    Ok(Some((dir, keys)))
 }

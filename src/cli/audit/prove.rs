@@ -14,13 +14,18 @@ use super::{keys as believed, ledger, open};
 use crate::audit::reading::anchors::{self, Anchor, AnchorError};
 use crate::audit::reading::checks::Bad;
 use crate::audit::reading::proofs::{Proof, ProofError, consistency, inclusion};
+use crate::log::Base;
 use crate::passport::hex;
 use crate::statement::VerifierKey;
 
 pub(super) fn prove(context: &mut Context<'_>, asked: &Prove) -> Result<Exit, CliError> {
     let keys = believed(&asked.believe)?;
-    let shown = match anchors::anchors(&asked.checkpoints, &keys) {
-        Ok(anchors) => anchors,
+    let mut paths = asked.checkpoints.clone();
+    if paths.is_empty() {
+        paths.push(context.configuration()?.config.audit.checkpoint_dir());
+    }
+    let shown = match anchors::anchors(&paths, &keys) {
+        Ok(anchors) => anchors.list,
         Err(AnchorError::Read(error)) => return Err(error.into()),
         Err(error) => return refused(context, &error.to_string()),
     };
@@ -34,9 +39,10 @@ pub(super) fn prove(context: &mut Context<'_>, asked: &Prove) -> Result<Exit, Cl
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let progress = context.out.progress("reading records", Extent::Unknown);
     let mut lines = open(&mut context.stdin, &dir, &asked.records, 0)?;
+    let base = lines.base().cloned().unwrap_or(Base::GENESIS);
     let proof = match from {
-        Some(from) => consistency(&mut lines, (&from.checkpoint, &from.note), (&to.checkpoint, &to.note)),
-        None => inclusion(&mut lines, asked.seq.unwrap_or_default(), &to.checkpoint, &to.note),
+        Some(from) => consistency(&mut lines, &base, (&from.checkpoint, &from.note), (&to.checkpoint, &to.note)),
+        None => inclusion(&mut lines, &base, asked.seq.unwrap_or_default(), (&to.checkpoint, &to.note)),
     };
     drop((progress, lines));
     match proof {

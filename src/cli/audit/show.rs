@@ -58,6 +58,10 @@ pub(super) fn show(context: &mut Context<'_>, asked: &ShowAudit, now: Moment) ->
                 Ok(_) => {}
                 Err(_) => strange += 1,
             },
+            Piece::Corrupt(_) => {
+                strange += 1;
+                break;
+            }
             Piece::Overlong | Piece::Torn(_) | Piece::Beyond(_) | Piece::Forged { .. } => strange += 1,
         }
     }
@@ -109,6 +113,10 @@ const CHUNK: usize = 256 << 10;
 pub(super) fn export(context: &mut Context<'_>, asked: &ExportAudit) -> Result<Exit, CliError> {
     let dir = ledger(context, asked.dir.as_deref())?;
     let mut lines = Directory::open(&dir, asked.after.saturating_add(1))?;
+    let first = lines.base().first;
+    if asked.after.saturating_add(1) < first {
+        context.out.note(&format!("records {}-{} were removed by the rules of retention", asked.after + 1, first - 1));
+    }
     let (mut chunk, mut cursor, mut left) = (Vec::new(), asked.after, asked.limit.unwrap_or(u64::MAX));
     let mut written = Ok(());
     let out = &mut context.out;

@@ -10,8 +10,8 @@ use super::super::context::Context;
 use super::super::error::{CliError, Exit};
 use super::super::progress::Extent;
 use super::super::text::plain;
-use super::{MIB, Opened, keys, ledger, open};
-use crate::audit::reading::anchors::{Anchor, AnchorError, anchors};
+use super::{MIB, Opened, keys, ledger, open, own_checkpoints};
+use crate::audit::reading::anchors::{Anchor, AnchorError, Anchors, anchors};
 use crate::audit::reading::chain::Start;
 use crate::audit::reading::checks::{Bad, Given, Verified, verify};
 use crate::log::Head;
@@ -22,15 +22,24 @@ use crate::statement::Frontier;
 const MAX_FRONTIER: u64 = 64 << 10;
 
 pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit, CliError> {
-    let believed = keys(&asked.believe)?;
+    let mut believed = keys(&asked.believe)?;
+    let mut paths: Vec<_> = asked.begin_at.iter().chain(&asked.checkpoints).cloned().collect();
+    let own = if asked.records.files.is_empty() && asked.records.dir.is_none() && paths.is_empty() {
+        own_checkpoints(context)?
+    } else {
+        None
+    };
+    if let Some((notes, own_keys)) = &own {
+        paths.push(notes.clone());
+        if believed.is_empty() {
+            believed.clone_from(own_keys);
+        }
+    }
     // Checkpoints first: of a ledger that grows, those that are read are not newer than it.
-    let shown = match asked.begin_at.iter().chain(&asked.checkpoints).cloned().collect::<Vec<_>>() {
-        none if none.is_empty() => Vec::new(),
-        paths => match anchors(&paths, &believed) {
-            Ok(anchors) => anchors,
-            Err(AnchorError::Read(error)) => return Err(error.into()),
-            Err(error) => return say_bad(context, 0, None, &error.to_string()),
-        },
+    let Anchors { list: shown, torn } = match anchors(&paths, &believed) {
+        Ok(anchors) => anchors,
+        Err(AnchorError::Read(error)) => return Err(error.into()),
+        Err(error) => return say_bad(context, 0, None, &error.to_string()),
     };
     let beginning = match &asked.begin_at {
         Some(path) => Some(one(path, &shown)?),
@@ -40,11 +49,13 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let from = beginning.map_or(0, |anchor| anchor.checkpoint.size.saturating_add(1));
     let mut lines = open(&mut context.stdin, &dir, &asked.records, from)?;
-    let start = match (beginning.map(|anchor| &anchor.checkpoint), &lines) {
+    let start = match (beginning.map(|anchor| &anchor.checkpoint), lines.base()) {
         (Some(checkpoint), _) => Start::SkipTo(Head { seq: checkpoint.size, hash: checkpoint.head }),
-        (None, Opened::Directory(..)) => Start::Behind(Head::GENESIS),
-        (None, _) => Start::Anywhere,
+        (None, Some(base)) => Start::Behind(base.head()),
+        (None, None) => Start::Anywhere,
     };
+    // The tree over what was removed; a checkpoint's root shows whether it is the right one.
+    let frontier = frontier.or_else(|| lines.base().map(|base| base.tree.clone()));
     let given = Given { start, anchors: &shown, frontier, counts: beginning.map(|anchor| &anchor.checkpoint) };
     let extent = lines.mib().map_or(Extent::Unknown, Extent::Items);
     let progress = context.out.progress("checking records, MiB", extent);
@@ -59,7 +70,11 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
     let repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
     drop(lines);
     match checked {
-        Ok(verified) => say(context, asked, &Told { verified: &verified, anchors: &shown, repeated }),
+        Ok(verified) => say(
+            context,
+            asked,
+            &Told { verified: &verified, anchors: &shown, torn: &torn, own: own.is_some(), repeated },
+        ),
         Err(Bad::Read(error)) => Err(error.into()),
         Err(Bad::Damage(damage)) => {
             let place = json!({"source": damage.place.source, "line": damage.place.line});
@@ -113,6 +128,9 @@ fn say_bad(context: &mut Context<'_>, seq: u64, place: Option<&Value>, what: &st
 struct Told<'a> {
     verified: &'a Verified,
     anchors: &'a [Anchor],
+    torn: &'a [String],
+    /// Whether the checkpoints lie beside the ledger.
+    own: bool,
     repeated: Option<(u64, u64)>,
 }
 
@@ -144,6 +162,16 @@ impl Told<'_> {
                 covered.saturating_add(1).max(first)
             ));
         }
+        if self.own && self.anchor().is_some() {
+            out.push(
+                "checkpoints and keys were those beside the ledger: who can replace one can replace the others; give those that are \
+                 kept elsewhere"
+                    .to_owned(),
+            );
+        }
+        out.extend(
+            self.torn.iter().map(|file| format!("{file} ends in the middle of a checkpoint, which was not read")),
+        );
         if self.anchors.iter().any(|anchor| anchor.by.is_none()) {
             out.push("the checkpoints' signatures were not checked: give --keys".to_owned());
         }

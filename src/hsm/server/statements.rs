@@ -37,7 +37,7 @@ impl Memory {
     /// What is kept in the signer's own directory.
     ///
     /// # Errors
-    /// [`HsmError::File`].
+    /// [`HsmError::OwnDir`] or [`HsmError::File`].
     pub fn open(state_dir: &Path) -> Result<Self, HsmError> {
         let dir = make_own_dir(state_dir)?;
         Ok(Self { tally: Arc::new(Tally::open(&dir)?), marks: Marks::open(&dir)? })
