@@ -5,7 +5,6 @@
 pub mod admin;
 mod armour;
 #[cfg(feature = "daemon")]
-#[cfg(feature = "daemon")]
 pub mod ceremony;
 pub mod exchange;
 mod form;
