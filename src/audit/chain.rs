@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::event::Event;
 use super::journald::Journald;
 use super::record::{self, Beside};
-use super::tree::Growing;
+use super::tree::{self, Growing};
 use crate::clock::Moment;
 use crate::log::{Break, Hash, Head, Link, Seal};
 use crate::metrics::Metrics;
@@ -80,6 +80,10 @@ impl Seal for Chain {
 
     fn written(line: &[u8]) -> Option<i64> {
         record::written(line)
+    }
+
+    fn accounts(line: &[u8]) -> Option<(String, u64)> {
+        tree::accounted(line)
     }
 
     fn read(line: &[u8]) -> Result<Link, String> {

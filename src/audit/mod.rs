@@ -190,11 +190,12 @@ impl Audit {
         self.state_seq.fetch_max(audit_seq, Ordering::Relaxed);
     }
 
-    /// A checkpoint that is kept elsewhere, too, covers the records up to this one: what is closed of them may be compressed, and
-    /// removed once it is old. A lesser number changes nothing; none is kept over a start.
-    pub fn checkpointed(&self, seq: u64) {
+    /// A checkpoint covers the records up to this one: what is closed of them may be compressed, and removed once it is old by
+    /// the time `sure`; none where the clock may be wrong, and then nothing goes until the next. A lesser number covers nothing
+    /// more; none is kept over a start.
+    pub fn checkpointed(&self, seq: u64, sure: Option<Moment>) {
         if let Some(keeping) = self.keeping.get() {
-            keeping.checkpointed(seq);
+            keeping.checkpointed(seq, sure);
         }
     }
 

@@ -7,9 +7,9 @@
 //! | `keys` | the audit keys, historical ones included, as vkeys |
 //! | `frontier` | the daemon's own: what it goes on from |
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::Tree;
@@ -74,6 +74,8 @@ fn append(dir: &Path, day: &str, note: &[u8]) -> io::Result<()> {
         }
         let flags = nix::fcntl::OFlag::O_NOFOLLOW.bits();
         let mut file = OpenOptions::new().append(true).create(true).mode(MODE).custom_flags(flags).open(&path)?;
+        // Not left to the umask.
+        file.set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(note)?;
         file.sync_all()?;
         return if there.is_empty() { File::open(dir)?.sync_all() } else { Ok(()) };
@@ -101,6 +103,8 @@ mod tests {
         }
         assert_eq!(Note::parse_all(&read("1970-01-01.notes")).unwrap(), [note("a\n"), note("b\n")]);
         assert_eq!(Note::parse_all(&read("1970-01-02.notes")).unwrap(), [note("c\n")]);
+        let mode = |name: &str| fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(["1970-01-01.notes", "latest", "keys"].map(mode), [0o640; 3], "for auditors, whatever the umask");
         assert_eq!(Note::parse(&read("latest")).unwrap(), note("c\n"));
         assert_eq!(VerifierKey::parse_all(&String::from_utf8(read("keys")).unwrap()).unwrap(), keys);
         // Cut short: it stays as it is, and the next ones are whole.

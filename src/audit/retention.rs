@@ -23,6 +23,9 @@ const END: Duration = Duration::from_secs(2);
 
 const DAY_S: i64 = 86_400;
 
+/// Of so many seconds of the past, in the records' own time, segments may go right after a start.
+const HEAD_START_S: i64 = 7_200;
+
 /// How long records are kept, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
@@ -42,6 +45,7 @@ impl Default for Retention {
 #[derive(Debug)]
 pub(super) struct Keeping {
     covered: Arc<AtomicU64>,
+    sure: Arc<Mutex<Option<Moment>>>,
     stop: Arc<AtomicBool>,
     wake: SyncSender<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -57,6 +61,7 @@ impl Keeping {
         now: fn() -> Moment,
     ) -> std::io::Result<Self> {
         let (covered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let sure = Arc::new(Mutex::new(None));
         let (wake, woken) = sync_channel(1);
         let keeper = Keeper::<Chain>::new(dir, changes, Arc::clone(&stop));
         let worker = Worker {
@@ -66,14 +71,19 @@ impl Keeping {
             retention,
             now,
             covered: Arc::clone(&covered),
+            sure: Arc::clone(&sure),
             stop: Arc::clone(&stop),
+            since: Instant::now(),
+            oldest: None,
+            told: 0,
         };
         let thread = thread::Builder::new().name("retention".to_owned()).spawn(move || worker.run(&woken))?;
-        Ok(Self { covered, stop, wake, thread: Mutex::new(Some(thread)) })
+        Ok(Self { covered, sure, stop, wake, thread: Mutex::new(Some(thread)) })
     }
 
-    /// A checkpoint covers the records up to this one.
-    pub(super) fn checkpointed(&self, seq: u64) {
+    /// A checkpoint covers the records up to this one; `sure` is the time, none where the clock may be wrong.
+    pub(super) fn checkpointed(&self, seq: u64, sure: Option<Moment>) {
+        *self.sure.lock().unwrap_or_else(PoisonError::into_inner) = sure;
         self.covered.fetch_max(seq, Ordering::Relaxed);
         // One that is awake, or about to be, looks anyway.
         self.wake.try_send(()).unwrap_or_default();
@@ -104,7 +114,23 @@ struct Worker {
     retention: Retention,
     now: fn() -> Moment,
     covered: Arc<AtomicU64>,
+    /// The time of the newest checkpoint, unless the clock was in doubt: then nothing is removed.
+    sure: Arc<Mutex<Option<Moment>>>,
     stop: Arc<AtomicBool>,
+    /// When this began, and of when the oldest segment was that there was then.
+    since: Instant,
+    oldest: Option<i64>,
+    /// The last record of which it is on record that it goes.
+    told: u64,
+}
+
+/// Segments that were written before this time go, in seconds since 1970: those that are older than so many days, but of the
+/// past that is there no more than twice the time that this process runs. A clock that is ahead, which a start can't always tell
+/// (`MAX_AHEAD_S`), does not take all of a ledger away before somebody sees it.
+fn limit(days: u32, sure: Moment, oldest: i64, up: Duration) -> i64 {
+    let old = sure.unix().saturating_sub(DAY_S.saturating_mul(i64::from(days)));
+    let up = i64::try_from(up.as_secs()).unwrap_or(i64::MAX);
+    old.min(oldest.saturating_add(HEAD_START_S).saturating_add(up.saturating_mul(2)))
 }
 
 impl Worker {
@@ -141,18 +167,47 @@ impl Worker {
         if self.retention.days == 0 {
             return Ok(());
         }
-        let now = (self.now)();
-        let before = now.unix().saturating_sub(DAY_S.saturating_mul(i64::from(self.retention.days)));
-        while let Some(old) = self.keeper.old(covered, self.ledger.head().seq, before)? {
-            let detail = format!("records {} to {}, covered by a checkpoint of size {covered}", old.first, old.last);
-            let entry = Entry::new(Event::LedgerPruned, Outcome::Ok, (self.now)()).detail(&detail);
-            // On record first (L2); if that can't be done they stay.
-            if let Err(error) = self.ledger.store_blocking(vec![entry]) {
-                warn!(name: "ledger_not_kept", %error, "old records could not be removed");
-                return Ok(());
+        let Some(sure) = *self.sure.lock().unwrap_or_else(PoisonError::into_inner) else { return Ok(()) };
+        while let Some(old) = self.keeper.oldest(covered, self.ledger.head().seq, sure.unix())? {
+            let oldest = *self.oldest.get_or_insert(old.written);
+            if old.written >= limit(self.retention.days, sure, oldest, self.since.elapsed()) {
+                break;
             }
-            self.keeper.remove(&old, covered)?;
+            let removal = self.keeper.prepare(&old, covered)?;
+            // On record first (L2), once: what then can't be removed is tried again.
+            if self.told < old.last {
+                let detail =
+                    format!("records {} to {}, covered by a checkpoint of size {covered}", old.first, old.last);
+                let entry = Entry::new(Event::LedgerPruned, Outcome::Ok, (self.now)()).detail(&detail);
+                if let Err(error) = self.ledger.store_blocking(vec![entry]) {
+                    warn!(name: "ledger_not_kept", %error, "old records could not be removed");
+                    return Ok(());
+                }
+                self.told = old.last;
+            }
+            self.keeper.remove(removal)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_takes_no_more_than_twice_the_time_that_passes() {
+        let (oldest, day) = (1_700_000_000, Duration::from_secs(86_400));
+        let right = Moment::from_unix(oldest).plus(90 * DAY_S);
+        let ahead = right.plus(300 * DAY_S);
+        // The oldest record is just of 90 days ago: nothing is older.
+        assert_eq!(limit(90, right, oldest, day), oldest);
+        assert_eq!(limit(90, right.plus(60), oldest, day), oldest + 60);
+        assert_eq!(limit(90, ahead, oldest, Duration::ZERO), oldest + HEAD_START_S);
+        assert_eq!(limit(90, ahead, oldest, day), oldest + HEAD_START_S + 2 * DAY_S);
+        assert_eq!(
+            limit(u32::MAX, Moment::from_unix(i64::MAX), i64::MAX, Duration::MAX),
+            i64::MAX / 1_000_000 - i64::from(u32::MAX) * DAY_S
+        );
     }
 }

@@ -44,7 +44,7 @@ fn what_a_checkpoint_covers_is_compressed_and_nothing_goes_without_days() {
     let before = names(dir.path());
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(names(dir.path()), before, "not before a checkpoint");
-    audit.checkpointed(last);
+    audit.checkpointed(last, Some(Moment::now()));
     until("all but the newest", || names(dir.path()).iter().rev().skip(1).all(|name| name.ends_with(".gz")));
     assert_eq!(names(dir.path()).len(), before.len());
     assert_eq!(verify_chain(dir.path()).unwrap().records, last);
@@ -60,7 +60,10 @@ fn what_is_old_goes_and_that_is_on_record_first() {
     audit.keep(Retention { days: 1, compress: false }).unwrap();
     let last = (0..20).fold(0, |_, _| audit.record_blocking(entry("x")).unwrap());
     let oldest = names(dir.path());
-    audit.checkpointed(last);
+    audit.checkpointed(last, None);
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(names(dir.path()), oldest, "not while the clock is in doubt");
+    audit.checkpointed(last, Some(Moment::now()));
     until("they are gone", || {
         names(dir.path()).iter().all(|name| !oldest.contains(name) || name == &oldest[oldest.len() - 1])
     });
@@ -100,8 +103,22 @@ fn keys_are_found_in_compressed_segments() {
     let retired = Entry::new(Event::KeyRetired, Outcome::Ok, Moment::from_unix(0)).kid("ed25519/t1/auth/v1");
     audit.record_blocking(retired).unwrap();
     let last = (0..10).fold(0, |_, _| audit.record_blocking(entry("x")).unwrap());
-    audit.checkpointed(last);
+    audit.checkpointed(last, Some(Moment::now()));
     until("compressed", || names(dir.path())[0].ends_with(".gz"));
     audit.close();
     assert_eq!(keys_since(dir.path(), 0).unwrap(), [(Event::KeyRetired, "ed25519/t1/auth/v1".to_owned())]);
+}
+
+#[test]
+fn records_of_a_clock_that_was_ahead_are_as_old_as_what_follows_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = open(dir.path());
+    let of = |time: i64| Entry::new(Event::KeyRetired, Outcome::Ok, Moment::from_unix(time));
+    let ahead = (0..10).fold(0, |_, _| audit.record_blocking(of(4_000_000_000)).unwrap());
+    let last = (0..10).fold(0, |_, _| audit.record_blocking(of(1_000)).unwrap());
+    let keeper = log::Keeper::<Chain>::new(dir.path(), Arc::default(), Arc::default());
+    let oldest = keeper.oldest(last, last, 2_000).unwrap().unwrap();
+    assert!(oldest.last < ahead && (oldest.first, oldest.written) == (1, 1_000), "{oldest:?}");
+    assert_eq!(keeper.oldest(ahead, last, 2_000).unwrap(), None, "no checkpoint covers what says their age");
+    audit.close();
 }

@@ -1,7 +1,7 @@
 //! What a checkpoint says of the ledger: the Merkle tree over its records, its head, and of how many signatures it has a record.
 //!
 //! It grows with each record that has become durable, and is kept in the file `frontier` beside the checkpoints, so that a start
-//! reads only what came after the newest. Where that file is missing or does not fit, the whole ledger is read.
+//! reads only what came after the newest. Where that file is missing or does not fit, the whole ledger is read, from its base on.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use super::{Chain, ChainError, Entry, Event, Outcome};
-use crate::log::{Hash, Head, durable, lines_after};
+use crate::log::{Base, Hash, Head, durable, lines_after};
 use crate::passport::hex;
 use crate::statement::{Frontier, merkle};
 
@@ -84,12 +84,17 @@ impl Tree {
         Some(Self { frontier, head: hex::decode_exactly(&stored.head)?, recorded: stored.recorded })
     }
 
+    /// That of the records that are gone; none if their counts were not kept.
+    fn behind(base: Base) -> Option<Self> {
+        Some(Self { frontier: base.tree, head: base.prev, recorded: base.recorded? })
+    }
+
     /// That of the ledger in `ledger`, whose newest record is `head`, from what is kept in `dir` and the records after it.
     ///
     /// # Errors
     /// [`ChainError`]: the ledger can't be read.
     pub(super) fn recover(ledger: &Path, dir: &Path, head: &Head) -> Result<Option<Self>, ChainError> {
-        for begin in [Self::kept(dir), Some(Self::default())].into_iter().flatten() {
+        for begin in [Self::kept(dir), Self::behind(Base::read(ledger)?)].into_iter().flatten() {
             if begin.frontier.size() > head.seq {
                 continue;
             }
@@ -97,6 +102,9 @@ impl Tree {
             let mut follows = true;
             lines_after::<Chain>(ledger, tree.frontier.size(), |link, line| {
                 follows &= link.prev == tree.head && link.head.seq == tree.frontier.size() + 1;
+                if !follows {
+                    return;
+                }
                 let record: Option<Accounts<'_>> = serde_json::from_slice(line).ok();
                 tree.push(merkle::leaf(line), &link.head, record.as_ref().and_then(Accounts::of));
             })?;
@@ -122,6 +130,12 @@ impl Accounts<'_> {
         let event = Event::ALL.iter().find(|event| event.name() == self.event)?;
         accounts(*event, self.outcome == Outcome::Ok.name(), self.kid, self.count)
     }
+}
+
+/// For how many signatures of which key a stored record stands.
+pub(super) fn accounted(line: &[u8]) -> Option<(String, u64)> {
+    let record: Accounts<'_> = serde_json::from_slice(line).ok()?;
+    record.of().map(|(kid, count)| (kid.to_owned(), count))
 }
 
 /// For how many signatures of which key a record stands.

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::{Audit, AuditConfig, Entry, Event, Outcome};
+use super::super::{Audit, AuditConfig, Entry, Event, Outcome, Retention};
 use super::*;
 use crate::clock::Moment;
 use crate::log::{Pace, SegmentConfig};
@@ -126,4 +126,40 @@ fn what_a_break_cut_off_is_no_leaf_and_the_break_is_one() {
     fs::remove_file(kept.join(FILE)).unwrap();
     assert!(audit.recover(ledger, kept).unwrap());
     assert_eq!(tree(&audit), grown);
+}
+
+#[test]
+fn the_tree_of_a_ledger_that_was_pruned_is_read_from_its_base_on() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (ledger, kept) = (dirs[0].path(), dirs[1].path());
+    let (audit, _) = Audit::open(ledger, &config()).unwrap();
+    record(&audit, vec![issued()]);
+    let early = tree(&audit);
+    record(&audit, (0..20).map(|_| issued()).collect());
+    record(&audit, vec![entry(Event::SignaturesUnaccounted, Outcome::Failed).count(5)]);
+    audit.keep(Retention { days: 1, compress: false }).unwrap();
+    audit.checkpointed(22, Some(Moment::now()));
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while Base::read(ledger).unwrap().first < 10 {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    audit.close();
+    let grown = tree(&audit);
+    assert_eq!(grown.recorded[KID], 21 + 5);
+    drop(audit);
+    let recovered = || {
+        let (audit, _) = Audit::open(ledger, &config()).unwrap();
+        let known = audit.recover(ledger, kept).unwrap();
+        audit.close();
+        assert_eq!(known, audit.tree().is_some());
+        audit.tree()
+    };
+    assert_eq!(recovered(), Some(grown.clone()), "nothing is kept");
+    early.keep(kept).unwrap();
+    assert_eq!(recovered(), Some(grown), "what is kept ends before the base");
+    let base = fs::read_to_string(ledger.join("base")).unwrap();
+    let counts = base.find(",\"recorded\"").unwrap();
+    fs::write(ledger.join("base"), format!("{}}}", base.get(..counts).unwrap())).unwrap();
+    assert_eq!(recovered(), None, "of what is gone nobody knows the counts");
 }

@@ -256,7 +256,7 @@ section! {
             later: &[],
         }, Restart;
         /// Days after which the oldest segments are removed, once a checkpoint covers them; 0: never.
-        retention_days: u32 = 0, Int(0, 36_500), Restart;
+        retention_days: u32 = 90, Int(0, 36_500), Restart;
         /// Whether closed segments are compressed, once a checkpoint covers them; zcat reads them.
         compress: bool = true, Flag, Restart;
     }

@@ -147,7 +147,7 @@ impl Daemon {
         }
         let note = Note::signed(text, &key, &sig);
         self.keep(note.clone(), checkpoint.time, tree).await?;
-        self.audit.checkpointed(checkpoint.size);
+        self.audit.checkpointed(checkpoint.size, self.undoubted());
         self.metrics.ledger.checkpoint_records.set(i64::try_from(checkpoint.size).unwrap_or(i64::MAX));
         self.metrics.ledger.checkpoint_time.set(checkpoint.time);
         let made = Made { kid: key.name, checkpoint, note: note.clone() };

@@ -40,6 +40,12 @@ impl Daemon {
         self.clock.0.load().reckoned(wall, boot)
     }
 
+    /// The present, for what can't be undone: none while the clock may be wrong.
+    pub(super) fn undoubted(&self) -> Option<Moment> {
+        let ((wall, boot), course) = (read(), self.clock.0.load());
+        course.doubt(wall, boot).is_none().then(|| course.reckoned(wall, boot))
+    }
+
     /// Why the clock can't be right, if it can't: then nothing is issued.
     pub fn clock_doubt(&self) -> Option<Doubt> {
         let (wall, boot) = read();

@@ -1,19 +1,22 @@
 //! Where a log begins from which old segments were removed.
 
-use std::fs::{self, File};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
 use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::names::{BASE, BASE_NEW, Name};
 use super::packed::sync_dir;
+use super::segments::MODE;
 use super::{Hash, Head, LogError};
 use crate::passport::hex;
 use crate::statement::merkle::Frontier;
 
-/// The longest file: 64 nodes and then some.
-const MAX_BASE: u64 = 8 * 1024;
+/// The longest file: 64 nodes, and a count for every key there can be.
+const MAX_BASE: u64 = 1024 * 1024;
 
 /// What is kept of the records that are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub struct Base {
     pub tree: Frontier,
     /// The size of a checkpoint that covers them.
     pub checkpoint: u64,
+    /// Of each name what they account for ([`super::Seal::accounts`]); none if that was not kept.
+    pub recorded: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,11 +43,20 @@ struct Stored {
     mark: u64,
     nodes: Vec<String>,
     checkpoint: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<BTreeMap<String, u64>>,
 }
 
 impl Base {
     /// Of a log from which nothing was removed.
-    pub const GENESIS: Self = Self { first: 1, prev: [0; 32], mark: 0, tree: Frontier::empty(), checkpoint: 0 };
+    pub const GENESIS: Self = Self {
+        first: 1,
+        prev: [0; 32],
+        mark: 0,
+        tree: Frontier::empty(),
+        checkpoint: 0,
+        recorded: Some(BTreeMap::new()),
+    };
 
     /// The record before the first.
     pub fn head(&self) -> Head {
@@ -67,11 +81,11 @@ impl Base {
         let (prev, tree) = hex::decode_exactly(&stored.prev)
             .zip(tree)
             .ok_or_else(|| failed("its hashes do not fit the number of records".to_owned()))?;
-        let Stored { first, mark, checkpoint, .. } = stored;
+        let Stored { first, mark, checkpoint, recorded, .. } = stored;
         if checkpoint < first - 1 {
             return Err(failed("no checkpoint covers what was removed".to_owned()));
         }
-        Ok(Self { first, prev, mark, tree, checkpoint })
+        Ok(Self { first, prev, mark, tree, checkpoint, recorded })
     }
 
     /// The base of `dir`, and those of its segments that count: those before it were about to be removed.
@@ -92,10 +106,13 @@ impl Base {
             mark: self.mark,
             nodes: self.tree.nodes().iter().map(|node| hex::encode(node)).collect(),
             checkpoint: self.checkpoint,
+            recorded: self.recorded.clone(),
         };
         let new = dir.join(BASE_NEW);
         step("write the new base")?;
         let mut file = File::create(&new)?;
+        // Whoever may read the segments may read where they begin, whatever the umask.
+        file.set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(&serde_json::to_vec(&stored)?)?;
         step("sync the new base")?;
         file.sync_all()?;

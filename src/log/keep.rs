@@ -44,6 +44,13 @@ pub struct Old {
     pub written: i64,
 }
 
+/// What is about to be removed, and where the log begins then.
+#[derive(Debug)]
+pub struct Removal {
+    run: Vec<Name>,
+    base: Base,
+}
+
 /// What a test does at a step.
 type Step = Box<dyn FnMut(&'static str) -> io::Result<()> + Send>;
 
@@ -91,31 +98,43 @@ impl<S: Seal> Keeper<S> {
         Ok(None)
     }
 
-    /// The oldest segment, if all of it was written before `before`, in seconds since 1970, and a checkpoint of the size
-    /// `covered` covers it.
+    /// The oldest segment, if a checkpoint of the size `covered` covers it. Where its end says a time after `now` (seconds
+    /// since 1970), or none, that of the next one which does not counts: what stands before a line is older than it.
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn old(&self, covered: u64, durable: u64, before: i64) -> Result<Option<Old>, LogError> {
+    pub fn oldest(&self, covered: u64, durable: u64, now: i64) -> Result<Option<Old>, LogError> {
         let (runs, all) = self.closed(covered, durable)?;
-        let Some(run) = runs.first() else { return Ok(None) };
-        let written = self.written(run, &all)?.filter(|written| *written < before);
-        Ok(written.map(|written| Old { first: run.first, last: run.last, written }))
+        let Some(first) = runs.first() else { return Ok(None) };
+        for run in &runs {
+            if let Some(written) = self.written(run, &all)?.filter(|written| *written <= now) {
+                return Ok(Some(Old { first: first.first, last: first.last, written }));
+            }
+        }
+        Ok(None)
     }
 
-    /// Removes what [`Keeper::old`] has found. Before anything goes it is on the disk where the log begins now.
+    /// Reads what [`Keeper::oldest`] has found once more, to the end: only what is sound is removed. Nothing has changed then.
     ///
     /// # Errors
-    /// When that fails; damage is named, and stays.
-    pub fn remove(&mut self, old: &Old, covered: u64) -> Result<(), LogError> {
+    /// When that fails; damage is named.
+    pub fn prepare(&self, old: &Old, covered: u64) -> Result<Removal, LogError> {
         let (names, base) = Base::of(&self.dir, &list(&self.dir)?)?;
         let run: Vec<Name> = names.iter().filter(|name| name.first <= old.last).copied().collect();
-        let new = self.base_behind(&names, &run, base, old.last, covered)?;
+        let base = self.base_behind(&names, &run, base, old.last, covered)?;
+        Ok(Removal { run, base })
+    }
+
+    /// Removes what was prepared. Before anything goes it is on the disk where the log begins now.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn remove(&mut self, Removal { run, base }: Removal) -> Result<(), LogError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| LogError::Io { path, doing: "remove", source }
         };
-        new.write(&self.dir, &mut self.step).map_err(failed(&self.dir))?;
+        base.write(&self.dir, &mut self.step).map_err(failed(&self.dir))?;
         for name in run {
             self.gone(name).map_err(failed(&self.dir.join(name.to_string())))?;
         }
@@ -240,7 +259,7 @@ impl<S: Seal> Keeper<S> {
     /// Reads what is to go, once more.
     fn base_behind(&self, names: &[Name], run: &[Name], base: Base, last: u64, covered: u64) -> Result<Base, LogError> {
         let cuts = cuts::<S>(&self.dir, names, last)?;
-        let (mut head, mut mark, mut tree) = (base.head(), base.mark, base.tree);
+        let (mut head, mut mark, mut tree, mut recorded) = (base.head(), base.mark, base.tree, base.recorded);
         for name in run {
             let mut segment = Segment::open(&self.dir, name, &cuts)?;
             let (mut line, mut begun, mut bytes) = (Vec::new(), Instant::now(), 0);
@@ -251,6 +270,10 @@ impl<S: Seal> Keeper<S> {
                 segment.follow::<S>(&link, &head, lines)?;
                 (head, mark) = (link.head, mark.max(link.mark));
                 tree.push(leaf(&line));
+                if let (Some(recorded), Some((name, count))) = (&mut recorded, S::accounts(&line)) {
+                    let so_far: &mut u64 = recorded.entry(name).or_default();
+                    *so_far = so_far.saturating_add(count);
+                }
                 bytes += line.len();
                 if bytes >= CHUNK {
                     let stopped = |source| LogError::Io { path: self.dir.clone(), doing: "read", source };
@@ -264,7 +287,7 @@ impl<S: Seal> Keeper<S> {
             let fault = Fault::Missing { found: last };
             return Err(LogError::Damaged { file: name.display().to_string(), line: 1, seq: head.seq + 1, fault });
         }
-        Ok(Base { first: last + 1, prev: head.hash, mark, tree, checkpoint: covered })
+        Ok(Base { first: last + 1, prev: head.hash, mark, tree, checkpoint: covered, recorded })
     }
 }
 

@@ -16,6 +16,11 @@ fn keeper(dir: &Path) -> Keeper<Plain> {
     Keeper::new(dir, Arc::default(), Arc::default())
 }
 
+fn remove(keeper: &mut Keeper<Plain>, old: &Old, covered: u64) -> Result<(), LogError> {
+    let removal = keeper.prepare(old, covered)?;
+    keeper.remove(removal)
+}
+
 /// A closed log of 20 lines in several segments, and those lines.
 fn log(dir: &Path) -> Vec<String> {
     written(dir, 20, 400);
@@ -151,13 +156,13 @@ fn the_oldest_are_removed_and_the_log_begins_where_its_base_says() {
         }
         let (firsts, head) = (firsts(dir.path()), verify::<Plain>(dir.path()).unwrap().head);
         let mut keeper = keeper(dir.path());
-        assert_eq!(keeper.old(firsts[1] - 2, 20, i64::MAX).unwrap(), None, "not covered");
-        let first = keeper.old(20, 20, i64::MAX).unwrap().unwrap();
+        assert_eq!(keeper.oldest(firsts[1] - 2, 20, i64::MAX).unwrap(), None, "not covered");
+        let first = keeper.oldest(20, 20, i64::MAX).unwrap().unwrap();
         assert_eq!((first.first, first.last), (1, firsts[1] - 1));
-        assert_eq!(keeper.old(20, 20, first.written).unwrap(), None, "not old enough");
+        assert_eq!(keeper.oldest(20, 20, first.written - 1).unwrap(), None, "all of a time to come");
         let mut gone = 0;
-        while let Some(old) = keeper.old(20, 20, i64::MAX).unwrap() {
-            keeper.remove(&old, 20).unwrap();
+        while let Some(old) = keeper.oldest(20, 20, i64::MAX).unwrap() {
+            remove(&mut keeper, &old, 20).unwrap();
             gone = usize::try_from(old.last).unwrap();
             let base = Base::read(dir.path()).unwrap();
             assert_eq!((base.first, base.checkpoint), (old.last + 1, 20));
@@ -215,7 +220,7 @@ fn the_power_may_go_before_every_step_of_either() {
             let ended = keeper
                 .compress_one(20, 20)
                 .map(drop)
-                .and_then(|()| keeper.old(20, 20, i64::MAX).and_then(|old| keeper.remove(&old.unwrap(), 20)));
+                .and_then(|()| keeper.oldest(20, 20, i64::MAX).and_then(|old| remove(&mut keeper, &old.unwrap(), 20)));
             drop(keeper);
             let told: Vec<_> = told.iter().collect();
             let last = *told.last().unwrap();
@@ -243,8 +248,8 @@ fn the_power_may_go_before_every_step_of_either() {
             assert_eq!(verify::<Plain>(dir.path()).unwrap().head.seq, 21, "{last} {lost:?}");
             // It is taken up again.
             compress_all(dir.path());
-            let old = self::keeper(dir.path()).old(20, 20, i64::MAX).unwrap().unwrap();
-            self::keeper(dir.path()).remove(&old, 20).unwrap();
+            let old = self::keeper(dir.path()).oldest(20, 20, i64::MAX).unwrap().unwrap();
+            remove(&mut self::keeper(dir.path()), &old, 20).unwrap();
             assert_eq!(verify::<Plain>(dir.path()).unwrap().head.seq, 21, "{last} {lost:?}");
             if ended.is_ok() {
                 assert_eq!(at, told.len());
@@ -267,8 +272,8 @@ fn a_name_that_was_not_synced_may_be_as_before() {
     let segments: Vec<_> =
         files(dir.path()).into_iter().map(|name| (fs::read(dir.path().join(&name)).unwrap(), name)).collect();
     let mut keeper = keeper(dir.path());
-    let old = keeper.old(20, 20, i64::MAX).unwrap().unwrap();
-    keeper.remove(&old, 20).unwrap();
+    let old = keeper.oldest(20, 20, i64::MAX).unwrap().unwrap();
+    remove(&mut keeper, &old, 20).unwrap();
     // A removal that was not synced: the segment is back, behind the base.
     fs::write(dir.path().join(&segments[0].1), &segments[0].0).unwrap();
     assert_eq!(verify::<Plain>(dir.path()).unwrap().first, old.last + 1);
@@ -297,9 +302,9 @@ fn a_segment_that_a_break_record_cuts_stays_plain_and_goes_when_it_is_old() {
     assert_eq!(fs::read(&first).unwrap(), whole[..whole.len() - 5], "with what is behind the cut");
     assert!(files(dir.path()).iter().any(|name| name.ends_with(".gz")));
     assert_eq!(verify::<Plain>(dir.path()).unwrap().records, last);
-    let old = keeper.old(last, last, i64::MAX).unwrap().unwrap();
+    let old = keeper.oldest(last, last, i64::MAX).unwrap().unwrap();
     assert_eq!((old.first, old.last), (1, 2));
-    keeper.remove(&old, last).unwrap();
+    remove(&mut keeper, &old, last).unwrap();
     assert!(!first.exists());
     assert_eq!(verify::<Plain>(dir.path()).unwrap().records, last - 2);
 }

@@ -140,6 +140,11 @@ pub trait Seal: Send + 'static {
         None
     }
 
+    /// What a stored line accounts for, and how many of it: what is still to be known when the line is gone.
+    fn accounts(_line: &[u8]) -> Option<(String, u64)> {
+        None
+    }
+
     /// Reads a stored line (without its newline) and checks it against its own hash. The error says what is wrong.
     fn read(line: &[u8]) -> Result<Link, String>;
 }

@@ -35,13 +35,13 @@ fn pruned(dir: &Path) -> Vec<Vec<u8>> {
         }
     };
     audit.keep(Retention { days: 1, compress: false }).unwrap();
-    audit.checkpointed(20);
+    audit.checkpointed(20, Some(now()));
     until(&|name| name == "base");
     audit.close();
     drop(audit);
     let (audit, _) = Audit::open(dir, &config).unwrap();
     audit.keep(Retention { days: 0, compress: true }).unwrap();
-    audit.checkpointed(40);
+    audit.checkpointed(40, Some(now()));
     until(&|name| name.ends_with(".gz"));
     audit.close();
     drop(audit);
