@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::entry::Entry;
 use super::event::Event;
+use super::growth::Growing;
 use super::journald::Journald;
 use super::record::{self, Beside};
-use super::tree::{self, Growing};
+use super::tree;
 use crate::clock::Moment;
 use crate::log::{Break, Hash, Head, Link, Seal};
 use crate::metrics::Metrics;

@@ -11,6 +11,7 @@ mod event;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod growth;
 mod journald;
 mod life;
 mod meaning;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub use entry::{Entry, MAX_COUNT, MAX_DETAIL, MAX_TEXT, Outcome, Peer};
 pub use event::{Event, Priority};
+pub use growth::{NoTree, Recovery};
 pub use journald::JournaldStats;
 pub use meaning::{Meaning, meaning};
 pub use notes::Notes;
@@ -47,12 +49,14 @@ pub use crate::log::PlaceError;
 pub use crate::log::Report as ChainReport;
 
 use crate::clock::Moment;
-use crate::log::{self, CommitError, Committer, Hash, LogError, Pace, Receipt, Recovered, SegmentConfig, Segments};
+use crate::log::{
+    self, CommitError, Committer, Hash, Head, LogError, Pace, Receipt, Recovered, SegmentConfig, Segments,
+};
 use crate::metrics::Metrics;
 use chain::Chain;
+use growth::{Growing, Growth, MAX_AT_START};
 use journald::{Journald, Source};
 use retention::Keeping;
-use tree::Growing;
 
 /// How the ledger is kept.
 #[derive(Clone, Debug)]
@@ -102,7 +106,7 @@ pub struct Audit {
     state_seq: Arc<AtomicU64>,
     journald: Option<Arc<JournaldStats>>,
     journald_thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-    tree: tree::Shared,
+    growth: Arc<Growth>,
     /// Where it is, if in files.
     files: Option<Files>,
     keeping: Arc<OnceLock<Keeping>>,
@@ -125,7 +129,7 @@ impl Audit {
         let follow = |path: &PathBuf| Journald::follow::<Chain>(path, source);
         let journald = config.journald.as_ref().map(follow).transpose().map_err(AuditError::Journald)?;
         let ledger = |chain| Committer::start(segments, recovered, chain, config.pace);
-        let mut audit = Self::start(config, journald, ledger)?;
+        let mut audit = Self::start(config, journald, &copy.head, ledger)?;
         audit.files = Some(Files { dir: dir.to_owned(), changes, now: config.now });
         let journald = config.journald.as_ref().is_some_and(|path| path.exists());
         Ok((audit, Opened { recovered: copy, journald }))
@@ -134,26 +138,29 @@ impl Audit {
     /// A ledger that is kept nowhere, for amnesia mode: records are chained and numbered. journald keeps what it is sent, so
     /// it is sent the life of the daemon and its keys, and nothing of anybody else ([`Entry::of_life`]).
     pub fn memory(config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, queued(config)?, |chain| Committer::volatile(Chain { forgets: true, ..chain }, config.pace))
+        Self::start(config, queued(config)?, &Head::GENESIS, |chain| {
+            Committer::volatile(Chain { forgets: true, ..chain }, config.pace)
+        })
     }
 
     /// A ledger on a disk that a test has made.
     #[cfg(test)]
     pub(crate) fn over(shelf: Box<dyn log::Shelf>, config: &AuditConfig) -> Result<Self, AuditError> {
-        Self::start(config, queued(config)?, |chain| Committer::over(shelf, chain, config.pace))
+        Self::start(config, queued(config)?, &Head::GENESIS, |chain| Committer::over(shelf, chain, config.pace))
     }
 
     fn start(
         config: &AuditConfig,
         started: Option<(Journald, JoinHandle<()>)>,
+        head: &Head,
         ledger: impl FnOnce(Chain) -> Result<Committer<Entry>, LogError>,
     ) -> Result<Self, AuditError> {
         let (journald, thread) = started.unzip();
         let stats = journald.as_ref().map(Journald::stats);
         let (now, metrics, state_seq) = (config.now, config.metrics.clone(), Arc::new(AtomicU64::new(0)));
         // That of an empty ledger; of another it is known once [`Audit::recover`] has read it.
-        let tree = Arc::new(Mutex::new(Some(Tree::default())));
-        let growing = Growing::new(Arc::clone(&tree));
+        let growth = Arc::new(Growth::new(head));
+        let growing = Growing::new(Arc::clone(&growth));
         let ledger =
             ledger(Chain { journald, now, metrics, state_seq: Arc::clone(&state_seq), growing, forgets: false })?;
         Ok(Self {
@@ -161,27 +168,36 @@ impl Audit {
             state_seq,
             journald: stats,
             journald_thread: Arc::new(Mutex::new(thread)),
-            tree,
+            growth,
             files: None,
             keeping: Arc::default(),
         })
     }
 
-    /// Reads what checkpoints say of the ledger in `ledger`, from what is kept of it in `checkpoints`. To be called before the first
-    /// record. Without it, or where it finds nothing that fits, there are checkpoints of a new ledger alone.
+    /// Reads what checkpoints say of the ledger in `ledger`, from what is kept of it in `checkpoints`, where it is kept from now on; what
+    /// would take long is read beside everything else. Without it there are checkpoints of a new ledger alone.
     ///
     /// # Errors
     /// [`AuditError::Open`].
-    pub fn recover(&self, ledger: &Path, checkpoints: &Path) -> Result<bool, AuditError> {
-        let tree = Tree::recover(ledger, checkpoints, &self.ledger.head())?;
-        let known = tree.is_some();
-        *self.tree.lock().unwrap_or_else(PoisonError::into_inner) = tree;
-        Ok(known)
+    pub fn recover(&self, ledger: &Path, checkpoints: &Path) -> Result<Recovery, AuditError> {
+        let committer = self.ledger.clone();
+        Ok(self.growth.recover(ledger, checkpoints, move || committer.head(), MAX_AT_START)?)
     }
 
-    /// What a checkpoint says of the records that are durable; none if that is not known.
-    pub fn tree(&self) -> Option<Tree> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What a checkpoint says of the records that are durable.
+    ///
+    /// # Errors
+    /// [`NoTree`]: it is not known.
+    pub fn tree(&self) -> Result<Tree, NoTree> {
+        self.growth.tree()
+    }
+
+    /// Keeps it for the next start. It is kept every minute and at the end anyway.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn keep_tree(&self) -> std::io::Result<()> {
+        self.growth.keep()
     }
 
     /// Has the records from now on say which one the state was last changed on the strength of. To be called once that
@@ -206,7 +222,8 @@ impl Audit {
     pub fn keep(&self, retention: Retention) -> Result<(), AuditError> {
         let Some(Files { dir, changes, now }) = &self.files else { return Ok(()) };
         if self.keeping.get().is_none() {
-            let keeping = Keeping::start(dir, Arc::clone(changes), self.ledger.clone(), retention, *now);
+            let (changes, growth) = (Arc::clone(changes), Arc::clone(&self.growth));
+            let keeping = Keeping::start(dir, changes, self.ledger.clone(), growth, retention, *now);
             // Of two at once the later one ends.
             drop(self.keeping.set(keeping.map_err(AuditError::Retention)?));
         }
@@ -301,7 +318,11 @@ impl Audit {
         if let Some(keeping) = self.keeping.get() {
             keeping.end();
         }
+        self.growth.stop();
         let closed = self.ledger.close();
+        if let Err(error) = self.keep_tree() {
+            tracing::warn!(name: "tree_not_kept", %error, "the next start reads more of the ledger");
+        }
         let thread = self.journald_thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         // A ledger's thread that hangs still holds the other's queue.
         if let Some(thread) = thread.filter(|_| closed) {

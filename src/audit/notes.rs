@@ -12,7 +12,6 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::Tree;
 use crate::log::durable;
 use crate::statement::{Note, VerifierKey};
 
@@ -35,11 +34,11 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Keeps a checkpoint of `time`, durably, and then what the next one goes on from.
+    /// Keeps a checkpoint of `time`, durably.
     ///
     /// # Errors
     /// Of the system.
-    pub fn keep(&self, note: &Note, time: i64, tree: &Tree) -> io::Result<()> {
+    pub fn keep(&self, note: &Note, time: i64) -> io::Result<()> {
         let note = note.to_string();
         // Whoever has a checkpoint has its key.
         let keys: String = self.keys.iter().map(|key| format!("{}\n", key.vkey())).collect();
@@ -48,8 +47,7 @@ impl Notes {
             durable::replace(&path, keys.as_bytes(), MODE)?;
         }
         append(&self.dir, &day(time), note.as_bytes())?;
-        durable::replace(&self.dir.join("latest"), note.as_bytes(), MODE)?;
-        tree.keep(&self.dir)
+        durable::replace(&self.dir.join("latest"), note.as_bytes(), MODE)
     }
 }
 
@@ -99,7 +97,7 @@ mod tests {
         let notes = Notes { dir: dir.path().to_owned(), keys: keys.clone() };
         let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
         for (text, time) in [("a\n", 0), ("b\n", 86_399), ("c\n", 86_400)] {
-            notes.keep(&note(text), time, &Tree::default()).unwrap();
+            notes.keep(&note(text), time).unwrap();
         }
         assert_eq!(Note::parse_all(&read("1970-01-01.notes")).unwrap(), [note("a\n"), note("b\n")]);
         assert_eq!(Note::parse_all(&read("1970-01-02.notes")).unwrap(), [note("c\n")]);
@@ -110,7 +108,7 @@ mod tests {
         // Cut short: it stays as it is, and the next ones are whole.
         let torn = note("d\n").to_string().trim_end().to_owned();
         fs::write(dir.path().join("1970-01-02.notes"), &torn).unwrap();
-        notes.keep(&note("e\n"), 86_401, &Tree::default()).unwrap();
+        notes.keep(&note("e\n"), 86_401).unwrap();
         assert_eq!(read("1970-01-02.notes"), torn.as_bytes());
         assert_eq!(Note::parse_all(&read("1970-01-02.r001.notes")).unwrap(), [note("e\n")]);
     }

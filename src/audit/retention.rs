@@ -1,4 +1,5 @@
-//! The thread that compresses closed segments and removes old ones: as far as checkpoints cover them, and in nobody's way.
+//! The thread that compresses closed segments and removes old ones, as far as checkpoints cover them and in nobody's way; and keeps where
+//! the tree stands.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,11 +13,12 @@ use tracing::{error, info, warn};
 use super::Chain;
 use super::entry::{Entry, Outcome};
 use super::event::Event;
+use super::growth::Growth;
 use crate::clock::Moment;
 use crate::log::{Committer, Keeper, LogError, end_thread};
 
-/// How often it is looked what has become old, where no checkpoint comes.
-const LOOK: Duration = Duration::from_secs(600);
+/// How often it is looked what has become old, and the tree is kept, where no checkpoint comes.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// How long the end waits for the thread. What it does not finish the next start does.
 const END: Duration = Duration::from_secs(2);
@@ -57,6 +59,7 @@ impl Keeping {
         dir: &Path,
         changes: Arc<AtomicU64>,
         ledger: Committer<Entry>,
+        growth: Arc<Growth>,
         retention: Retention,
         now: fn() -> Moment,
     ) -> std::io::Result<Self> {
@@ -68,6 +71,7 @@ impl Keeping {
             dir: dir.to_owned(),
             keeper,
             ledger,
+            growth,
             retention,
             now,
             covered: Arc::clone(&covered),
@@ -111,6 +115,7 @@ struct Worker {
     dir: PathBuf,
     keeper: Keeper<Chain>,
     ledger: Committer<Entry>,
+    growth: Arc<Growth>,
     retention: Retention,
     now: fn() -> Moment,
     covered: Arc<AtomicU64>,
@@ -136,11 +141,20 @@ fn limit(days: u32, sure: Moment, oldest: i64, up: Duration) -> i64 {
 impl Worker {
     fn run(mut self, woken: &Receiver<()>) {
         let mut failed = false;
+        let mut unkept = false;
         loop {
             match woken.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 _ if self.stop.load(Ordering::Relaxed) => return,
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            match self.growth.keep() {
+                Ok(()) => unkept = false,
+                Err(_) if unkept => {}
+                Err(error) => {
+                    unkept = true;
+                    warn!(name: "tree_not_kept", %error, "the next start reads more of the ledger");
+                }
             }
             match self.turn() {
                 Ok(()) => failed = false,

@@ -242,7 +242,7 @@ impl Seal for Hanging {
 /// A ledger whose disk hangs until the sender is dropped.
 fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
     let (release, go_on) = std::sync::mpsc::channel();
-    let growing = Growing::new(Arc::default());
+    let growing = Growing::new(Arc::new(Growth::new(&Head::GENESIS)));
     let seal = Hanging {
         chain: Chain {
             journald: None,
@@ -263,7 +263,7 @@ fn hanging() -> (std::sync::mpsc::Sender<()>, Audit) {
             state_seq: Arc::default(),
             journald: None,
             journald_thread: Arc::default(),
-            tree: Arc::default(),
+            growth: Arc::new(Growth::new(&Head::GENESIS)),
             files: None,
             keeping: Arc::default(),
         },

@@ -1,25 +1,25 @@
 //! What a checkpoint says of the ledger: the Merkle tree over its records, its head, and of how many signatures it has a record.
 //!
-//! It grows with each record that has become durable, and is kept in the file `frontier` beside the checkpoints, so that a start
-//! reads only what came after the newest. Where that file is missing or does not fit, the whole ledger is read, from its base on.
+//! It grows with each record that has become durable ([`super::growth`]), and is kept in the file `frontier` beside the checkpoints, so
+//! that a start reads only what came after. Where that file is missing or does not fit, the whole ledger is read, from its base on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Chain, ChainError, Entry, Event, Outcome};
+use super::{Chain, ChainError, Event, Outcome};
 use crate::log::{Base, Hash, Head, durable, lines_after};
 use crate::passport::hex;
 use crate::statement::{Frontier, merkle};
 
 /// The file's name beside the checkpoints.
-const FILE: &str = "frontier";
+pub(super) const FILE: &str = "frontier";
 
-/// The largest that is read: a count for every key there can be.
-const MAX_FILE: usize = 1 << 20;
+/// The largest that is kept or read: counts of some 30,000 keys, ever.
+const MAX_FILE: usize = 8 << 20;
 
 const MODE: u32 = 0o640;
 
@@ -51,7 +51,7 @@ struct Stored {
 }
 
 impl Tree {
-    fn push(&mut self, leaf: Hash, at: &Head, accounts: Option<(&str, u64)>) {
+    pub(super) fn push(&mut self, leaf: Hash, at: &Head, accounts: Option<(&str, u64)>) {
         self.frontier.push(leaf);
         self.head = at.hash;
         if let Some((kid, count)) = accounts {
@@ -73,7 +73,15 @@ impl Tree {
             nodes: self.frontier.nodes().iter().map(|node| hex::encode(node)).collect(),
             recorded: self.recorded.clone(),
         };
-        durable::replace(&dir.join(FILE), &serde_json::to_vec(&stored)?, MODE)
+        let bytes = serde_json::to_vec(&stored)?;
+        if bytes.len() > MAX_FILE {
+            // It could not be read again.
+            return Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                "too many keys have signed; the ledger is read at each start",
+            ));
+        }
+        durable::replace(&dir.join(FILE), &bytes, MODE)
     }
 
     fn kept(dir: &Path) -> Option<Self> {
@@ -89,30 +97,37 @@ impl Tree {
         Some(Self { frontier: base.tree, head: base.prev, recorded: base.recorded? })
     }
 
-    /// That of the ledger in `ledger`, whose newest record is `head`, from what is kept in `dir` and the records after it.
+    /// Where reading may begin: what is kept in `dir`, and what is known of the records that are gone; the likelier first.
+    ///
+    /// # Errors
+    /// [`ChainError`]: the ledger's base can't be read.
+    pub(super) fn beginnings(ledger: &Path, dir: &Path) -> Result<Vec<Self>, ChainError> {
+        Ok([Self::kept(dir), Self::behind(Base::read(ledger)?)].into_iter().flatten().collect())
+    }
+
+    /// Goes on to the record `head` of the ledger, which is durable. `step` is told how far it is, and may end it. Whether the
+    /// records follow: none does that another history left.
     ///
     /// # Errors
     /// [`ChainError`]: the ledger can't be read.
-    pub(super) fn recover(ledger: &Path, dir: &Path, head: &Head) -> Result<Option<Self>, ChainError> {
-        for begin in [Self::kept(dir), Self::behind(Base::read(ledger)?)].into_iter().flatten() {
-            if begin.frontier.size() > head.seq {
-                continue;
-            }
-            let mut tree = begin;
-            let mut follows = true;
-            lines_after::<Chain>(ledger, tree.frontier.size(), |link, line| {
-                follows &= link.prev == tree.head && link.head.seq == tree.frontier.size() + 1;
-                if !follows {
-                    return;
+    pub(super) fn read_on(
+        &mut self,
+        ledger: &Path,
+        head: &Head,
+        mut step: impl FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<bool, ChainError> {
+        if self.frontier.size() < head.seq {
+            lines_after::<Chain>(ledger, self.frontier.size(), |link, line| {
+                let follows = link.prev == self.head && link.head.seq == self.frontier.size() + 1;
+                if !follows || link.head.seq > head.seq {
+                    return ControlFlow::Break(());
                 }
                 let record: Option<Accounts<'_>> = serde_json::from_slice(line).ok();
-                tree.push(merkle::leaf(line), &link.head, record.as_ref().and_then(Accounts::of));
+                self.push(merkle::leaf(line), &link.head, record.as_ref().and_then(Accounts::of));
+                if link.head.seq == head.seq { ControlFlow::Break(()) } else { step(link.head.seq) }
             })?;
-            if follows && tree.frontier.size() == head.seq && tree.head == head.hash {
-                return Ok(Some(tree));
-            }
         }
-        Ok(None)
+        Ok(self.frontier.size() == head.seq && self.head == head.hash)
     }
 }
 
@@ -144,43 +159,6 @@ pub(super) fn accounts(event: Event, ok: bool, kid: Option<&str>, count: Option<
         Event::PassportIssued | Event::TicketIssued if ok => Some((kid?, 1)),
         Event::SignaturesUnaccounted => Some((kid?, count?)),
         _ => None,
-    }
-}
-
-/// Where the tree is shared between the thread that writes the ledger and those who sign it. None once it is not known: then no
-/// checkpoint is made until the next start.
-pub(super) type Shared = Arc<Mutex<Option<Tree>>>;
-
-/// The writing thread's side of it.
-pub(super) struct Growing {
-    pub(super) tree: Shared,
-    /// Leaves of records that are not durable yet.
-    sealed: VecDeque<(u64, Hash)>,
-}
-
-impl Growing {
-    pub(super) fn new(tree: Shared) -> Self {
-        Self { tree, sealed: VecDeque::new() }
-    }
-
-    /// A line was made as the successor of `prev`. Whatever was made there before was given up.
-    pub(super) fn sealed(&mut self, prev: &Head, line: &[u8]) {
-        while self.sealed.pop_back_if(|(seq, _)| *seq > prev.seq).is_some() {}
-        self.sealed.push_back((prev.seq + 1, merkle::leaf(line)));
-    }
-
-    /// It is durable.
-    pub(super) fn durable(&mut self, entry: &Entry, at: &Head) {
-        while self.sealed.pop_front_if(|(seq, _)| *seq < at.seq).is_some() {}
-        let leaf = self.sealed.pop_front_if(|(seq, _)| *seq == at.seq);
-        let mut shared = self.tree.lock().unwrap_or_else(PoisonError::into_inner);
-        match (shared.as_mut(), leaf) {
-            (Some(tree), Some((_, leaf))) if tree.frontier.size() + 1 == at.seq => {
-                let ok = entry.outcome == Outcome::Ok;
-                tree.push(leaf, at, accounts(entry.event, ok, entry.texts.kid.as_deref(), entry.count));
-            }
-            _ => *shared = None,
-        }
     }
 }
 

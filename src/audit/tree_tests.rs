@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::super::{Audit, AuditConfig, Entry, Event, Outcome, Retention};
+use super::super::{Audit, AuditConfig, Entry, Event, NoTree, Outcome, Recovery, Retention};
 use super::*;
 use crate::clock::Moment;
 use crate::log::{Pace, SegmentConfig};
@@ -78,7 +78,7 @@ fn the_tree_is_that_of_the_records_whether_it_grew_or_was_read() {
     let restored = |keep: &dyn Fn()| {
         keep();
         let (audit, _) = Audit::open(ledger, &config()).unwrap();
-        assert!(audit.recover(ledger, kept).unwrap());
+        assert_eq!(audit.recover(ledger, kept).unwrap(), Recovery::Known);
         assert_eq!(tree(&audit), grown);
         // Its thread has the lock until it ends.
         audit.close();
@@ -100,7 +100,7 @@ fn a_ledger_that_was_not_read_has_no_tree() {
     let (audit, _) = Audit::open(dir.path(), &config()).unwrap();
     record(&audit, vec![issued()]);
     audit.close();
-    assert_eq!(audit.tree(), None);
+    assert_eq!(audit.tree(), Err(NoTree::Reading { read: 0, records: 1 }));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn what_a_break_cut_off_is_no_leaf_and_the_break_is_one() {
     let whole = fs::read(&segment).unwrap();
     fs::write(&segment, [&whole[..], b"{\"torn"].concat()).unwrap();
     let (audit, _) = Audit::open(ledger, &config()).unwrap();
-    assert!(audit.recover(ledger, kept).unwrap());
+    assert_eq!(audit.recover(ledger, kept).unwrap(), Recovery::Known);
     record(&audit, vec![issued()]);
     let grown = tree(&audit);
     assert_eq!((grown.frontier.size(), grown.head), audit.head());
@@ -124,7 +124,7 @@ fn what_a_break_cut_off_is_no_leaf_and_the_break_is_one() {
     drop(audit);
     let (audit, _) = Audit::open(ledger, &config()).unwrap();
     fs::remove_file(kept.join(FILE)).unwrap();
-    assert!(audit.recover(ledger, kept).unwrap());
+    assert_eq!(audit.recover(ledger, kept).unwrap(), Recovery::Known);
     assert_eq!(tree(&audit), grown);
 }
 
@@ -152,8 +152,8 @@ fn the_tree_of_a_ledger_that_was_pruned_is_read_from_its_base_on() {
         let (audit, _) = Audit::open(ledger, &config()).unwrap();
         let known = audit.recover(ledger, kept).unwrap();
         audit.close();
-        assert_eq!(known, audit.tree().is_some());
-        audit.tree()
+        assert_eq!(known == Recovery::Known, audit.tree().is_ok());
+        audit.tree().ok()
     };
     assert_eq!(recovered(), Some(grown.clone()), "nothing is kept");
     early.keep(kept).unwrap();
@@ -161,5 +161,6 @@ fn the_tree_of_a_ledger_that_was_pruned_is_read_from_its_base_on() {
     let base = fs::read_to_string(ledger.join("base")).unwrap();
     let counts = base.find(",\"recorded\"").unwrap();
     fs::write(ledger.join("base"), format!("{}}}", base.get(..counts).unwrap())).unwrap();
+    fs::remove_file(kept.join(FILE)).unwrap();
     assert_eq!(recovered(), None, "of what is gone nobody knows the counts");
 }

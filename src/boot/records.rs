@@ -4,13 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{BootError, restored};
-use crate::audit::{Audit, AuditConfig, JOURNALD_SOCKET, Retention};
+use crate::audit::{Audit, AuditConfig, JOURNALD_SOCKET, Recovery, Retention};
 use crate::clock::Moment;
 use crate::config::{Config, Journald};
-use crate::log::{Pace, SegmentConfig};
+use crate::log::{Pace, SegmentConfig, durable};
 use crate::metrics::Metrics;
 use crate::state::{self, Room, Store};
 
@@ -60,8 +60,17 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, St
     if config.audit.journald == Journald::On && !opened.journald {
         warn!(name: "journald_missing", "[audit] journald is on, and {JOURNALD_SOCKET} is not there");
     }
-    if !audit.recover(&config.audit.dir, &config.audit.checkpoint_dir())? {
-        warn!(name: "tree_unknown", "the ledger does not read as one chain, so that no checkpoint of it is made");
+    let checkpoints = config.audit.checkpoint_dir();
+    // Nobody else writes there.
+    durable::sweep(&checkpoints);
+    match audit.recover(&config.audit.dir, &checkpoints)? {
+        Recovery::Known => {}
+        Recovery::Reading(records) => {
+            info!(name: "tree_reading", records, "the ledger is read for its next checkpoint, beside everything else");
+        }
+        Recovery::Unknown => {
+            warn!(name: "tree_unknown", error = "it does not read as one chain", "no checkpoint is made of the ledger");
+        }
     }
     audit.keep(Retention { days: config.audit.retention_days, compress: config.audit.compress })?;
     let seq = opened.recovered.head.seq;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{Author, Daemon};
-use crate::audit::{AuditError, Entry, Event, Notes, Outcome, Tree};
+use crate::audit::{AuditError, Entry, Event, NoTree, Notes, Outcome, Tree};
 use crate::log::remedy;
 use crate::signer::{Counts, LedgerAt, SignerError};
 use crate::state::{KeyRecord, KeyState, Role};
@@ -31,9 +31,9 @@ pub enum NoCheckpoint {
     /// The operator's: in amnesia mode there are no records to hold a checkpoint against.
     #[error("in amnesia mode no record is kept, so that there is nothing that a checkpoint could be held against")]
     Fleeting,
-    /// Ours or the host's: what was kept of the ledger does not fit what is there.
-    #[error("the tree over the ledger is not known; start the daemon again, and see its log")]
-    NoTree,
+    /// Ours or the host's: what was kept of the ledger does not fit what is there, or all of it is still being read.
+    #[error(transparent)]
+    NoTree(#[from] NoTree),
     /// The signer gave none.
     #[error("{0}")]
     Signer(#[from] SignerError),
@@ -146,7 +146,7 @@ impl Daemon {
             return Err(NoCheckpoint::Unfit(key.name));
         }
         let note = Note::signed(text, &key, &sig);
-        self.keep(note.clone(), checkpoint.time, tree).await?;
+        self.keep(note.clone(), checkpoint.time).await?;
         self.audit.checkpointed(checkpoint.size, self.undoubted());
         self.metrics.ledger.checkpoint_records.set(i64::try_from(checkpoint.size).unwrap_or(i64::MAX));
         self.metrics.ledger.checkpoint_time.set(checkpoint.time);
@@ -180,7 +180,7 @@ impl Daemon {
         let timeout = Duration::from_millis(self.live.load().loaded.config.hsm.op_timeout_ms);
         let until = Instant::now() + 2 * timeout + RECORDED_WITHIN;
         loop {
-            let tree = self.audit.tree().ok_or(NoCheckpoint::NoTree)?;
+            let tree = self.audit.tree()?;
             let missing = missing(counts, &tree);
             if missing.is_empty() {
                 return Ok(tree);
@@ -197,7 +197,7 @@ impl Daemon {
     /// The tree once it has this record, which is durable: it is in the tree a moment later.
     async fn tree_at(&self, seq: u64) -> Result<Tree, NoCheckpoint> {
         loop {
-            let tree = self.audit.tree().ok_or(NoCheckpoint::NoTree)?;
+            let tree = self.audit.tree()?;
             if tree.frontier.size() >= seq {
                 return Ok(tree);
             }
@@ -205,11 +205,12 @@ impl Daemon {
         }
     }
 
-    async fn keep(&self, note: Note, time: i64, tree: Tree) -> Result<(), NoCheckpoint> {
+    async fn keep(&self, note: Note, time: i64) -> Result<(), NoCheckpoint> {
         let dir = self.live.load().loaded.config.audit.checkpoint_dir();
         let notes = Notes { dir: dir.clone(), keys: self.audit_keys() };
+        let audit = self.audit.clone();
         // A disk that doesn't answer holds up nobody but this.
-        let kept = tokio::task::spawn_blocking(move || notes.keep(&note, time, &tree)).await;
+        let kept = tokio::task::spawn_blocking(move || notes.keep(&note, time).and_then(|()| audit.keep_tree())).await;
         let kept = kept.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)));
         kept.map_err(|error| NoCheckpoint::File { dir, error })
     }
@@ -217,8 +218,11 @@ impl Daemon {
     /// One line for each change.
     fn say_checkpoint(&self, error: Option<&NoCheckpoint>) {
         let now = error.map(ToString::to_string);
-        // Before the first set-up there is none, and nobody needs to be told.
-        let silent = matches!(error, Some(NoCheckpoint::NoKey(_) | NoCheckpoint::Fleeting));
+        // Before the first set-up there is none, and nobody needs to be told; what is being read was said at the start.
+        let silent = matches!(
+            error,
+            Some(NoCheckpoint::NoKey(_) | NoCheckpoint::Fleeting | NoCheckpoint::NoTree(NoTree::Reading { .. }))
+        );
         let before = std::mem::replace(
             &mut *self.checkpoints.trouble.lock().unwrap_or_else(PoisonError::into_inner),
             now.clone(),

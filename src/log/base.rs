@@ -16,7 +16,7 @@ use crate::passport::hex;
 use crate::statement::merkle::Frontier;
 
 /// The longest file: 64 nodes, and a count for every key there can be.
-const MAX_BASE: u64 = 1024 * 1024;
+const MAX_BASE: u64 = 8 * 1024 * 1024;
 
 /// What is kept of the records that are gone.
 #[derive(Clone, Debug, PartialEq, Eq)]

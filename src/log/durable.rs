@@ -27,10 +27,28 @@ fn directory(file: &Path) -> &Path {
     }
 }
 
+/// How the names of drafts begin.
+const DRAFT: &str = ".passportd-";
+
+/// Removes the drafts in `dir` that a crash has left there, as far as that works. Nobody may be making one there.
+pub fn sweep(dir: &Path) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let unique = name.to_str().and_then(|name| name.strip_prefix(DRAFT));
+        if unique.is_some_and(|unique| uuid::Uuid::try_parse(unique).is_ok())
+            && entry.file_type().is_ok_and(|kind| kind.is_file())
+        {
+            // What stays takes room, no more.
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
 fn draft(dir: &Path, bytes: &[u8], mode: u32) -> io::Result<Draft> {
     // A name of its own length: the file's may be the longest that there is. O_EXCL follows no link and opens nothing
     // that somebody put there.
-    let path = dir.join(format!(".passportd-{}", uuid::Uuid::now_v7().simple()));
+    let path = dir.join(format!("{DRAFT}{}", uuid::Uuid::now_v7().simple()));
     let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
     let draft = Draft { path, renamed: false };
     new.write_all(bytes)?;
@@ -103,6 +121,19 @@ mod tests {
         assert_eq!(fs::read(&file).unwrap(), b"two");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn what_a_crash_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        draft(dir.path(), b"half", 0o600).unwrap().renamed = true;
+        for other in [".passportd-mine", "latest", "passportd-0190b0d0a9f07000800000000000000a"] {
+            fs::write(dir.path().join(other), "").unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+        sweep(dir.path());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        sweep(&dir.path().join("none"));
     }
 
     #[test]

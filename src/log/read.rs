@@ -1,5 +1,6 @@
 //! Reading a log's lines in their order, as its own writer does when it goes on: what was checked at open is not checked again.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::names::list;
@@ -7,11 +8,16 @@ use super::scan::survey;
 use super::segment::{Piece, Segment};
 use super::{Link, LogError, MAX_LINE, Seal};
 
-/// Gives `each` the lines after the sequence number `after`, in order; those that a break record has cut off are none of them.
+/// Gives `each` the lines after the sequence number `after`, in order, until it breaks off; those that a break record has cut off are
+/// none of them.
 ///
 /// # Errors
 /// [`LogError`]; what can't be read as a line is passed over: [`super::verify`] names it.
-pub fn lines_after<S: Seal>(dir: &Path, after: u64, mut each: impl FnMut(&Link, &[u8])) -> Result<(), LogError> {
+pub fn lines_after<S: Seal>(
+    dir: &Path,
+    after: u64,
+    mut each: impl FnMut(&Link, &[u8]) -> ControlFlow<()>,
+) -> Result<(), LogError> {
     let names = list(dir)?;
     let (_, cuts) = survey::<S>(dir, &names)?;
     // A segment is wholly before what is wanted if the next one begins no later.
@@ -23,8 +29,9 @@ pub fn lines_after<S: Seal>(dir: &Path, after: u64, mut each: impl FnMut(&Link, 
             if matches!(piece, Piece::Line)
                 && let Ok(link) = S::read(&line)
                 && link.head.seq > after
+                && each(&link, &line).is_break()
             {
-                each(&link, &line);
+                return Ok(());
             }
         }
     }

@@ -91,9 +91,19 @@ table! {
     socket_inherited INFO - [listener path]
         "systemd has handed this socket over."
         "Nothing.";
-    tree_unknown WARN - []
-        "The ledger does not read as one chain from its beginning, so that no checkpoint of it is made."
+    tree_unknown WARN - [error]
+        "The ledger can't be read as one chain from its beginning, so that no checkpoint of it is made."
         "Look at what was done to the ledger and to its checkpoints.";
+    tree_reading INFO - [records]
+        "Nothing was kept that the next checkpoint could go on from: so many records are read, beside everything else."
+        "Nothing; `passportctl status` says how far it is. Checkpoints begin once it is done.";
+    tree_read INFO - [records]
+        "It is done."
+        "Nothing.";
+    tree_not_kept WARN - [error]
+        "Where the ledger's tree stands could not be written to the checkpoints' directory, so that the next start reads more. It is \
+         tried again every minute; said once."
+        "What `error` says: room on the disk, a directory that the front's user may write to.";
     checkpoint_failed WARN "b166d67636484a57022632a04b63e639" [error]
         "The ledger has no new checkpoint; it is tried again. Said once for each reason."
         "What `error` says: an audit key, the signer, room on the disk. Until then nothing proves what was recorded since the last.";
