@@ -45,7 +45,7 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 35] = [
+const WITHOUT_DAEMON: [&str; 36] = [
     "audit export",
     "audit prove",
     "audit show",
@@ -60,6 +60,7 @@ const WITHOUT_DAEMON: [&str; 35] = [
     "ceremony plan destroy",
     "ceremony plan init",
     "ceremony plan restore",
+    "ceremony plan new-ledger",
     "ceremony plan retire-seal",
     "ceremony plan rotate",
     "ceremony run",

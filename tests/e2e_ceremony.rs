@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use passportd::wire::Verdict;
+use passportd::wire::{AdminOk, AdminOp, Code, Verdict};
 use serde_json::Value;
 
 use support::passports::{demo, for_demo};
@@ -81,6 +81,13 @@ impl Room<'_> {
 
 fn room(house: &House) -> Room<'_> {
     Room { house, desk: tempfile::tempdir().unwrap() }
+}
+
+fn status(house: &House) -> Value {
+    match house.admin_raw().admin(AdminOp::Status) {
+        Ok(AdminOk::Status(text)) => serde_json::from_str(&text).unwrap(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn read(path: &Path) -> Value {
@@ -170,7 +177,44 @@ fn what_can_not_be_undone_wants_a_word_and_the_daemon_revokes_what_a_compromised
     room.done("verify @incident.json");
     house.raw().issue(demo("after")).unwrap();
     // It can go at once, and is gone.
-    room.done("plan destroy --kid ed25519/t1/auth/v1 --verifies-until 1 --purge-backups --out @end.plan");
+    room.refused("plan destroy --kid ed25519/t1/auth/v2 --out @end.plan", "give --verifies-until");
+    room.done("plan destroy --kid ed25519/t1/auth/v1 --purge-backups --out @end.plan");
     room.done("run @end.plan --yes --transcript @end.json");
     house.raw().issue(demo("still")).unwrap();
+    let end = read(&room.path("end.json"));
+    assert_eq!(end["daemon"]["did"][0]["op"], "destroyed");
+    room.done("verify @end.json");
+    let status = status(&house);
+    let key = status["keys"].as_array().unwrap().iter().find(|key| key["kid"] == "ed25519/t1/auth/v1").unwrap();
+    assert_eq!(key["state"], "destroyed");
+}
+
+#[test]
+fn another_ledger_has_checkpoints_once_a_ceremony_gave_the_old_one_up() {
+    let house = House::start(Options::default().audited());
+    let room = room(&house);
+    room.refused("plan new-ledger --out @ledger.plan", "nothing to give up");
+    let ask = || house.admin_raw().admin(AdminOp::Checkpoint);
+    ask().unwrap();
+    house.raw().issue(demo("one")).unwrap();
+    // As if the ledger that is there had been restored from a copy.
+    let marks = house.dir().join("state/signer/checkpoints.json");
+    let longer = std::fs::read_to_string(&marks).unwrap().replacen("\"size\":", "\"size\":900", 1);
+    std::fs::write(&marks, longer).unwrap();
+    let problem = ask().unwrap_err();
+    assert!(problem.code == Code::NotReady && problem.message.contains("plan new-ledger"), "{problem:?}");
+    let trouble = status(&house)["audit"]["checkpoint"]["trouble"].to_string();
+    assert!(trouble.contains("plan new-ledger"), "{trouble}");
+    let planned = room.done("plan new-ledger --out @ledger.plan");
+    assert!(planned.contains("give up the ledger of 900"), "{planned}");
+    room.refused("run @ledger.plan", "give --yes");
+    assert!(ask().is_err());
+    room.done("run @ledger.plan --yes --transcript @ledger.json");
+    room.done("verify @ledger.json");
+    assert!(matches!(ask().unwrap(), AdminOk::Checkpoint(_)));
+    // The plan was for that one alone.
+    room.done("plan new-ledger --out @again.plan");
+    house.raw().issue(demo("two")).unwrap();
+    ask().unwrap();
+    room.refused("run @again.plan --yes", "plan it again");
 }

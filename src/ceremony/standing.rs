@@ -4,9 +4,11 @@ use std::path::Path;
 
 use super::journal::Journal;
 use super::{CeremonyError, CeremonyPlan};
-use crate::hsm::HsmError;
+use crate::hsm::pin_note::make_own_dir;
 use crate::hsm::pins::{self, Pins};
+use crate::hsm::{HsmError, marks};
 use crate::statement::approval::Rule;
+use crate::statement::origin;
 use crate::wire::ceremony::{PlanKind, Report, Standing, StandingKey};
 
 /// Who approves. Only a ceremony writes it, in a directory where nobody but the signer's user can.
@@ -60,7 +62,10 @@ pub(super) fn report(plan: &CeremonyPlan) -> Result<Report, CeremonyError> {
         created: key.created,
         public: key.public,
     });
+    let origin = plan.bounds.as_ref().map(|bounds| origin(&bounds.issuer));
+    let signed = |origin: &String| marks::records(&make_own_dir(dir)?, origin);
     let standing = Standing {
+        ledger: origin.as_ref().map(signed).transpose()?.flatten(),
         issuer: plan.bounds.as_ref().map(|bounds| bounds.issuer.clone()).unwrap_or_default(),
         rule: rule(dir)?,
         keys: keys.collect(),

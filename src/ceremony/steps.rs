@@ -10,10 +10,12 @@ use super::{CeremonyError, CeremonyPlan, backup, role_of, standing};
 use crate::clock::Moment;
 use crate::hsm::inventory::{self, Inventory};
 use crate::hsm::label::{AUDIT_PURPOSE, Label, SEAL_PURPOSE, label};
+use crate::hsm::pin_note::make_own_dir;
 use crate::hsm::pins::{LOST, PinnedKey};
 use crate::hsm::ring::{Ring, RingKey};
-use crate::hsm::{Bounds, HsmError};
+use crate::hsm::{Bounds, HsmError, marks};
 use crate::passport::hex;
+use crate::statement::origin;
 use crate::statement::plan::{LostKey, Opened, Step, challenge};
 use crate::statement::transcript::{KeyFacts, StepDone};
 use crate::wire::link::KeyRole;
@@ -73,6 +75,7 @@ impl Bench<'_> {
                 standing::set_rule(self.state_dir, rule)?;
                 notes.push(format!("plans are approved by {rule} from now on"));
             }
+            Step::NewLedger { records } => notes.push(self.new_ledger(*records, plan.bounds.as_ref())?),
             Step::Restore { keys } => {
                 let count = self.restore(keys)?;
                 notes.push(format!("{count} keys of a lost HSM are remembered: they verify, and sign nothing"));
@@ -229,6 +232,20 @@ impl Bench<'_> {
             change(pin);
         }
         self.write_pins()
+    }
+
+    /// Gives up the ledger that the signer has signed last.
+    fn new_ledger(&self, records: u64, bounds: Option<&Bounds>) -> Result<String, CeremonyError> {
+        let unbound =
+            || CeremonyError::Request("without the signer's bounds (hsm.bounds) no checkpoint is signed".to_owned());
+        let origin = origin(&bounds.ok_or_else(unbound)?.issuer);
+        if !marks::give_up(&make_own_dir(self.state_dir)?, &origin, records)? {
+            return Err(CeremonyError::Request(format!(
+                "the last checkpoint is not of {records} records any more; nothing was given up: plan it again"
+            )));
+        }
+        tracing::warn!(name: "ledger_given_up", records, "checkpoints go on with another ledger");
+        Ok(format!("the ledger of {records} records was given up"))
     }
 
     /// Deletes a key. Whoever planned it says until when something verifies with it; what this process knows itself must not

@@ -12,6 +12,7 @@ use crate::log::remedy;
 use crate::signer::{Counts, LedgerAt, SignerError};
 use crate::state::{KeyRecord, KeyState, Role};
 use crate::statement::{Checkpoint, CheckpointError, Note, VerifierKey, origin};
+use crate::wire::link::LinkRefusal;
 
 /// After one that failed.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -34,6 +35,13 @@ pub enum NoCheckpoint {
     /// Ours or the host's: what was kept of the ledger does not fit what is there, or all of it is still being read.
     #[error(transparent)]
     NoTree(#[from] NoTree),
+    /// The operator's, or somebody has rewritten the ledger: the signer signs no second history.
+    #[error(
+        "the signer has signed a checkpoint of a longer ledger, or of another one of this length. If this one was restored \
+         from a copy or begun anew, give the old one up: passportctl ceremony plan new-ledger. If not, it was rewritten: \
+         hold it against a checkpoint kept elsewhere (passportctl audit verify)"
+    )]
+    OtherLedger,
     /// The signer gave none.
     #[error("{0}")]
     Signer(#[from] SignerError),
@@ -137,7 +145,11 @@ impl Daemon {
             head: tree.head,
             recorded: tree.recorded.clone(),
         };
-        let (text, sig) = self.signer.checkpoint(&key.name, &counts, &at).await?;
+        let signed = self.signer.checkpoint(&key.name, &counts, &at).await;
+        let (text, sig) = signed.map_err(|error| match error {
+            SignerError::Refused(LinkRefusal::Stale) => NoCheckpoint::OtherLedger,
+            other => other.into(),
+        })?;
         let checkpoint = Checkpoint::parse(&text)?;
         let issuer = self.live.load().loaded.config.passport.issuer.clone();
         let ours = (checkpoint.origin == origin(&issuer))

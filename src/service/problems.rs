@@ -153,7 +153,7 @@ pub(super) fn of_checkpoint(error: &NoCheckpoint) -> Problem {
     let code = match error {
         NoCheckpoint::Signer(error) => return of_signer(*error),
         NoCheckpoint::Fleeting => Code::OpDenied,
-        NoCheckpoint::NoKey(_) | NoCheckpoint::NoTree(_) => Code::NotReady,
+        NoCheckpoint::NoKey(_) | NoCheckpoint::NoTree(_) | NoCheckpoint::OtherLedger => Code::NotReady,
         NoCheckpoint::Unfit(_) | NoCheckpoint::Text(_) => Code::HsmUnavailable,
         NoCheckpoint::Audit(_) | NoCheckpoint::File { .. } => Code::AuditUnavailable,
     };

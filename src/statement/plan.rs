@@ -134,6 +134,11 @@ pub enum Step {
         /// They.
         keys: Vec<LostKey>,
     },
+    /// Gives the ledger up that the signer has signed last: the next checkpoint may be of one that was restored or begun anew.
+    NewLedger {
+        /// Of how many records the last checkpoint is.
+        records: u64,
+    },
 }
 
 impl Step {
@@ -159,13 +164,19 @@ impl Step {
             Self::Compromise { kid } => format!("take {kid} for compromised: it signs nothing any more, for ever"),
             Self::Approvers { rule } => format!("have plans approved by {rule} from now on"),
             Self::Restore { keys } => format!("remember {} public keys of an HSM that is lost", keys.len()),
+            Self::NewLedger { records } => {
+                format!(
+                    "give up the ledger of {records} records: checkpoints go on with one that may have another history"
+                )
+            }
         }
     }
 
     /// What has to be typed before it, since it can't be undone.
-    pub fn asks_for(&self) -> Option<&str> {
+    pub fn asks_for(&self) -> Option<String> {
         match self {
-            Self::RetireSeal { kid } | Self::Destroy { kid, .. } | Self::Compromise { kid } => Some(kid),
+            Self::RetireSeal { kid } | Self::Destroy { kid, .. } | Self::Compromise { kid } => Some(kid.clone()),
+            Self::NewLedger { records } => Some(records.to_string()),
             Self::Init { .. }
             | Self::Rotate { .. }
             | Self::Adopt { .. }
@@ -179,7 +190,7 @@ impl Step {
             Self::Init { tenant, purpose } | Self::Rotate { tenant, purpose } => vec![tenant, purpose],
             Self::Adopt { tenant, purpose, cka_id } => vec![tenant, purpose, cka_id],
             Self::RetireSeal { kid } | Self::Destroy { kid, .. } | Self::Compromise { kid } => vec![kid],
-            Self::Approvers { .. } => Vec::new(),
+            Self::Approvers { .. } | Self::NewLedger { .. } => Vec::new(),
             Self::Restore { keys } => keys.iter().map(|key| key.kid.as_str()).collect(),
         }
     }
@@ -391,8 +402,9 @@ mod tests {
             (Step::Destroy { kid: kid(), verifies_until: 1, purge_backups: false }, Some("k")),
             (Step::Compromise { kid: kid() }, Some("k")),
             (Step::RetireSeal { kid: kid() }, Some("k")),
+            (Step::NewLedger { records: 12 }, Some("12")),
         ] {
-            assert_eq!(step.asks_for(), word, "{}", step.words());
+            assert_eq!(step.asks_for().as_deref(), word, "{}", step.words());
         }
     }
 }

@@ -141,6 +141,9 @@ pub struct Standing {
     pub keys: Vec<StandingKey>,
     /// The ids of plans that were begun and have no transcript yet.
     pub under_way: Vec<String>,
+    /// Of how many records the last checkpoint is that the signer has signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<u64>,
 }
 
 /// One of them.

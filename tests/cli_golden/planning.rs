@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<Page> {
         plans("ceremony plan compromise", key()),
         plans("ceremony plan approvers", approvers),
         plans("ceremony plan restore", vec!["--from", "@keys.json"]),
+        plans("ceremony plan new-ledger", vec![]),
         keygen(),
         approve(),
         run(),
@@ -65,7 +66,7 @@ fn rule() -> Rule {
 fn standing(rule: Option<&Rule>) -> Value {
     let key = |kid: &str| json!({"kid": kid, "created": 1_600_000_000, "public": null, "out_of_service": null});
     let keys = ["ed25519/t1/auth/v1", "ed25519/t2/mail/v3", AUDIT, "hmac-sha256/t1/seal/v1"].map(key);
-    json!({"done": {"standing": {"issuer": "fake.example", "rule": rule, "keys": keys, "under_way": []}}})
+    json!({"done": {"standing": {"issuer": "fake.example", "rule": rule, "keys": keys, "under_way": [], "ledger": 12}}})
 }
 
 fn plans(leaf: &'static str, arguments: Vec<&str>) -> Page {

@@ -178,7 +178,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 46] = [
 ];
 pub(super) const WAITING: &str = "waiting for the daemon";
 /// Those that hold a ceremony; what they show is [`a_ceremony_is_announced_once_the_pin_is_known`]'s.
-const CEREMONIES: [(&str, &[&str]); 14] = [
+const CEREMONIES: [(&str, &[&str]); 15] = [
     ("ceremony plan init", &["--tenant", "t1", "--purpose", "auth", "--out", "@plan"]),
     ("ceremony plan rotate", &["--tenant", "t1", "--purpose", "auth", "--out", "@plan"]),
     ("ceremony plan retire-seal", &["--kid", "hmac-sha256/t1/seal/v1", "--out", "@plan"]),
@@ -186,6 +186,7 @@ const CEREMONIES: [(&str, &[&str]); 14] = [
     ("ceremony plan compromise", &["--kid", "ed25519/t1/auth/v1", "--out", "@plan"]),
     ("ceremony plan approvers", &["--threshold", "1", "--approver", "ann=uid:7", "--out", "@plan"]),
     ("ceremony plan restore", &["--from", "@keys", "--out", "@plan"]),
+    ("ceremony plan new-ledger", &["--out", "@plan"]),
     ("hsm list", &[]),
     ("hsm retire", &["--kid", "hmac-sha256/t1/seal/v1"]),
     ("hsm retry-pin", &[]),
@@ -342,7 +343,7 @@ fn a_ceremony_is_announced_once_the_pin_is_known() {
                 assert!(leaf == "hsm doctor" || shown.contains("passportctl: "), "{leaf}: {shown:?}");
                 std::fs::remove_file(fake.path("c.sock")).unwrap();
                 let report = json!({"done": {"keys": [], "orphans": [], "findings": [], "backup": null, "module": "m",
-                                             "token": "t", "warnings": [], "standing": {"issuer": "x"}}});
+                                             "token": "t", "warnings": [], "standing": {"issuer": "x", "ledger": 7}}});
                 let held = ceremony(&fake.path("c.sock"), report.to_string());
                 let ran = fake.run(&typed);
                 held.join().unwrap();

@@ -98,9 +98,11 @@ Examples:
     /// To delete a key from the HSM, once nothing verifies with it
     #[command(after_help = "\
 The ceremony process refuses while the time that is given here is not over, while its own list of keys and bounds say that something may
-still verify, and for the newest key of its kind.
+still verify, and for the newest key of its kind. Without --verifies-until the daemon is asked; a key that it does not know, or an audit key, needs
+it.
 
 Examples:
+  passportctl ceremony plan destroy --kid ed25519/t1/auth/v1 --out end.plan
   passportctl ceremony plan destroy --kid ed25519/t1/auth/v1 --verifies-until 2026-01-31T00:00:00Z --out end.plan")]
     Destroy(Destroy),
     /// To take a key for compromised: it signs nothing any more
@@ -127,6 +129,14 @@ versions are never given again; docs/CEREMONIES.md says what else is to be done.
 Examples:
   passportctl ceremony plan restore --from first.json --from rotation.json --out restore.plan")]
     Restore(Restore),
+    /// To have checkpoints signed of another ledger than before: one that was restored from a copy, or begun anew
+    #[command(after_help = "\
+The signer signs checkpoints of one ledger, as it grows. Where that one is lost, and a copy of it or a new one has taken its place, it signs
+none until this was carried out. What checkpoints prove of the old one they go on proving: keep them, and what is left of it.
+
+Examples:
+  passportctl ceremony plan new-ledger --out ledger.plan")]
+    NewLedger(NewLedger),
 }
 
 /// Where a plan goes, and how long it is good.
@@ -207,9 +217,9 @@ pub(crate) struct Destroy {
     /// The key's id
     #[arg(long)]
     pub(crate) kid: String,
-    /// When the last passport that it signed has expired, with the skew that verifiers allow
+    /// When the last passport that it signed has expired, with the skew that verifiers allow [default: as the daemon says]
     #[arg(long, value_name = "TIME", value_parser = moment)]
-    pub(crate) verifies_until: i64,
+    pub(crate) verifies_until: Option<i64>,
     /// Remove the ceremony's copies of the store, too: they hold the key
     #[arg(long)]
     pub(crate) purge_backups: bool,
@@ -236,6 +246,13 @@ pub(crate) struct Restore {
     /// What has the keys
     #[arg(long = "from", value_name = "FILE", required = true)]
     pub(crate) from: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kept: Kept,
+}
+
+/// `ceremony plan new-ledger`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct NewLedger {
     #[command(flatten)]
     pub(crate) kept: Kept,
 }

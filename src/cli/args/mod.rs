@@ -19,8 +19,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 pub(super) use audit::{AuditCommand, AuditKeys, Conditions, ExportAudit, Prove, Records, ShowAudit, VerifyAudit};
 pub(super) use ceremony::{
-    Adopt, Approve, Approvers, CeremonyCommand, Destroy, Kept, Keygen, OneKey, PlanCommand, PlanInit, PlanRotate,
-    Restore, Run, TranscriptVerify,
+    Adopt, Approve, Approvers, CeremonyCommand, Destroy, Kept, Keygen, NewLedger, OneKey, PlanCommand, PlanInit,
+    PlanRotate, Restore, Run, TranscriptVerify,
 };
 pub(super) use conformance::{Conformance, Via};
 pub(super) use exchange::{Exchange, TicketTtl};

@@ -21,7 +21,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: CeremonyCommand, now
         CeremonyCommand::Plan(PlanCommand::Adopt(adopt)) if adopt.out.is_none() => {
             adopting::adopt(context, &adopt).await
         }
-        CeremonyCommand::Plan(plan) => planning::plan(context, plan, now),
+        CeremonyCommand::Plan(plan) => planning::plan(context, plan, now).await,
         CeremonyCommand::Keygen(keygen) => approver::keygen(context, &keygen),
         CeremonyCommand::Approve(approve) => approver::approve(context, &approve, now),
         CeremonyCommand::Run(run) => running::run(context, &run).await,

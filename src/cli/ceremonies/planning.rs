@@ -7,8 +7,8 @@ use std::time::Duration;
 use nix::unistd::{User, getuid};
 use serde_json::{Value, json};
 
-use super::super::admin::{Said, say};
-use super::super::args::{Approvers, Destroy, Kept, OneKey, PlanCommand, PlanInit, PlanRotate, Restore};
+use super::super::admin::{Said, say, status_document};
+use super::super::args::{Approvers, Destroy, Kept, NewLedger, OneKey, PlanCommand, PlanInit, PlanRotate, Restore};
 use super::super::context::Context;
 use super::super::error::{CliError, Exit};
 use super::super::hsm::ceremony;
@@ -24,7 +24,7 @@ use crate::wire::link::KeyRole;
 /// Anybody may read a plan; what it does is no secret.
 const MODE: u32 = 0o644;
 
-pub(super) fn plan(context: &mut Context<'_>, command: PlanCommand, now: Moment) -> Result<Exit, CliError> {
+pub(super) async fn plan(context: &mut Context<'_>, command: PlanCommand, now: Moment) -> Result<Exit, CliError> {
     // Files first: what can't be read is no reason to ask.
     let (all, kept) = match command {
         PlanCommand::Init(PlanInit { tenant, purpose, kept }) => (vec![Step::Init { tenant, purpose }], kept),
@@ -41,6 +41,10 @@ pub(super) fn plan(context: &mut Context<'_>, command: PlanCommand, now: Moment)
         }
         PlanCommand::RetireSeal(OneKey { kid, kept }) => (vec![Step::RetireSeal { kid }], kept),
         PlanCommand::Destroy(Destroy { kid, verifies_until, purge_backups, kept }) => {
+            let verifies_until = match verifies_until {
+                Some(until) => until,
+                None => until(context, &kid).await?,
+            };
             (vec![Step::Destroy { kid, verifies_until, purge_backups }], kept)
         }
         PlanCommand::Compromise(OneKey { kid, kept }) => (vec![Step::Compromise { kid }], kept),
@@ -49,9 +53,32 @@ pub(super) fn plan(context: &mut Context<'_>, command: PlanCommand, now: Moment)
             (vec![Step::Approvers { rule }], kept)
         }
         PlanCommand::Restore(Restore { from, kept }) => (vec![Step::Restore { keys: lost(context, &from)? }], kept),
+        PlanCommand::NewLedger(NewLedger { kept }) => {
+            let standing = standing(context)?;
+            let none =
+                || CliError::Failed("the signer has signed no checkpoint, so there is nothing to give up".to_owned());
+            let records = standing.ledger.ok_or_else(none)?;
+            return write(context, &standing, vec![Step::NewLedger { records }], &kept, now);
+        }
     };
     let standing = standing(context)?;
     write(context, &standing, all, &kept, now)
+}
+
+/// Until when something may verify with a key, as the daemon says.
+async fn until(context: &mut Context<'_>, kid: &str) -> Result<i64, CliError> {
+    let status = status_document(&context.admin().await?).await?;
+    let keys = status.get("keys").and_then(Value::as_array).into_iter().flatten();
+    let known = keys.into_iter().find(|key| key.get("kid").and_then(Value::as_str) == Some(kid));
+    let time = |key: &Value, name: &str| key.get(name).and_then(Value::as_i64);
+    // Nothing verifies with a compromised key from then on.
+    let until = |key| time(key, "compromised_at").map(|at| at - 1).or_else(|| time(key, "verifies_until"));
+    known.and_then(until).ok_or_else(|| {
+        let kid = plain(kid);
+        CliError::Failed(format!(
+            "the daemon does not say until when something verifies with {kid}; give --verifies-until TIME"
+        ))
+    })
 }
 
 /// One who has a key and a uid is one.

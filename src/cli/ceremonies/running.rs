@@ -39,7 +39,7 @@ pub(super) async fn run(context: &mut Context<'_>, wish: &Run) -> Result<Exit, C
     }
     for step in opened.plan.steps.iter().filter(|_| !wish.yes) {
         if let Some(word) = step.asks_for() {
-            sure(context, &step.words(), word)?;
+            sure(context, &step.words(), &word)?;
         }
     }
     let pin = if wish.own_pad { None } else { Some(pin(&wish.pin)?) };
@@ -86,7 +86,7 @@ fn sure(context: &mut Context<'_>, what: &str, word: &str) -> Result<(), CliErro
     Err(CliError::Failed("nothing was done: that is not what was to be typed".to_owned()))
 }
 
-/// Has the daemon stage, activate and revoke what the steps were about; none where they are not about the daemon. What is done
+/// Has the daemon stage, activate, revoke and strike off what the steps were about; none where they are not about the daemon. What is done
 /// already is not done again.
 async fn at_the_daemon(
     context: &mut Context<'_>,
@@ -109,13 +109,19 @@ async fn at_the_daemon(
         {
             wanted.push(("compromise", kid));
         }
+        // Seal keys are in no table of the daemon's.
+        if let Step::Destroy { kid, .. } = step
+            && kid.starts_with("ed25519/")
+        {
+            wanted.push(("destroyed", kid));
+        }
     }
     if wanted.is_empty() {
         return Ok(None);
     }
     let again = |error: &CliError| {
         CliError::Failed(format!(
-            "the keys are made, and the daemon does not go along: {error}; when it does, run this again with the same plan, \
+            "the HSM's part is done, and the daemon does not go along: {error}; when it does, run this again with the same plan, \
              or with --offline for a transcript without it"
         ))
     };
@@ -140,6 +146,8 @@ fn is_done(status: &Value, op: &str, kid: &str) -> bool {
     match (op, state.and_then(Value::as_str)) {
         ("stage", Some(_)) => true,
         ("activate", Some(state)) => state != "staged",
+        // One that it never knew has nothing to be struck off.
+        ("destroyed", state) => state.is_none_or(|state| state == "destroyed"),
         _ => false,
     }
 }
@@ -148,6 +156,10 @@ async fn one(admin: &AdminClient, op: &str, kid: &str, id: &str) -> Result<Strin
     match op {
         "stage" => stage_when_seen(admin, kid).await,
         "activate" => activate_in_time(admin, kid).await.map(|said| said.text),
+        "destroyed" => {
+            admin.ask(AdminOp::Destroyed { kid }).await?;
+            Ok(format!("{kid} is destroyed; its id is never used again"))
+        }
         _ => {
             let reason = format!("ceremony {id}");
             admin.ask(AdminOp::Compromise { kid, reason: &reason }).await?;

@@ -29,7 +29,7 @@ const MAX_DRIFT_S: i64 = 300;
 pub struct Memory {
     /// How often, with each passport key.
     pub tally: Arc<Tally>,
-    /// The last checkpoint of each audit key.
+    /// The last checkpoint.
     pub marks: Marks,
 }
 
@@ -75,16 +75,16 @@ impl<D: Device> Desk<D> {
         };
         let ring = self.pool.ring();
         let position = audit_key(&ring, kid, &self.bounds)?;
-        let signed = self.memory.tally.frozen(snapshot).ok_or(LinkRefusal::Stale)?;
+        let signed = self.memory.tally.frozen(snapshot).ok_or(LinkRefusal::Busy)?;
         let counts = counted(&signed, recorded)?;
         let origin = origin(&self.bounds.issuer);
-        let text = Checkpoint { origin, size, root, head, time: now.unix(), counts }.text();
         let mark = Mark { size, root: hex::encode(&root), head: hex::encode(&head) };
-        match self.memory.marks.advance(kid, mark) {
+        match self.memory.marks.advance(&origin, mark) {
             Ok(true) => {}
             Ok(false) => return Err(LinkRefusal::Stale),
             Err(error) => return Err(uncounted(&error)),
         }
+        let text = Checkpoint { origin, size, root, head, time: now.unix(), counts }.text();
         let (outbox, refused) = (outbox.clone(), Arc::clone(&self.refused));
         let (message, tally) = (text.clone().into_bytes(), Arc::clone(&self.memory.tally));
         let answer = move |outcome: Result<_, LinkRefusal>| {

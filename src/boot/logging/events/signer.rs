@@ -83,4 +83,7 @@ table! {
     ceremony_begun INFO "db9575dd9e32c5a924a21ca414538cc1" [peer_uid plan]
         "An admin holds a ceremony."
         "Nothing, if you know of it.";
+    ledger_given_up WARN "7d0a5d6b0c5b4c63a0b2f2f9a9f14c1e" [records]
+        "A ceremony has given up the ledger whose last checkpoint is of `records` records: checkpoints go on with another."
+        "Nothing, if you know of it; docs/CEREMONIES.md, script 11.";
 }
