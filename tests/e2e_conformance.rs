@@ -55,7 +55,7 @@ name = "operator"
 uid = @UID@
 listener = "admin"
 allow = ["health", "status", "attest", "stage", "activate", "pause_issue", "resume_issue", "reload", "drain", "revoke_any",
-         "bump_epoch", "compromise", "ticket_ttl", "checkpoint", "rollback", "confirm", "destroy"]
+         "bump_epoch", "compromise", "ticket_ttl", "checkpoint", "rollback", "confirm", "destroy", "test_append"]
 
 [[template]]
 name = "demo"
@@ -209,7 +209,7 @@ fn python() -> Option<Command> {
 
 /// What a run that disturbs nobody leaves in the ledger: no change of anything, but that passports of its own are revoked. That
 /// keys have shown that they sign may be written only now.
-const RECORDED: [&str; 12] = [
+const RECORDED: [&str; 13] = [
     "passport_issued",
     "ticket_issued",
     "passport_accepted",
@@ -222,6 +222,7 @@ const RECORDED: [&str; 12] = [
     "seal_refused",
     "passport_revoked",
     "self_test_passed",
+    "audit_test",
 ];
 
 #[test]

@@ -355,6 +355,8 @@ def outcome(result: Any) -> Dict[str, Any]:
         return {"ok": {name: {"new": value}}}
     if name == "Checkpoint":
         return {"ok": {name: {"note": value}}}
+    if name == "Recorded":
+        return {"ok": {name: {"seq": value}}}
     if name == "EpochBumped":
         return {"ok": {name: {"epoch": value}}}
     if name == "IssuedBatch":

@@ -998,6 +998,7 @@ class AdminOp:
     Confirm = _variant("AdminOp.Confirm", kid=str)
     Destroyed = _variant("AdminOp.Destroyed", kid=str)
     ActivateNow = _variant("AdminOp.ActivateNow", kid=str, reason=str)
+    TestAppend = _variant("AdminOp.TestAppend", reason=str)
 
 
 class Revocation:
@@ -1022,6 +1023,7 @@ class AdminOk:
     Revoked = _variant("AdminOk.Revoked", value=int)
     EpochBumped = _variant("AdminOk.EpochBumped", value=int)
     Checkpoint = _variant("AdminOk.Checkpoint", value=str)
+    Recorded = _variant("AdminOk.Recorded", value=int)
 
 
 @dataclass(frozen=True)
@@ -1208,6 +1210,7 @@ ADMIN_REQUEST = Struct(
         Struct(AdminOp.Confirm, kid=STR),
         Struct(AdminOp.Destroyed, kid=STR),
         Struct(AdminOp.ActivateNow, kid=STR, reason=STR),
+        Struct(AdminOp.TestAppend, reason=STR),
     ),
 )
 _RELOADED = Struct(
@@ -1241,6 +1244,7 @@ ADMIN_REPLY = Struct(
             Struct(AdminOk.Revoked, value=U32),
             Struct(AdminOk.EpochBumped, value=U64),
             Struct(AdminOk.Checkpoint, value=STR),
+            Struct(AdminOk.Recorded, value=U64),
         )
     ),
 )
@@ -1753,6 +1757,10 @@ class AdminClient(_Caller):
     def activate_now(self, kid: str, reason: str) -> Activated:
         """Has a staged key sign although verifiers may not have fetched it yet."""
         return self._expect(AdminOp.ActivateNow(kid, reason), AdminOk.Activated)
+
+    def test_append(self, reason: str) -> int:
+        """Writes a record that says nothing but that records are written; its sequence number."""
+        return self._expect(AdminOp.TestAppend(reason), AdminOk.Recorded)
 
 
 def _passport_size(passport: AnyPassport) -> int:

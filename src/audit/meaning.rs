@@ -260,6 +260,12 @@ pub(super) const MEANINGS: &[Meaning] = &[
         "`detail` says which, and which checkpoint covers them. They are older than `retention_days`.",
         "Nothing, if they are kept elsewhere for as long as your rules want.",
     ),
+    row(
+        "audit_test",
+        "A test of the audit trail",
+        "An admin has had it written (`passportctl audit test-append`), to see that records are written and arrive; `detail` is what for.",
+        "Nothing, if it was you. If you wait for it and it does not come, look at what forwards the journal.",
+    ),
 ];
 
 #[cfg(test)]

@@ -124,6 +124,14 @@ impl Daemon {
         }
     }
 
+    /// A record that says nothing but that records are written: its number, once it is durable.
+    ///
+    /// # Errors
+    /// [`AuditError`].
+    pub async fn test_append(&self, reason: &str, author: &Author) -> Result<u64, AuditError> {
+        self.audit.record(author.entry(Event::AuditTest, Outcome::Ok).detail(reason)).await
+    }
+
     async fn make_checkpoint(&self) -> Result<Note, NoCheckpoint> {
         if self.forgets() {
             return Err(NoCheckpoint::Fleeting);

@@ -116,6 +116,8 @@ labels! {
         Destroyed = "destroyed",
         /// ActivateNow.
         ActivateNow = "activate_now",
+        /// TestAppend.
+        TestAppend = "test_append",
     }
 
     /// What is done to one item, alone or in a batch.

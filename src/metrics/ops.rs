@@ -51,6 +51,7 @@ impl Op {
             AdminOp::Confirm { .. } => Self::Confirm,
             AdminOp::Destroyed { .. } => Self::Destroyed,
             AdminOp::ActivateNow { .. } => Self::ActivateNow,
+            AdminOp::TestAppend { .. } => Self::TestAppend,
         }
     }
 }

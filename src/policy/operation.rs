@@ -65,11 +65,13 @@ pub enum Operation {
     Confirm,
     /// Say that a key was destroyed.
     Destroy,
+    /// Write a record that says nothing but that records are written.
+    TestAppend,
 }
 
 impl Operation {
     /// Every operation: those of the service socket first, then those of the admin socket.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Ping,
         Self::Version,
         Self::WhoAmI,
@@ -99,6 +101,7 @@ impl Operation {
         Self::Rollback,
         Self::Confirm,
         Self::Destroy,
+        Self::TestAppend,
     ];
 
     /// The name in policies, audit records and metrics.
@@ -133,6 +136,7 @@ impl Operation {
             Self::Rollback => "rollback",
             Self::Confirm => "confirm",
             Self::Destroy => "destroy",
+            Self::TestAppend => "test_append",
         }
     }
 

@@ -135,6 +135,12 @@ impl Client {
                 let note = daemon.checkpoint().await.map_err(|error| problems::of_checkpoint(&error))?;
                 Ok(AdminOk::Checkpoint(note.to_string()))
             }
+            Asked::TestAppend(reason) => {
+                self.permit(rights, Operation::TestAppend, &author)?;
+                may_be_said(&reason)?;
+                let seq = daemon.test_append(&reason, &author).await.map_err(|error| unrecorded(&error))?;
+                Ok(AdminOk::Recorded { seq })
+            }
             Asked::Drain | Asked::Undrain => {
                 self.permit(rights, Operation::Drain, &author)?;
                 let drain = matches!(op, Asked::Drain);
@@ -239,6 +245,7 @@ enum Asked {
     Confirm(String),
     Destroyed(String),
     ActivateNow(String, String),
+    TestAppend(String),
 }
 
 impl From<AdminOp<'_>> for Asked {
@@ -274,6 +281,7 @@ impl From<AdminOp<'_>> for Asked {
             AdminOp::Confirm { kid } => Self::Confirm(kid.to_owned()),
             AdminOp::Destroyed { kid } => Self::Destroyed(kid.to_owned()),
             AdminOp::ActivateNow { kid, reason } => Self::ActivateNow(kid.to_owned(), reason.to_owned()),
+            AdminOp::TestAppend { reason } => Self::TestAppend(reason.to_owned()),
         }
     }
 }

@@ -111,6 +111,11 @@ pub enum AdminOp<'a> {
         /// Why, for the audit record; at most 256 bytes.
         reason: &'a str,
     },
+    /// Writes a record that says nothing but that records are written.
+    TestAppend {
+        /// What for; at most 256 bytes.
+        reason: &'a str,
+    },
 }
 
 /// Which passports are revoked.
@@ -210,4 +215,9 @@ pub enum AdminOk {
     },
     /// To `Checkpoint`: a signed note (c2sp.org/tlog-checkpoint), durable.
     Checkpoint(String),
+    /// To `TestAppend`: the record is durable.
+    Recorded {
+        /// Its sequence number.
+        seq: u64,
+    },
 }

@@ -15,7 +15,7 @@ use crate::offline::write;
 use crate::page::Page;
 
 pub(crate) fn all() -> Vec<Page> {
-    vec![verify(), show(), export(), prove(), verify_proof(), checkpoint(), keys()]
+    vec![verify(), show(), export(), prove(), verify_proof(), checkpoint(), test_append(), keys()]
 }
 
 const KID: &str = "ed25519/t1/auth/v1";
@@ -170,6 +170,15 @@ fn checkpoint() -> Page {
     let fake = Fake::frozen();
     let mut page = Page::new("audit checkpoint");
     page.both(&fake, &[], "");
+    page.troubles(&fake, &[], "");
+    page.misused(&fake)
+}
+
+fn test_append() -> Page {
+    let fake = Fake::frozen();
+    let mut page = Page::new("audit test-append");
+    page.both(&fake, &[], "");
+    page.both(&fake, &["--reason", "drill 7"], "");
     page.troubles(&fake, &[], "");
     page.misused(&fake)
 }

@@ -128,7 +128,7 @@ pub(super) fn watched(mut command: Command) -> (Child, Terminal) {
 
 /// What each command shows while the daemon does not answer, and how it ends once it does. Without a configuration the doctor finds
 /// something to say; an echo asks itself, so it has to take over a second.
-const ANNOUNCED: [(&str, &[&str], &str, i32); 46] = [
+const ANNOUNCED: [(&str, &[&str], &str, i32); 47] = [
     ("ping", &[], WAITING, 0),
     ("version", &[], WAITING, 0),
     ("whoami", &[], WAITING, 0),
@@ -153,6 +153,7 @@ const ANNOUNCED: [(&str, &[&str], &str, i32); 46] = [
     ("status", &[], WAITING, 0),
     ("audit keys", &[], WAITING, 0),
     ("audit checkpoint", &[], WAITING, 0),
+    ("audit test-append", &[], WAITING, 0),
     ("attest", &[], WAITING, 0),
     ("attest", &["--verify", "@statement", "--allow-unsigned"], WAITING, 0),
     ("key stage", &["ed25519/t1/auth/v2"], WAITING, 0),

@@ -18,7 +18,7 @@ uid = @UID@
 rps = 10000000
 allow = ["issue", "verify", "introspect", "keys", "health", "status", "attest", "stage", "activate", "pause_issue",
          "resume_issue", "reload", "drain", "seal", "unseal", "revoke", "revoke_any", "bump_epoch", "compromise", "checkpoint",
-         "rollback", "confirm", "destroy", "watch"]
+         "rollback", "confirm", "destroy", "test_append", "watch"]
 templates = ["demo"]
 verify_as = ["demo"]
 seal_namespaces = ["t1/*"]

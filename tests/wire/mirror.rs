@@ -182,6 +182,7 @@ mirror! {
         Confirm { kid: String },
         Destroyed { kid: String },
         ActivateNow { kid: String, reason: String },
+        TestAppend { reason: String },
     }
     pub(crate) enum Revocation { Id { jti: String, exp: Option<i64> }, Subject { sub: String, before: Option<i64> } }
     pub(crate) struct AdminReply { id: u64, result: Result<AdminOk, Problem> }
@@ -207,6 +208,7 @@ mirror! {
         Revoked { new: u32 },
         EpochBumped { epoch: u64 },
         Checkpoint(String),
+        Recorded { seq: u64 },
     }
 
     pub(crate) struct LinkHello { wire: u8, issuer: String }

@@ -84,6 +84,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "Confirm",
             "Destroyed",
             "ActivateNow",
+            "TestAppend",
         ],
     ),
     ("Revocation", &["Id", "Subject"]),
@@ -102,6 +103,7 @@ const PINNED: &[(&str, &[&str])] = &[
             "Revoked",
             "EpochBumped",
             "Checkpoint",
+            "Recorded",
         ],
     ),
     (

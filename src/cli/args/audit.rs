@@ -60,6 +60,13 @@ was until then can't be rewritten unseen by whoever does not have this note, too
 Examples:
   passportctl audit checkpoint > elsewhere/checkpoint.note";
 
+const TEST_APPEND: &str = "\
+The record is an `audit_test` and is durable when this returns. Where records are forwarded, see that it arrives: by its number, which is
+shown. It changes nothing else.
+
+Examples:
+  passportctl audit test-append --reason \"drill 7\"";
+
 const KEYS: &str = "\
 One key a line, as `--keys` and every tool for signed notes reads them. The daemon tells its own to admins. Keep the lines of keys that
 are no longer in use: older checkpoints want them.
@@ -95,6 +102,13 @@ pub(crate) enum AuditCommand {
     /// Has the daemon sign what its ledger holds now
     #[command(after_help = CHECKPOINT)]
     Checkpoint,
+    /// Has the daemon write a record, to see that records are written and arrive
+    #[command(after_help = TEST_APPEND)]
+    TestAppend {
+        /// What for; it is on the record, up to 256 bytes
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
     /// The public audit keys, for `--keys`
     #[command(after_help = KEYS)]
     Keys {

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod prove;
 mod show;
+mod test_append;
 mod verify;
 pub(super) mod when;
 
@@ -27,6 +28,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: AuditCommand, now: M
         AuditCommand::Prove(prove) => prove::prove(context, &prove),
         AuditCommand::VerifyProof { proof, believe } => prove::verify(context, &proof, &believe),
         AuditCommand::Checkpoint => checkpoint::run(context).await,
+        AuditCommand::TestAppend { reason } => test_append::run(context, &reason).await,
         AuditCommand::Keys { file } => prove::keys(context, file.as_deref()).await,
     }
 }

@@ -136,6 +136,7 @@ pub(super) enum AdminAsk {
     Confirm { kid: String },
     Destroyed { kid: String },
     ActivateNow { kid: String, reason: String },
+    TestAppend { reason: String },
 }
 
 /// `Revocation`, owned.
@@ -353,6 +354,7 @@ impl AdminAsk {
             Self::Confirm { kid } => AdminOp::Confirm { kid },
             Self::Destroyed { kid } => AdminOp::Destroyed { kid },
             Self::ActivateNow { kid, reason } => AdminOp::ActivateNow { kid, reason },
+            Self::TestAppend { reason } => AdminOp::TestAppend { reason },
         }
     }
 }

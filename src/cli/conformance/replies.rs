@@ -103,6 +103,7 @@ pub(super) fn admin_ok(ok: AdminOk) -> Value {
         AdminOk::Revoked { new } => json!({"Revoked": {"new": new}}),
         AdminOk::EpochBumped { epoch } => json!({"EpochBumped": {"epoch": epoch}}),
         AdminOk::Checkpoint(note) => json!({"Checkpoint": {"note": note}}),
+        AdminOk::Recorded { seq } => json!({"Recorded": {"seq": seq}}),
         AdminOk::Done => json!({"Done": {}}),
     }
 }

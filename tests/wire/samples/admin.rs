@@ -62,6 +62,7 @@ pub(super) fn replies(out: &mut Vec<Sample>) {
         ("revoked", AdminOk::Revoked { new: 2 }),
         ("epoch-bumped", AdminOk::EpochBumped { epoch: 1 }),
         ("checkpoint", AdminOk::Checkpoint("passportd/checkpoint/v1/passportd.example\n1\n".into())),
+        ("recorded", AdminOk::Recorded { seq: 1_000_000 }),
     ];
     for (name, ok) in oks {
         sample!(out, "AdminReply", name, AdminReply { id: 1, result: Ok(ok) });
