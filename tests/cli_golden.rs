@@ -45,9 +45,10 @@ use page::{Page, compare, golden};
 use tool::{run, tool};
 
 /// Those that ask no daemon, or one that need not be there; those that hold a ceremony show what becomes of it.
-const WITHOUT_DAEMON: [&str; 36] = [
+const WITHOUT_DAEMON: [&str; 37] = [
     "audit export",
     "audit prove",
+    "audit report",
     "audit show",
     "audit verify",
     "audit verify-proof",

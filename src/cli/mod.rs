@@ -34,6 +34,7 @@ mod error;
 mod exchanging;
 mod holder;
 mod hsm;
+mod html;
 mod input;
 mod inspect;
 mod keys;

@@ -1,11 +1,13 @@
 //! `passportctl audit` on what a real daemon has written, while it writes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use passportd::wire::{AdminOk, AdminOp};
 use serde_json::Value;
 
+use crate::support::house::FIRST_KEY;
 use crate::support::passports::demo;
 use crate::support::{House, Options, Roles};
 
@@ -66,4 +68,48 @@ fn the_tool_verifies_proves_and_finds_what_was_changed() {
     assert_eq!(audit(&[&["verify"][..], &all].concat()).0, Some(0));
     let (code, said) = audit(&[&["verify"][..], &of_copy].concat());
     assert!(code == Some(3) && said.contains(&format!("record {seq} was altered")), "{said}");
+}
+
+#[test]
+fn a_report_says_what_happened_and_shows_what_was_altered() {
+    let house = House::start(Options::default().audited().roles(Roles::Apart));
+    (0..5).for_each(|_| drop(house.raw().issue(demo("alice")).unwrap()));
+    house.raw().issue(demo("<b>no</b>")).unwrap();
+    let evil = "<script>alert(1)</script>\u{202e}";
+    house.admin_raw().admin(AdminOp::Compromise { kid: FIRST_KEY, reason: evil }).unwrap();
+    house.admin_raw().admin(AdminOp::Checkpoint).unwrap();
+    let [ledger, notes] = [house.ledger(), house.dir().join("checkpoints")].map(|path| path.display().to_string());
+    let (keys, page) = (format!("{notes}/keys"), house.dir().join("report.html").display().to_string());
+    let all = ["report", "--dir", &ledger, "--keys", &keys, "--checkpoints", &notes, "--out", &page];
+    let report = json(&[&all[..], &["--since", "1h"]].concat());
+    assert_eq!(report["tally"]["events"]["passport_issued"]["ok"], 6, "{report}");
+    assert_eq!(report["ok"], true, "{report}");
+    let html = fs::read_to_string(&page).unwrap();
+    for words in [
+        "class=good",
+        "<td>passport_issued<td class=n>6",
+        "key_compromised",
+        "of that time were shown",
+        "daemon_started",
+        "<svg",
+    ] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
+    assert!(
+        html.contains("&lt;script&gt;alert(1)") && !html.contains("<script") && !html.contains('\u{202e}'),
+        "{html}"
+    );
+    for outside in ["http:", "https:", "src=", "href=", "url("] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o600);
+    // Of tomorrow there is nothing yet, and that is no mistake.
+    let report = json(&[&all[..], &["--since", "2200-01-01"]].concat());
+    assert_eq!((&report["ok"], &report["tally"]["records"]), (&true.into(), &0.into()), "{report}");
+    let export = house.dir().join("altered.jsonl");
+    let (_, text) = audit(&["export", "--dir", &ledger, "--after", "0"]);
+    fs::write(&export, text.replacen("\"sub\":\"alice\"", "\"sub\":\"malic\"", 1).replace("next: ", "")).unwrap();
+    let (code, said) = audit(&["report", export.to_str().unwrap(), "--out", &page]);
+    assert!(code == Some(3) && said.contains("was altered"), "{said}");
+    assert!(fs::read_to_string(&page).unwrap().contains("class=bad>NOT VALID: "), "the page says so");
 }

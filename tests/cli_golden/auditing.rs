@@ -15,7 +15,7 @@ use crate::offline::write;
 use crate::page::Page;
 
 pub(crate) fn all() -> Vec<Page> {
-    vec![verify(), show(), export(), prove(), verify_proof(), checkpoint(), test_append(), keys()]
+    vec![verify(), show(), export(), report(), prove(), verify_proof(), checkpoint(), test_append(), keys()]
 }
 
 const KID: &str = "ed25519/t1/auth/v1";
@@ -138,6 +138,20 @@ fn export() -> Page {
     page.both(&fake, &["--dir", &files.ledger, "--after", "10"], "");
     page.both(&fake, &["--dir", &files.ledger, "--after", "3", "--limit", "1"], "");
     page.case(&fake, &["--dir", &files.ledger, "--after", "12"], "");
+    page.misused(&fake)
+}
+
+fn report() -> Page {
+    let fake = Fake::frozen();
+    let files = files(&fake);
+    let mut page = Page::new("audit report");
+    let all = ["--keys", &files.keys, "--checkpoints", &files.checkpoints];
+    let out = fake.path("report.html").display().to_string();
+    page.both(&fake, &[&["--dir", &files.ledger, "--out", &out][..], &all].concat(), "");
+    page.both(&fake, &[&[&*files.export, "--since", "2027-01-15T08:00:11Z", "--out", &out][..], &all].concat(), "");
+    page.both(&fake, &[&files.altered, "--out", &out], "");
+    page.both(&fake, &[&files.export, "--since", "2027-01-15", "--until", "2027-01-15", "--out", &out], "");
+    page.case(&fake, &[&files.export, "--out", fake.path("none/report.html").to_str().unwrap()], "");
     page.misused(&fake)
 }
 

@@ -200,9 +200,10 @@ const CEREMONIES: [(&str, &[&str]); 15] = [
 /// less than a second; `policy check` may be given a pipe, see `slowly.rs`.
 /// A state is as long as it is: what takes over a second is announced like a doctor's look.
 /// A ledger is like a state; `audit verify` counts how far it has come, see there, too.
-const ALONE: [&str; 19] = [
+const ALONE: [&str; 20] = [
     "audit export",
     "audit prove",
+    "audit report",
     "audit show",
     "audit verify",
     "audit verify-proof",

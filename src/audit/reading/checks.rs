@@ -184,6 +184,19 @@ struct Check<'a> {
 /// # Errors
 /// [`Bad`] names the first record that is not as it must be.
 pub fn verify(lines: &mut dyn Lines, given: &Given<'_>, tick: &mut dyn FnMut(u64)) -> Result<Verified, Bad> {
+    verify_each(lines, given, tick, &mut |_| {})
+}
+
+/// The same; `each` is given every record that is as it must be, in order.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_each(
+    lines: &mut dyn Lines,
+    given: &Given<'_>,
+    tick: &mut dyn FnMut(u64),
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<Verified, Bad> {
     let nothing = Walked { before: Head::GENESIS, head: Head::GENESIS, skipped: 0 };
     let verified = Verified {
         walked: nothing,
@@ -205,6 +218,9 @@ pub fn verify(lines: &mut dyn Lines, given: &Given<'_>, tick: &mut dyn FnMut(u64
             tick(std::mem::take(&mut bytes));
         }
         finding = check.record(record, line).err();
+        if finding.is_none() {
+            each(record);
+        }
         finding.is_none()
     })?;
     if let Some(finding) = finding {

@@ -9,6 +9,7 @@
 //! | [`proofs`] | what shows one record, or one checkpoint, to somebody without the ledger |
 //! | [`filter`] | which records somebody wants to see |
 //! | [`checks`] | chain and checkpoints together |
+//! | [`tally`] | what the records of a period add up to |
 
 pub mod anchors;
 pub mod chain;
@@ -19,6 +20,7 @@ pub mod line;
 pub mod proofs;
 pub mod segments;
 pub mod source;
+pub mod tally;
 
 #[cfg(test)]
 mod testing;

@@ -38,6 +38,15 @@ Examples:
   passportctl audit export --after 0 > all.jsonl
   passportctl audit export --after 1200 --limit 1000";
 
+const REPORT: &str = "\
+Verifies as `passportctl audit verify` does, all records, and sums up those of the period: counts by event and outcome, refusals by kind and
+user, what became of keys, gaps and what else stands out, and how far checkpoints cover it. The page needs nothing beside it, and fetches
+nothing; with --output json the same goes to standard output as well. Exits 3 if something was altered, and the page says so.
+
+Examples:
+  passportctl audit report --since 90d --out quarter.html
+  passportctl audit report --keys audit.vkeys --checkpoints /mnt/elsewhere --since 2026-10-01 --until 2027-01-01 --out q4.html";
+
 const PROVE: &str = "\
 Writes a proof for somebody who does not have the ledger: with --seq, that this record is among those of the newest checkpoint, or of
 the one over --to records; with --from and --to, that the checkpoint over --to records continues the one over --from. The records are
@@ -87,6 +96,9 @@ pub(crate) enum AuditCommand {
     /// Writes records for another system, from a number on
     #[command(after_help = EXPORT)]
     Export(ExportAudit),
+    /// Sums a period up on one page, with what was verified
+    #[command(after_help = REPORT)]
+    Report(ReportAudit),
     /// Proves that a record is in the ledger, or that a checkpoint continues another
     #[command(after_help = PROVE)]
     Prove(Prove),
@@ -180,6 +192,27 @@ pub(crate) struct VerifyAudit {
     /// Exit 3 if anything remains unproven
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// `audit report`.
+#[derive(Debug, Args)]
+pub(crate) struct ReportAudit {
+    #[command(flatten)]
+    pub(crate) records: Records,
+    #[command(flatten)]
+    pub(crate) believe: AuditKeys,
+    /// Checkpoints: a file of notes, or a directory of them [default: those beside the configuration's ledger]
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) checkpoints: Vec<PathBuf>,
+    /// From this time on [default: the first record]
+    #[arg(long, value_parser = when, value_name = "TIME")]
+    pub(crate) since: Option<When>,
+    /// Up to this time [default: the last record]
+    #[arg(long, value_parser = when, value_name = "TIME")]
+    pub(crate) until: Option<When>,
+    /// Where the page goes; it replaces what is there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 /// Which records.

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-pub(super) use audit::{AuditCommand, AuditKeys, Conditions, ExportAudit, Prove, Records, ShowAudit, VerifyAudit};
+pub(super) use audit::{
+    AuditCommand, AuditKeys, Conditions, ExportAudit, Prove, Records, ReportAudit, ShowAudit, VerifyAudit,
+};
 pub(super) use ceremony::{
     Adopt, Approve, Approvers, CeremonyCommand, Destroy, Kept, Keygen, NewLedger, OneKey, PlanCommand, PlanInit,
     PlanRotate, Restore, Run, TranscriptVerify,

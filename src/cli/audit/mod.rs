@@ -1,7 +1,9 @@
 //! `audit …`: what auditors do with records, on the host or far from it.
 
 mod checkpoint;
+mod page;
 mod prove;
+mod report;
 mod show;
 mod test_append;
 mod verify;
@@ -25,6 +27,7 @@ pub(super) async fn run(context: &mut Context<'_>, command: AuditCommand, now: M
         AuditCommand::Verify(verify) => verify::run(context, &verify),
         AuditCommand::Show(show) => show::show(context, &show, now),
         AuditCommand::Export(export) => show::export(context, &export),
+        AuditCommand::Report(report) => report::run(context, report, now),
         AuditCommand::Prove(prove) => prove::prove(context, &prove),
         AuditCommand::VerifyProof { proof, believe } => prove::verify(context, &proof, &believe),
         AuditCommand::Checkpoint => checkpoint::run(context).await,

@@ -13,7 +13,8 @@ use super::super::text::plain;
 use super::{MIB, Opened, keys, ledger, open, own_checkpoints};
 use crate::audit::reading::anchors::{Anchor, AnchorError, Anchors, anchors};
 use crate::audit::reading::chain::Start;
-use crate::audit::reading::checks::{Bad, Given, Verified, verify};
+use crate::audit::reading::checks::{Bad, Given, Verified, verify_each};
+use crate::audit::reading::line::Record;
 use crate::log::Head;
 use crate::passport::hex;
 use crate::statement::Frontier;
@@ -22,6 +23,46 @@ use crate::statement::Frontier;
 const MAX_FRONTIER: u64 = 64 << 10;
 
 pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit, CliError> {
+    let checked = check(context, asked, &mut |_| {})?;
+    match &checked.outcome {
+        Ok(verified) => say(context, asked, &checked, verified),
+        Err(NotValid { seq, place, what }) => {
+            if context.out.is_json() {
+                context.out.json(&json!({"ok": false, "seq": seq, "place": place, "what": what}))?;
+            } else {
+                let loud = context.out.loud("NOT VALID");
+                context.out.line(&format!("{loud}: {}", plain(what)))?;
+            }
+            Ok(Exit::NotValid)
+        }
+    }
+}
+
+/// What is not as it must be.
+#[derive(Debug)]
+pub(super) struct NotValid {
+    seq: u64,
+    place: Option<Value>,
+    pub(super) what: String,
+}
+
+/// What was read, and what came of it.
+pub(super) struct Checked {
+    pub(super) outcome: Result<Verified, NotValid>,
+    /// The checkpoints that were given, sorted by size.
+    pub(super) anchors: Vec<Anchor>,
+    torn: Vec<String>,
+    /// Whether the checkpoints lie beside the ledger.
+    own: bool,
+    repeated: Option<(u64, u64)>,
+}
+
+/// Checks what is asked for; `each` is given every record that is as it must be.
+pub(super) fn check(
+    context: &mut Context<'_>,
+    asked: &VerifyAudit,
+    each: &mut dyn FnMut(&Record<'_>),
+) -> Result<Checked, CliError> {
     let mut believed = keys(&asked.believe)?;
     let mut paths: Vec<_> = asked.begin_at.iter().chain(&asked.checkpoints).cloned().collect();
     let own = if asked.records.files.is_empty() && asked.records.dir.is_none() && paths.is_empty() {
@@ -35,14 +76,25 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
             believed.clone_from(own_keys);
         }
     }
-    // Checkpoints first: of a ledger that grows, those that are read are not newer than it.
-    let Anchors { list: shown, torn } = match anchors(&paths, &believed) {
-        Ok(anchors) => anchors,
-        Err(AnchorError::Read(error)) => return Err(error.into()),
-        Err(error) => return say_bad(context, 0, None, &error.to_string()),
+    let mut checked = Checked {
+        outcome: Err(NotValid { seq: 0, place: None, what: String::new() }),
+        anchors: Vec::new(),
+        torn: Vec::new(),
+        own: own.is_some(),
+        repeated: None,
     };
+    // Checkpoints first: of a ledger that grows, those that are read are not newer than it.
+    match anchors(&paths, &believed) {
+        Ok(Anchors { list, torn }) => (checked.anchors, checked.torn) = (list, torn),
+        Err(AnchorError::Read(error)) => return Err(error.into()),
+        Err(error) => {
+            checked.outcome = Err(NotValid { seq: 0, place: None, what: error.to_string() });
+            return Ok(checked);
+        }
+    }
+    let shown = &checked.anchors;
     let beginning = match &asked.begin_at {
-        Some(path) => Some(one(path, &shown)?),
+        Some(path) => Some(one(path, shown)?),
         None => None,
     };
     let frontier = asked.frontier.as_deref().map(frontier).transpose()?;
@@ -56,32 +108,30 @@ pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit
     };
     // The tree over what was removed; a checkpoint's root shows whether it is the right one.
     let frontier = frontier.or_else(|| lines.base().map(|base| base.tree.clone()));
-    let given = Given { start, anchors: &shown, frontier, counts: beginning.map(|anchor| &anchor.checkpoint) };
+    let given = Given { start, anchors: shown, frontier, counts: beginning.map(|anchor| &anchor.checkpoint) };
     let extent = lines.mib().map_or(Extent::Unknown, Extent::Items);
     let progress = context.out.progress("checking records, MiB", extent);
     let (mut read, mut told) = (0_u64, 0_u64);
-    let checked = verify(&mut lines, &given, &mut |bytes| {
+    let mut tick = |bytes| {
         read = read.saturating_add(bytes);
         let whole = read / MIB;
         progress.advance(usize::try_from(whole.saturating_sub(told)).unwrap_or(0));
         told = whole;
-    });
+    };
+    let outcome = verify_each(&mut lines, &given, &mut tick, each);
     drop(progress);
-    let repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
+    checked.repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
     drop(lines);
-    match checked {
-        Ok(verified) => say(
-            context,
-            asked,
-            &Told { verified: &verified, anchors: &shown, torn: &torn, own: own.is_some(), repeated },
-        ),
-        Err(Bad::Read(error)) => Err(error.into()),
+    checked.outcome = match outcome {
+        Ok(verified) => Ok(verified),
+        Err(Bad::Read(error)) => return Err(error.into()),
         Err(Bad::Damage(damage)) => {
             let place = json!({"source": damage.place.source, "line": damage.place.line});
-            say_bad(context, damage.seq, Some(&place), &damage.to_string())
+            Err(NotValid { seq: damage.seq, place: Some(place), what: damage.to_string() })
         }
-        Err(Bad::Finding(finding)) => say_bad(context, finding.seq(), None, &finding.to_string()),
-    }
+        Err(Bad::Finding(finding)) => Err(NotValid { seq: finding.seq(), place: None, what: finding.to_string() }),
+    };
+    Ok(checked)
 }
 
 /// The one checkpoint of a file.
@@ -114,34 +164,15 @@ pub(super) fn frontier(path: &Path) -> Result<Frontier, CliError> {
     tree.ok_or_else(|| CliError::input(&path.display().to_string(), "not a tree: {\"size\":…,\"nodes\":[…]}"))
 }
 
-fn say_bad(context: &mut Context<'_>, seq: u64, place: Option<&Value>, what: &str) -> Result<Exit, CliError> {
-    if context.out.is_json() {
-        context.out.json(&json!({"ok": false, "seq": seq, "place": place, "what": what}))?;
-    } else {
-        let loud = context.out.loud("NOT VALID");
-        context.out.line(&format!("{loud}: {}", plain(what)))?;
-    }
-    Ok(Exit::NotValid)
-}
-
-/// What there is to tell of a ledger that is as it should be.
-struct Told<'a> {
-    verified: &'a Verified,
-    anchors: &'a [Anchor],
-    torn: &'a [String],
-    /// Whether the checkpoints lie beside the ledger.
-    own: bool,
-    repeated: Option<(u64, u64)>,
-}
-
-impl Told<'_> {
-    fn anchor(&self) -> Option<&Anchor> {
-        self.verified.anchor.and_then(|at| self.anchors.get(at))
+impl Checked {
+    /// The newest checkpoint that fits.
+    pub(super) fn anchor(&self) -> Option<&Anchor> {
+        self.outcome.as_ref().ok()?.anchor.and_then(|at| self.anchors.get(at))
     }
 
     /// What was not proven, in words.
-    fn unproven(&self) -> Vec<String> {
-        let Verified { walked, records, covered, heads, roots, counted, older, .. } = self.verified;
+    pub(super) fn unproven(&self, verified: &Verified) -> Vec<String> {
+        let Verified { walked, records, covered, heads, roots, counted, older, .. } = verified;
         let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
         let mut out = Vec::new();
         if self.anchor().is_none() {
@@ -194,10 +225,18 @@ impl Told<'_> {
     }
 }
 
-fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Told<'_>) -> Result<Exit, CliError> {
-    let Verified { walked, records, breaks, covered, heads, roots, counted, .. } = told.verified;
+/// By what, in words.
+pub(super) fn anchored(anchor: Option<&Anchor>) -> String {
+    let Some(one) = anchor else { return "not anchored".to_owned() };
+    let by = one.by.as_ref().map_or_else(String::new, |by| format!(", signed by {}", plain(by)));
+    format!("anchored by the checkpoint {one}{by}")
+}
+
+/// What there is to tell of a ledger that is as it should be.
+fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Checked, verified: &Verified) -> Result<Exit, CliError> {
+    let Verified { walked, records, breaks, covered, heads, roots, counted, .. } = verified;
     let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
-    let unproven = told.unproven();
+    let unproven = told.unproven(verified);
     let anchor = told.anchor();
     if context.out.is_json() {
         let anchored = anchor.map(|one| {
@@ -211,13 +250,7 @@ fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Told<'_>) -> Resul
         }))?;
     } else {
         let seq = if *records == 0 { "no records".to_owned() } else { format!("seq {first}-{last}") };
-        let anchored = anchor.map_or_else(
-            || "not anchored".to_owned(),
-            |one| {
-                let by = one.by.as_ref().map_or_else(String::new, |by| format!(", signed by {}", plain(by)));
-                format!("anchored by the checkpoint {one}{by}")
-            },
-        );
+        let anchored = anchored(anchor);
         context.out.line(&format!("{}{seq}, {anchored}", context.out.mark(true)))?;
         if *heads > 0 {
             context.out.line(&format!(

@@ -1,22 +1,14 @@
 //! A transcript as one page that needs nothing beside it: no script, no font, no picture.
 
+use super::super::html::{Page, escaped};
 use super::super::text::time;
 use crate::statement::Signed;
 use crate::statement::transcript::{Attributes, Finding, KeyFacts, Transcript};
 
-const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#111;background:#fff}\
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #999}table{border-collapse:collapse;width:100%}\
-th,td{text-align:left;vertical-align:top;padding:.2em .6em;border-bottom:1px solid #ddd}th{white-space:nowrap;font-weight:600}\
-code{font:13px/1.4 monospace;overflow-wrap:anywhere}.bad{color:#a00;font-weight:600}.good{color:#060}\
-@media print{body{margin:0;max-width:none}}";
-
 /// The page. What others wrote is escaped.
 pub(super) fn html(read: &Transcript, signed: &Signed, findings: &[Finding]) -> String {
-    let mut page = Page::default();
     let plan = &read.plan;
-    page.raw("<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">");
-    page.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">");
-    page.raw(&format!("<title>Ceremony {}</title><style>{STYLE}</style>", escaped(&plan.id)));
+    let mut page = Page::new(&format!("Ceremony {}", plan.id));
     page.raw("<h1>Transcript of a key ceremony</h1>");
     page.rows(&[
         ("Instance", plan.issuer.clone()),
@@ -85,31 +77,10 @@ pub(super) fn html(read: &Transcript, signed: &Signed, findings: &[Finding]) -> 
         done.keys.iter().for_each(|key| page.key(key));
     }
     page.daemon(read);
-    page.0.push('\n');
-    page.0
+    page.end()
 }
 
-#[derive(Default)]
-struct Page(String);
-
 impl Page {
-    fn raw(&mut self, html: &str) {
-        self.0.push_str(html);
-        self.0.push('\n');
-    }
-
-    fn heading(&mut self, text: &str) {
-        self.raw(&format!("<h2>{}</h2>", escaped(text)));
-    }
-
-    fn rows(&mut self, rows: &[(&str, String)]) {
-        self.raw("<table>");
-        for (name, value) in rows {
-            self.raw(&format!("<tr><th>{}<td><code>{}</code>", escaped(name), escaped(value)));
-        }
-        self.raw("</table>");
-    }
-
     fn key(&mut self, key: &KeyFacts) {
         let Attributes {
             private,
@@ -161,24 +132,6 @@ impl Page {
         rows.push(("Audit log after", seq(daemon.audit_after)));
         self.rows(&rows);
     }
-}
-
-/// Text that is no HTML, and shows what would turn it round or hide it.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            ' '..='~' => out.push(c),
-            c if c.is_alphanumeric() => out.push(c),
-            c => out.extend(c.escape_default()),
-        }
-    }
-    out
 }
 
 #[cfg(test)]
