@@ -19,6 +19,7 @@ mod notes;
 pub mod reading;
 mod record;
 mod retention;
+mod room;
 mod since;
 mod tree;
 
@@ -35,6 +36,7 @@ pub use journald::JournaldStats;
 pub use meaning::{Meaning, meaning};
 pub use notes::Notes;
 pub use retention::Retention;
+pub use room::Room;
 pub use since::keys_since;
 pub use tree::Tree;
 
@@ -117,6 +119,7 @@ struct Files {
     dir: PathBuf,
     changes: Arc<AtomicU64>,
     now: fn() -> Moment,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Audit {
@@ -130,7 +133,7 @@ impl Audit {
         let journald = config.journald.as_ref().map(follow).transpose().map_err(AuditError::Journald)?;
         let ledger = |chain| Committer::start(segments, recovered, chain, config.pace);
         let mut audit = Self::start(config, journald, &copy.head, ledger)?;
-        audit.files = Some(Files { dir: dir.to_owned(), changes, now: config.now });
+        audit.files = Some(Files { dir: dir.to_owned(), changes, now: config.now, metrics: config.metrics.clone() });
         let journald = config.journald.as_ref().is_some_and(|path| path.exists());
         Ok((audit, Opened { recovered: copy, journald }))
     }
@@ -220,14 +223,20 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Retention`].
     pub fn keep(&self, retention: Retention) -> Result<(), AuditError> {
-        let Some(Files { dir, changes, now }) = &self.files else { return Ok(()) };
+        let Some(Files { dir, changes, now, metrics }) = &self.files else { return Ok(()) };
         if self.keeping.get().is_none() {
             let (changes, growth) = (Arc::clone(changes), Arc::clone(&self.growth));
-            let keeping = Keeping::start(dir, changes, self.ledger.clone(), growth, retention, *now);
+            let told = (growth, metrics.clone());
+            let keeping = Keeping::start(dir, changes, self.ledger.clone(), told, retention, *now);
             // Of two at once the later one ends.
             drop(self.keeping.set(keeping.map_err(AuditError::Retention)?));
         }
         Ok(())
+    }
+
+    /// How much room the ledger takes, and for how long there is more; none of one that is kept nowhere.
+    pub fn room(&self) -> Option<Room> {
+        self.keeping.get()?.room()
     }
 
     /// Records one entry; returns its sequence number once it is durable. Cancelling the future does not take the

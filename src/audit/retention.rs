@@ -1,5 +1,5 @@
 //! The thread that compresses closed segments and removes old ones, as far as checkpoints cover them and in nobody's way; and keeps where
-//! the tree stands.
+//! the tree stands, and looks how much room there is.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,8 +14,10 @@ use super::Chain;
 use super::entry::{Entry, Outcome};
 use super::event::Event;
 use super::growth::Growth;
+use super::room::{self, Room};
 use crate::clock::Moment;
-use crate::log::{Committer, Keeper, LogError, end_thread};
+use crate::log::{Committer, Keeper, LogError, end_thread, usage};
+use crate::metrics::Metrics;
 
 /// How often it is looked what has become old, and the tree is kept, where no checkpoint comes.
 const LOOK: Duration = Duration::from_secs(60);
@@ -48,6 +50,7 @@ impl Default for Retention {
 pub(super) struct Keeping {
     covered: Arc<AtomicU64>,
     sure: Arc<Mutex<Option<Moment>>>,
+    room: Arc<Mutex<Option<Room>>>,
     stop: Arc<AtomicBool>,
     wake: SyncSender<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -59,12 +62,12 @@ impl Keeping {
         dir: &Path,
         changes: Arc<AtomicU64>,
         ledger: Committer<Entry>,
-        growth: Arc<Growth>,
+        (growth, metrics): (Arc<Growth>, Option<Arc<Metrics>>),
         retention: Retention,
         now: fn() -> Moment,
     ) -> std::io::Result<Self> {
         let (covered, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let sure = Arc::new(Mutex::new(None));
+        let (sure, room) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
         let (wake, woken) = sync_channel(1);
         let keeper = Keeper::<Chain>::new(dir, changes, Arc::clone(&stop));
         let worker = Worker {
@@ -72,6 +75,10 @@ impl Keeping {
             keeper,
             ledger,
             growth,
+            metrics,
+            room: Arc::clone(&room),
+            growing: room::Growth::default(),
+            low: false,
             retention,
             now,
             covered: Arc::clone(&covered),
@@ -82,7 +89,7 @@ impl Keeping {
             told: 0,
         };
         let thread = thread::Builder::new().name("retention".to_owned()).spawn(move || worker.run(&woken))?;
-        Ok(Self { covered, sure, stop, wake, thread: Mutex::new(Some(thread)) })
+        Ok(Self { covered, sure, room, stop, wake, thread: Mutex::new(Some(thread)) })
     }
 
     /// A checkpoint covers the records up to this one; `sure` is the time, none where the clock may be wrong.
@@ -91,6 +98,11 @@ impl Keeping {
         self.covered.fetch_max(seq, Ordering::Relaxed);
         // One that is awake, or about to be, looks anyway.
         self.wake.try_send(()).unwrap_or_default();
+    }
+
+    /// What was seen last.
+    pub(super) fn room(&self) -> Option<Room> {
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the thread.
@@ -116,6 +128,11 @@ struct Worker {
     keeper: Keeper<Chain>,
     ledger: Committer<Entry>,
     growth: Arc<Growth>,
+    metrics: Option<Arc<Metrics>>,
+    room: Arc<Mutex<Option<Room>>>,
+    growing: room::Growth,
+    /// Whether it was said that there is little.
+    low: bool,
     retention: Retention,
     now: fn() -> Moment,
     covered: Arc<AtomicU64>,
@@ -143,6 +160,7 @@ impl Worker {
         let mut failed = false;
         let mut unkept = false;
         loop {
+            self.look();
             match woken.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Disconnected) => return,
                 _ if self.stop.load(Ordering::Relaxed) => return,
@@ -168,6 +186,25 @@ impl Worker {
                 Err(error) => warn!(name: "ledger_not_kept", %error, "a segment could not be compressed or removed"),
             }
         }
+    }
+
+    /// How much room there is.
+    fn look(&mut self) {
+        let Ok(usage) = usage(&self.dir) else { return };
+        let room = self.growing.at(Instant::now(), usage);
+        if let Some(metrics) = &self.metrics {
+            let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+            metrics.ledger.bytes.set(number(usage.bytes));
+            metrics.ledger.segments.set(number(usage.segments));
+            metrics.ledger.free_bytes.set(number(usage.free));
+            metrics.ledger.left.set(i64::from(room.days_left).saturating_mul(DAY_S));
+        }
+        if room.is_low() && !self.low {
+            let (dir, free_mib) = (self.dir.display(), usage.free >> 20);
+            warn!(name: "ledger_room_low", %dir, free_mib, days_left = room.days_left, "the ledger runs out of room");
+        }
+        self.low = room.is_low();
+        *self.room.lock().unwrap_or_else(PoisonError::into_inner) = Some(room);
     }
 
     /// Everything that can be done now.

@@ -83,6 +83,10 @@ impl Daemon {
                 "healthy": self.audit.healthy(),
                 "trouble": self.audit.trouble(),
                 "checkpoint": self.checkpoint_status(),
+                "room": self.audit.room().map(|room| json!({
+                    "bytes": room.usage.bytes, "segments": room.usage.segments, "free_bytes": room.usage.free,
+                    "days_left": room.days_left,
+                })),
                 "journald": self.audit.journald().is_some_and(crate::audit::JournaldStats::up),
             },
             "state": self.kept(),

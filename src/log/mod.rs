@@ -23,6 +23,7 @@ mod scan;
 mod segment;
 mod segments;
 mod terms;
+mod usage;
 mod wait;
 mod writer;
 
@@ -41,6 +42,7 @@ pub use read::lines_after;
 pub use scan::{Report, verify};
 pub use segments::{Media, Recovered, SegmentConfig, Segments, Shelf, Volatile, look};
 pub use terms::{CommitError, Pace, Receipt};
+pub use usage::{Usage, usage};
 pub use wait::end_thread;
 
 /// The longest line, newline included. A line of the audit ledger is bounded far below it.

@@ -171,4 +171,8 @@ fn they_are_made_by_themselves() {
     let size = f64::from(u32::try_from(size).unwrap());
     eventually("the metric", PATIENCE, || (house.metric("passport_checkpoint_records") >= size).then_some(()));
     assert!(house.metric("passport_checkpoint_time_seconds") > 1_700_000_000.0);
+    // Of the room, too: looked at once the daemon runs.
+    eventually("the ledger's room", PATIENCE, || (house.metric("passport_ledger_bytes") > 0.0).then_some(()));
+    assert!(house.metric("passport_ledger_segments") >= 1.0 && house.metric("passport_ledger_free_bytes") > 0.0);
+    assert!(house.metric("passport_ledger_left_seconds") > 0.0);
 }

@@ -111,6 +111,7 @@ pub(super) fn status(state: &State) -> String {
         },
         "audit": {
             "seq": 987_654, "hash": "ef".repeat(32), "healthy": true, "trouble": null, "journald": true,
+            "room": {"bytes": 98_765_432, "segments": 17, "free_bytes": 53_687_091_200_u64, "days_left": 212},
             "checkpoint": {"records": 987_600, "time": 1_699_999_800, "kid": "ed25519/t0/audit/v1", "trouble": null},
         },
         "state": {"revoked_ids": 12_345, "revoked_subjects": 6, "rows": 23_456, "epochs": {}},

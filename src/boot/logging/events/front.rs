@@ -100,6 +100,9 @@ table! {
     tree_read INFO - [records]
         "It is done."
         "Nothing.";
+    ledger_room_low WARN "4c1f7d0e2b9a4f0c8a5d6e3b7c2f1a90" [dir free_mib days_left]
+        "The ledger's disk has less than 128 MiB left, or lasts for less than a week as the ledger has grown of late. Said once."
+        "A larger disk, a shorter `[audit] retention_days`, `[audit] compress`; docs/LEDGER.md. A full disk stops issuing.";
     tree_not_kept WARN - [error]
         "Where the ledger's tree stands could not be written to the checkpoints' directory, so that the next start reads more. It is \
          tried again every minute; said once."
