@@ -198,14 +198,16 @@ impl Daemon {
     /// The ledger once it accounts for all that was signed: what has no record by the time that one may take gets one that says so.
     async fn accounted(&self, counts: &Counts) -> Result<Tree, NoCheckpoint> {
         let timeout = Duration::from_millis(self.live.load().loaded.config.hsm.op_timeout_ms);
-        let until = Instant::now() + 2 * timeout + RECORDED_WITHIN;
+        let asked = Instant::now();
+        let until = asked + 2 * timeout + RECORDED_WITHIN;
         loop {
             let tree = self.audit.tree()?;
             let missing = missing(counts, &tree);
             if missing.is_empty() {
                 return Ok(tree);
             }
-            if Instant::now() >= until {
+            // A disk that is slow or stuck may hold back records that were handed in before: they are stored, or given up.
+            if Instant::now() >= until && self.audit.lag() < asked.elapsed() {
                 let records = missing.into_iter().map(|(kid, count)| unaccounted(kid, count)).collect();
                 let seq = self.audit.record_many(records).await?.last;
                 return self.tree_at(seq).await;

@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::source::ReadError;
+use crate::log::Hash;
 use crate::statement::{Checkpoint, Note, VerifierKey};
 use crate::wire::link::MAX_COUNTED;
 
 /// The longest file of notes or keys, in bytes: those of a day that has one each second.
 const MAX_FILE: u64 = 128 << 20;
 
-/// The most checkpoints: one an hour for eleven years.
+/// The most checkpoints that are compared with records: a year of one each five minutes. Of more, every second of the older half is left
+/// out, and so on: a history that was rewritten shows by any of them.
 pub const MAX_ANCHORS: usize = 100_000;
 
 /// A checkpoint and who signed it.
@@ -113,6 +117,8 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
 pub struct Anchors {
     /// Each once.
     pub list: Vec<Anchor>,
+    /// How many were left out, after they were held against each other.
+    pub thinned: usize,
     /// Files that end in the middle of a checkpoint, as a crash of the daemon leaves them: what they end with was not read.
     pub torn: Vec<String>,
 }
@@ -140,15 +146,19 @@ fn notes(file: &Path) -> Result<(Vec<Note>, bool), ReadError> {
 /// # Errors
 /// If they can't be read, are not signed, or contradict each other.
 pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Anchors, AnchorError> {
-    let (mut found, mut torn) = (Vec::new(), Vec::new());
-    let mut known = BTreeSet::new();
+    at_most(MAX_ANCHORS, paths, keys)
+}
+
+fn at_most(most: usize, paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Anchors, AnchorError> {
+    let (mut found, mut torn, mut thinned) = (Vec::new(), Vec::new(), 0);
+    let mut known = BTreeSet::<Hash>::new();
     for path in paths {
         for file in files(path)? {
             let (notes, is_torn) = notes(&file)?;
             torn.extend(is_torn.then(|| file.display().to_string()));
             for note in notes {
                 let checkpoint = Checkpoint::parse(note.text()).map_err(|error| wrong(&file, error.to_string()))?;
-                if !known.insert(note.to_string()) {
+                if !known.insert(Sha256::digest(note.to_string()).into()) {
                     continue;
                 }
                 let source = file.display().to_string();
@@ -162,15 +172,34 @@ pub fn anchors(paths: &[PathBuf], keys: &[VerifierKey]) -> Result<Anchors, Ancho
                     anchor.by = Some(key.name.clone());
                 }
                 found.push(anchor);
-                if found.len() > MAX_ANCHORS {
-                    return Err(wrong(&file, format!("more than {MAX_ANCHORS} checkpoints")).into());
+                if found.len() > most {
+                    thinned += thin(&mut found)?;
+                    // One that comes again does no harm.
+                    known.clear();
                 }
             }
         }
     }
-    found.sort_by_key(|anchor| (anchor.checkpoint.size, anchor.checkpoint.time));
+    sort(&mut found);
     consistent(&found)?;
-    Ok(Anchors { list: found, torn })
+    Ok(Anchors { list: found, thinned, torn })
+}
+
+fn sort(found: &mut [Anchor]) {
+    found.sort_by_key(|anchor| (anchor.checkpoint.size, anchor.checkpoint.time));
+}
+
+/// Leaves every second of the older half out, once none contradicts another. How many.
+fn thin(found: &mut Vec<Anchor>) -> Result<usize, AnchorError> {
+    sort(found);
+    consistent(found)?;
+    let (all, half) = (found.len(), found.len() / 2);
+    let mut at = 0;
+    found.retain(|_| {
+        at += 1;
+        at > half || at % 2 == 1
+    });
+    Ok(all - found.len())
 }
 
 /// Whether no two of them, sorted by size, can't both be true of one ledger.
@@ -232,6 +261,24 @@ mod tests {
         assert!(read(&[("latest", torn)], &[]).is_err(), "nothing of it is whole");
         let altered = day.replace("head ", "haed ");
         assert!(read(&[("a.notes", &altered)], &[]).is_err());
+    }
+
+    #[test]
+    fn of_more_than_can_be_compared_the_older_ones_are_thinned() {
+        let lines = ledger(40, "alice");
+        let notes: String = (1..=40).map(|size| checkpoint(&lines[..size]).note).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.notes");
+        fs::write(&file, &notes).unwrap();
+        let found = at_most(10, std::slice::from_ref(&file), &[key().1]).unwrap();
+        let sizes: Vec<_> = found.list.iter().map(|one| one.checkpoint.size).collect();
+        assert!(sizes.len() <= 10 && sizes.len() + found.thinned == 40, "{sizes:?}");
+        assert!(sizes.is_sorted() && sizes.ends_with(&[38, 39, 40]) && sizes.starts_with(&[1]), "{sizes:?}");
+        // What contradicts one that is there is found all the same.
+        let other = checkpoint(&ledger(12, "bob")).note;
+        fs::write(&file, format!("{other}{notes}")).unwrap();
+        let two = at_most(20, &[file], &[]).unwrap_err().to_string();
+        assert!(two.contains("there are two histories"), "{two}");
     }
 
     #[test]

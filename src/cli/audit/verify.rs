@@ -52,6 +52,8 @@ pub(super) struct Checked {
     /// The checkpoints that were given, sorted by size.
     pub(super) anchors: Vec<Anchor>,
     torn: Vec<String>,
+    /// Checkpoints that were left out.
+    thinned: usize,
     /// Whether the checkpoints lie beside the ledger.
     own: bool,
     repeated: Option<(u64, u64)>,
@@ -80,12 +82,13 @@ pub(super) fn check(
         outcome: Err(NotValid { seq: 0, place: None, what: String::new() }),
         anchors: Vec::new(),
         torn: Vec::new(),
+        thinned: 0,
         own: own.is_some(),
         repeated: None,
     };
     // Checkpoints first: of a ledger that grows, those that are read are not newer than it.
     match anchors(&paths, &believed) {
-        Ok(Anchors { list, torn }) => (checked.anchors, checked.torn) = (list, torn),
+        Ok(Anchors { list, torn, thinned }) => (checked.anchors, checked.torn, checked.thinned) = (list, torn, thinned),
         Err(AnchorError::Read(error)) => return Err(error.into()),
         Err(error) => {
             checked.outcome = Err(NotValid { seq: 0, place: None, what: error.to_string() });
@@ -205,6 +208,12 @@ impl Checked {
         );
         if self.anchors.iter().any(|anchor| anchor.by.is_none()) {
             out.push("the checkpoints' signatures were not checked: give --keys".to_owned());
+        }
+        if self.thinned > 0 {
+            out.push(format!(
+                "{} checkpoints, older ones, were held against each other alone: there are more than are compared",
+                self.thinned
+            ));
         }
         if roots < heads {
             out.push(format!("{} roots were not computed, for want of the records before {first}", heads - roots));
