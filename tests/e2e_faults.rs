@@ -12,6 +12,8 @@ mod failing;
 mod hung;
 #[path = "faults/killed.rs"]
 mod killed;
+#[path = "faults/ledger.rs"]
+mod ledger_disk;
 #[path = "faults/load.rs"]
 mod load;
 #[path = "faults/restart.rs"]

@@ -20,6 +20,8 @@ pub(crate) enum Trouble {
     Write,
     /// A sync fails, and nobody knows what has come to the disk: EIO.
     Sync,
+    /// A sync takes so many milliseconds longer.
+    Slow(i64),
 }
 
 /// The disk of a front.
@@ -56,6 +58,7 @@ impl Disk {
                 Trouble::ReadOnly => [0, Errno::EROFS as i64],
                 Trouble::Write => [0, Errno::EIO as i64],
                 Trouble::Sync => [Errno::EIO as i64, 0],
+                Trouble::Slow(ms) => [-ms, 0],
             },
         );
     }

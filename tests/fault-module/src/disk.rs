@@ -11,7 +11,8 @@ use libc::{c_char, c_int, c_void, mode_t, off64_t, size_t, ssize_t};
 use crate::DISK;
 use crate::shared::numbers;
 
-/// The error of a sync, the error of a write; 0 where there is none. And the file: its device and its number.
+/// The error of a sync, or how many milliseconds longer it takes, as a negative number; the error of a write; 0 where there is none. And
+/// the file: its device and its number.
 type Numbers = [AtomicI64; 4];
 
 fn trouble() -> Option<&'static Numbers> {
@@ -53,24 +54,26 @@ fn narrow(answer: libc::c_long) -> c_int {
     c_int::try_from(answer).unwrap_or(-1)
 }
 
-/// fdatasync(2), unless it is to fail.
-#[unsafe(no_mangle)]
-pub extern "C" fn fdatasync(fd: c_int) -> c_int {
+fn sync(fd: c_int, call: libc::c_long) -> c_int {
     match error(fd, of_sync) {
-        Some(error) => fail(error),
-        // SAFETY: takes no memory.
-        None => narrow(unsafe { libc::syscall(libc::SYS_fdatasync, fd) }),
+        Some(error @ 1..) => return fail(error),
+        Some(late) => std::thread::sleep(std::time::Duration::from_millis(late.unsigned_abs().into())),
+        None => {}
     }
+    // SAFETY: takes no memory.
+    narrow(unsafe { libc::syscall(call, fd) })
 }
 
-/// fsync(2), unless it is to fail.
+/// fdatasync(2), unless it is to fail or to be late.
+#[unsafe(no_mangle)]
+pub extern "C" fn fdatasync(fd: c_int) -> c_int {
+    sync(fd, libc::SYS_fdatasync)
+}
+
+/// fsync(2), unless it is to fail or to be late.
 #[unsafe(no_mangle)]
 pub extern "C" fn fsync(fd: c_int) -> c_int {
-    match error(fd, of_sync) {
-        Some(error) => fail(error),
-        // SAFETY: takes no memory.
-        None => narrow(unsafe { libc::syscall(libc::SYS_fsync, fd) }),
-    }
+    sync(fd, libc::SYS_fsync)
 }
 
 /// ftruncate(2), unless it is to fail.
