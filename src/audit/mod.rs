@@ -124,8 +124,25 @@ struct Files {
 
 impl Audit {
     /// Opens the ledger in `dir`, which must exist and be ours alone, and starts its threads.
+    ///
+    /// # Errors
+    /// [`AuditError`].
     pub fn open(dir: &Path, config: &AuditConfig) -> Result<(Self, Opened), AuditError> {
-        let (segments, recovered) = Segments::open::<Chain>(dir, config.segment)?;
+        Self::open_if(dir, config, |_| Ok(())).map(|(audit, opened, ())| (audit, opened))
+    }
+
+    /// The same, if what was found there is what `fits`, and with what that gives. Nothing is written before: a break record would
+    /// make a ledger that was cut off as long as it ought to be.
+    ///
+    /// # Errors
+    /// [`AuditError`], or that of `fits`.
+    pub fn open_if<T, E: From<AuditError>>(
+        dir: &Path,
+        config: &AuditConfig,
+        fits: impl FnOnce(&Recovered) -> Result<T, E>,
+    ) -> Result<(Self, Opened, T), E> {
+        let (segments, recovered) = Segments::open::<Chain>(dir, config.segment).map_err(AuditError::from)?;
+        let given = fits(&recovered)?;
         let copy = recovered.clone();
         let changes = segments.changes();
         let source = Source { dir, changes: Arc::clone(&changes), head: recovered.head.seq, now: (config.now)() };
@@ -135,7 +152,7 @@ impl Audit {
         let mut audit = Self::start(config, journald, &copy.head, ledger)?;
         audit.files = Some(Files { dir: dir.to_owned(), changes, now: config.now, metrics: config.metrics.clone() });
         let journald = config.journald.as_ref().is_some_and(|path| path.exists());
-        Ok((audit, Opened { recovered: copy, journald }))
+        Ok((audit, Opened { recovered: copy, journald }, given))
     }
 
     /// A ledger that is kept nowhere, for amnesia mode: records are chained and numbered. journald keeps what it is sent, so

@@ -10,7 +10,7 @@ use super::{BootError, restored};
 use crate::audit::{Audit, AuditConfig, JOURNALD_SOCKET, Recovery, Retention};
 use crate::clock::Moment;
 use crate::config::{Config, Journald};
-use crate::log::{Pace, SegmentConfig, durable};
+use crate::log::{Pace, Recovered, SegmentConfig, durable};
 use crate::metrics::Metrics;
 use crate::state::{self, Room, Store};
 
@@ -53,7 +53,18 @@ pub(super) fn memory(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, 
 /// [`BootError`].
 pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, Store), BootError> {
     let audit_config = audit_config(config, metrics);
-    let (audit, opened) = Audit::open(&config.audit.dir, &audit_config)?;
+    let fits = |recovered: &Recovered| -> Result<Store, BootError> {
+        let seq = recovered.head.seq;
+        let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
+        let store = Store::open(&config.state.path, mode, Moment::now())?;
+        store.set_room(Room::of(config.state.entries));
+        store.check_against_ledger(seq, recovered.mark).map_err(|error| {
+            let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
+            BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
+        })?;
+        Ok(store)
+    };
+    let (audit, opened, store) = Audit::open_if(&config.audit.dir, &audit_config, fits)?;
     if let Some(gap) = &opened.recovered.gap {
         warn!(name: "ledger_cut", ?gap, "the ledger was cut short; a break record says where");
     }
@@ -73,14 +84,6 @@ pub(super) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<(Audit, St
         }
     }
     audit.keep(Retention { days: config.audit.retention_days, compress: config.audit.compress })?;
-    let seq = opened.recovered.head.seq;
-    let mode = if seq == 0 { state::Mode::CreateIfMissing } else { state::Mode::Existing };
-    let store = Store::open(&config.state.path, mode, Moment::now())?;
-    store.set_room(Room::of(config.state.entries));
-    store.check_against_ledger(seq, opened.recovered.mark).map_err(|error| {
-        let (ledger, state) = (config.audit.dir.display(), config.state.path.display());
-        BootError::Apart { places: format!("[audit] dir {ledger}, [state] path {state}"), error }
-    })?;
     restored::settle(&audit, &store, &config.audit.dir)?;
     audit.state_is_at(store.snapshot().audit_seq);
     Ok((audit, store))

@@ -72,6 +72,7 @@ impl Base {
         let failed = |why: String| LogError::Base { path: path.clone(), why };
         let bytes = match fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::GENESIS),
+            Ok(meta) if !meta.is_file() => Err(failed("no regular file".to_owned())),
             Ok(meta) if meta.len() > MAX_BASE => Err(failed(format!("longer than {MAX_BASE} bytes"))),
             _ => fs::read(&path).map_err(|error| failed(error.to_string())),
         }?;

@@ -22,7 +22,7 @@ use super::merkle::Hash;
 use crate::passport::{KidRef, MAX_KEYS, hex};
 
 /// What every origin begins with.
-const ORIGIN: &str = "passportd/checkpoint/v1/";
+pub const ORIGIN: &str = "passportd/checkpoint/v1/";
 
 /// Why a text is no checkpoint. Its writer is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ pub mod note;
 pub mod plan;
 pub mod transcript;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Counted, origin};
+pub use checkpoint::{Checkpoint, CheckpointError, Counted, ORIGIN, origin};
 pub use document::{ATTESTATION_PREFIX, Signed, TRANSCRIPT_PREFIX};
 pub use merkle::{Frontier, Hash};
 pub use note::{Note, NoteError, VerifierKey};

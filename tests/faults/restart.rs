@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use passportd::wire::{ServiceOk, ServiceOp, Verdict};
+use passportd::wire::{AdminOp, Revocation, ServiceOk, ServiceOp, Verdict};
 
 use super::support::ledger::{self, jti};
 use super::support::passports::{demo, for_demo};
@@ -174,4 +174,25 @@ fn a_torn_end_of_the_ledger_is_kept_and_named() {
     assert!(found.contains(&torn.len().to_string()), "it says how many bytes: {found}");
     assert!(fs::read(newest).unwrap().ends_with(torn), "the evidence is left in place");
     assert!(house.log().contains("cut short"), "and the log says so");
+}
+
+/// A ledger without the record that the state was changed on the strength of is not made longer by the record of its own torn end.
+#[test]
+fn a_ledger_that_lost_what_the_state_has_is_refused_each_time() {
+    let mut house = House::start(Options::default().roles(Roles::Apart));
+    house.raw().issue(demo("alice")).unwrap();
+    let what = vec![Revocation::Subject { sub: "alice", before: None }];
+    house.admin_raw().admin(AdminOp::Revoke { tenant: "t1", what, reason: "a test" }).unwrap();
+    house.kill("front");
+    let segment = house.ledger().join("00000000000000000001.jsonl");
+    let whole = fs::read(&segment).unwrap();
+    assert!(whole.ends_with(b"}\n"));
+    fs::write(&segment, whole.get(..whole.len() - 5).unwrap()).unwrap();
+    for _ in 0..3 {
+        refused(&second(&house, "front", |_| {}), 78, "the ledger was cut off or replaced");
+    }
+    assert_eq!(fs::read(&segment).unwrap().len(), whole.len() - 5, "nothing was written");
+    fs::write(&segment, &whole).unwrap();
+    house.start_role("front");
+    house.wait_ready();
 }

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::source::ReadError;
 use crate::log::Hash;
-use crate::statement::{Checkpoint, Note, VerifierKey};
+use crate::statement::{Checkpoint, Note, ORIGIN, VerifierKey};
 use crate::wire::link::MAX_COUNTED;
 
 /// The longest file of notes or keys, in bytes: those of a day that has one each second.
@@ -78,8 +78,12 @@ fn wrong(from: &Path, what: impl Into<String>) -> ReadError {
 }
 
 fn contents(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let size = fs::metadata(path).map_err(ReadError::io(path))?.len();
-    if size > MAX_FILE {
+    let found = fs::metadata(path).map_err(ReadError::io(path))?;
+    // A pipe or a device would never end.
+    if !found.is_file() {
+        return Err(wrong(path, "it is no regular file".to_owned()));
+    }
+    if found.len() > MAX_FILE {
         return Err(wrong(path, format!("more than {MAX_FILE} bytes")));
     }
     fs::read(path).map_err(ReadError::io(path))
@@ -137,6 +141,11 @@ fn notes(file: &Path) -> Result<(Vec<Note>, bool), ReadError> {
         Some(at + 2 + line.iter().position(|byte| *byte == b'\n')?)
     });
     let sound = end.and_then(|end| bytes.get(..end)).and_then(|sound| Note::parse_all(sound).ok());
+    // The first of a day, cut short.
+    let begun = bytes.starts_with(ORIGIN.as_bytes()) || ORIGIN.as_bytes().starts_with(&bytes);
+    if end.is_none() && begun && file.extension().is_some_and(|ending| ending == "notes") {
+        return Ok((Vec::new(), true));
+    }
     // What is altered in the middle is not torn.
     sound.filter(|notes| !notes.is_empty()).map(|notes| (notes, true)).ok_or_else(|| wrong(file, whole.to_string()))
 }
@@ -258,7 +267,12 @@ mod tests {
         let found = read(&files, &[key().1]).unwrap();
         assert_eq!(found.list.iter().map(|one| one.checkpoint.size).collect::<Vec<_>>(), [10, 20, 30]);
         assert!(found.torn.len() == 1 && found.torn[0].ends_with("2027-01-16.notes"), "{:?}", found.torn);
-        assert!(read(&[("latest", torn)], &[]).is_err(), "nothing of it is whole");
+        assert!(read(&[("latest", torn)], &[]).is_err(), "it is whole, or was not made by a daemon");
+        for cut in [torn, torn.get(..3).unwrap()] {
+            let first = read(&[("latest", three.as_str()), ("2027-01-17.notes", cut)], &[]).unwrap();
+            assert_eq!((first.list.len(), first.torn.len()), (1, 1), "the first of a day");
+        }
+        assert!(read(&[("other.notes", "no note")], &[]).is_err());
         let altered = day.replace("head ", "haed ");
         assert!(read(&[("a.notes", &altered)], &[]).is_err());
     }

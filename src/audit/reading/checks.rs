@@ -55,6 +55,10 @@ pub struct Verified {
     pub counted: usize,
     /// Checkpoints that lie before the first record.
     pub older: usize,
+    /// Signatures that are on record as unaccounted for.
+    pub unaccounted: u64,
+    /// Up to which record it is on record that records were removed; 0 where none is.
+    pub pruned: u64,
 }
 
 /// What contradicts the records, though each follows the one before it.
@@ -208,6 +212,8 @@ pub fn verify_each(
         roots: 0,
         counted: 0,
         older: 0,
+        unaccounted: 0,
+        pruned: 0,
     };
     let mut check = Check { given, next: 0, tree: None, counts: None, begun_full: false, verified, sound: 0 };
     let mut finding = None;
@@ -261,6 +267,13 @@ impl Check<'_> {
         self.verified.records += 1;
         if &*record.event == Event::LedgerBreak.name() && self.verified.breaks.len() < MAX_BREAKS {
             self.verified.breaks.push(record.seq);
+        }
+        if &*record.event == Event::SignaturesUnaccounted.name() {
+            self.verified.unaccounted = self.verified.unaccounted.saturating_add(record.count.unwrap_or(0));
+        }
+        if &*record.event == Event::LedgerPruned.name() {
+            let last = record.detail.as_deref().and_then(removed_to).unwrap_or(0);
+            self.verified.pruned = self.verified.pruned.max(last);
         }
         // Without a checkpoint to come there is nothing to compare a root or a count with.
         if self.next < self.given.anchors.len() {
@@ -345,6 +358,11 @@ impl Check<'_> {
             source_name: newest.source.clone(),
         })
     }
+}
+
+/// The last record that a `ledger_pruned` says is removed: `records 1 to 9, covered by …`.
+fn removed_to(detail: &str) -> Option<u64> {
+    detail.strip_prefix("records ")?.split_once(" to ")?.1.split_once(',')?.0.parse().ok()
 }
 
 /// How many signatures of which key a record accounts for.

@@ -81,20 +81,20 @@ impl Report<'_> {
         page.heading("Checkpoints");
         let micros = |text: &String| text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second);
         let (since, until) = (self.period.0.as_ref().and_then(micros), self.period.1.as_ref().and_then(micros));
-        let within = |anchor: &&Anchor| {
+        let within = |anchor: &Anchor| {
             let at = anchor.checkpoint.time;
             since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until)
         };
-        let all: Vec<&Anchor> = self.checked.anchors.iter().filter(within).collect();
+        // Those from the first record on to the newest that fits were compared, all of them.
+        let compared = self.checked.compared();
+        let all: Vec<_> = self.checked.anchors.iter().enumerate().filter(|(_, anchor)| within(anchor)).collect();
         if all.is_empty() {
             page.paragraph("None of that time was shown.");
             return;
         }
-        // Those up to the newest that fits were compared, all of them.
-        let fits = self.checked.anchor().map_or(0, |anchor| anchor.checkpoint.size);
         page.paragraph(&format!("{} of that time were shown; the newest of them:", all.len()));
-        let rows = all.iter().rev().take(MAX_CHECKPOINTS).map(|anchor| {
-            let fits = if anchor.checkpoint.size <= fits { "yes" } else { "not compared" };
+        let rows = all.iter().rev().take(MAX_CHECKPOINTS).map(|(at, anchor)| {
+            let fits = if compared.contains(at) { "yes" } else { "not compared" };
             let by = anchor.by.clone().unwrap_or_else(|| "not checked".to_owned());
             vec![
                 time(anchor.checkpoint.time),

@@ -60,7 +60,7 @@ pub(super) fn run(context: &mut Context<'_>, asked: ReportAudit, now: Moment) ->
             }
         }
         for one in &unproven {
-            context.out.line(&format!("    not proven: {one}"))?;
+            context.out.line(&format!("    not proven: {}", plain(one)))?;
         }
         context.out.line(&format!("the page is {path}"))?;
     }

@@ -54,6 +54,8 @@ pub(super) struct Checked {
     torn: Vec<String>,
     /// Checkpoints that were left out.
     thinned: usize,
+    /// The first record by the ledger's own word, where older ones were removed.
+    base: Option<u64>,
     /// Whether the checkpoints lie beside the ledger.
     own: bool,
     repeated: Option<(u64, u64)>,
@@ -83,6 +85,7 @@ pub(super) fn check(
         anchors: Vec::new(),
         torn: Vec::new(),
         thinned: 0,
+        base: None,
         own: own.is_some(),
         repeated: None,
     };
@@ -104,6 +107,7 @@ pub(super) fn check(
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let from = beginning.map_or(0, |anchor| anchor.checkpoint.size.saturating_add(1));
     let mut lines = open(&mut context.stdin, &dir, &asked.records, from)?;
+    let base = lines.base().map(|base| base.first).filter(|first| *first > 1);
     let start = match (beginning.map(|anchor| &anchor.checkpoint), lines.base()) {
         (Some(checkpoint), _) => Start::SkipTo(Head { seq: checkpoint.size, hash: checkpoint.head }),
         (None, Some(base)) => Start::Behind(base.head()),
@@ -125,6 +129,7 @@ pub(super) fn check(
     drop(progress);
     checked.repeated = if let Opened::Journal(journal) = &lines { Some(journal.repeated()) } else { None };
     drop(lines);
+    checked.base = base;
     checked.outcome = match outcome {
         Ok(verified) => Ok(verified),
         Err(Bad::Read(error)) => return Err(error.into()),
@@ -173,9 +178,15 @@ impl Checked {
         self.outcome.as_ref().ok()?.anchor.and_then(|at| self.anchors.get(at))
     }
 
+    /// The positions of the checkpoints that were held against the records.
+    pub(super) fn compared(&self) -> std::ops::Range<usize> {
+        let verified = self.outcome.as_ref().ok();
+        verified.and_then(|verified| Some(verified.older..verified.anchor? + 1)).unwrap_or(0..0)
+    }
+
     /// What was not proven, in words.
     pub(super) fn unproven(&self, verified: &Verified) -> Vec<String> {
-        let Verified { walked, records, covered, heads, roots, counted, older, .. } = verified;
+        let Verified { walked, records, covered, heads, roots, counted, pruned, .. } = verified;
         let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
         let mut out = Vec::new();
         if self.anchor().is_none() {
@@ -224,8 +235,8 @@ impl Checked {
                 heads - counted
             ));
         }
-        if *older > 0 {
-            out.push(format!("{older} checkpoints are older than record {first}"));
+        if let Some(base) = self.base.filter(|base| *pruned < base - 1) {
+            out.push(format!("no record says that records 1-{} were removed by the rules of retention", base - 1));
         }
         if let Some((_, forgotten @ 1..)) = self.repeated {
             out.push(format!("{forgotten} entries came again too long after the first time to be compared with it"));
@@ -243,7 +254,7 @@ pub(super) fn anchored(anchor: Option<&Anchor>) -> String {
 
 /// What there is to tell of a ledger that is as it should be.
 fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Checked, verified: &Verified) -> Result<Exit, CliError> {
-    let Verified { walked, records, breaks, covered, heads, roots, counted, .. } = verified;
+    let Verified { walked, records, breaks, covered, heads, roots, counted, older, unaccounted, .. } = verified;
     let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
     let unproven = told.unproven(verified);
     let anchor = told.anchor();
@@ -255,7 +266,7 @@ fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Checked, verified:
             "ok": true, "first": first, "last": last, "records": records, "head": hex::encode(&walked.head.hash),
             "breaks": breaks, "anchored_by": anchored, "covered": covered,
             "checkpoints": {"shown": told.anchors.len(), "heads": heads, "roots": roots, "counts": counted},
-            "skipped": walked.skipped, "not_proven": unproven,
+            "older_checkpoints": older, "unaccounted": unaccounted, "skipped": walked.skipped, "not_proven": unproven,
         }))?;
     } else {
         let seq = if *records == 0 { "no records".to_owned() } else { format!("seq {first}-{last}") };
@@ -272,8 +283,15 @@ fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Checked, verified:
             let list: Vec<_> = breaks.iter().map(u64::to_string).collect();
             context.out.line(&format!("    writing was interrupted, as these records say: {}", list.join(", ")))?;
         }
+        if *unaccounted > 0 {
+            let loud = context.out.loud("signatures without a record");
+            context.out.line(&format!("    {loud}: {unaccounted}, as records of signatures_unaccounted say"))?;
+        }
+        if *older > 0 {
+            context.out.line(&format!("    {older} checkpoints are older than record {first}, and were not needed"))?;
+        }
         for one in &unproven {
-            context.out.line(&format!("    not proven: {one}"))?;
+            context.out.line(&format!("    not proven: {}", plain(one)))?;
         }
     }
     Ok(if asked.strict && !unproven.is_empty() { Exit::NotValid } else { Exit::Ok })
