@@ -207,7 +207,7 @@ impl Daemon {
                 return Ok(tree);
             }
             // A disk that is slow or stuck may hold back records that were handed in before: they are stored, or given up.
-            if Instant::now() >= until && self.audit.lag() < asked.elapsed() {
+            if Instant::now() >= until && (self.audit.queued() == 0 || self.audit.lag() < asked.elapsed()) {
                 let records = missing.into_iter().map(|(kid, count)| unaccounted(kid, count)).collect();
                 let seq = self.audit.record_many(records).await?.last;
                 return self.tree_at(seq).await;
@@ -231,8 +231,9 @@ impl Daemon {
         let dir = self.live.load().loaded.config.audit.checkpoint_dir();
         let notes = Notes { dir: dir.clone(), keys: self.audit_keys() };
         let audit = self.audit.clone();
-        // A disk that doesn't answer holds up nobody but this.
-        let kept = tokio::task::spawn_blocking(move || notes.keep(&note, time).and_then(|()| audit.keep_tree())).await;
+        // A disk that doesn't answer holds up nobody but this. The tree is kept every minute anyway, and what is wrong is said then.
+        let kept =
+            tokio::task::spawn_blocking(move || notes.keep(&note, time).inspect(|()| drop(audit.keep_tree()))).await;
         let kept = kept.unwrap_or_else(|stopped| Err(std::io::Error::other(stopped)));
         kept.map_err(|error| NoCheckpoint::File { dir, error })
     }

@@ -184,6 +184,9 @@ pub enum Fault {
         /// How many bytes follow the last good record.
         bytes: u64,
     },
+    /// The log ends before it.
+    #[error("is not there: the log ends before it")]
+    Gone,
     /// The file's name promises another first record.
     #[error("is not the one that the file's name says it starts with")]
     Misnamed,

@@ -201,15 +201,11 @@ pub(super) async fn finish(
     let keyring = daemon.keyring.load_full();
     let refusals = batch.refusals;
     let lost = |error: &IssueError, entry| not_signed(daemon, &refusals, error, entry);
-    let mut signed =
-        sign(batch.who, batch.prepared, &daemon.signer, (&keyring, &daemon.verifier), batch.until, lost).await;
+    let signed = sign(batch.who, batch.prepared, &daemon.signer, (&keyring, &daemon.verifier), batch.until, lost).await;
     if signed.iter().any(Result::is_ok) {
         daemon.metrics.issue_latency.observe(started.elapsed().as_secs_f64());
     }
-    if daemon.paused().is_some() {
-        // Paused while this was under way: what is not on record yet is not released.
-        signed = signed.into_iter().map(|one| one.and(Err(IssueError::Paused))).collect();
-    }
+    // What is paused while this is under way is put on record, since the signer has counted it, and withheld.
     let withhold = || {
         let why = daemon.paused().map(|_| Withheld::Paused).or_else(|| revoked().then_some(Withheld::Revoked));
         why.map(|why| (why, Moment::now()))

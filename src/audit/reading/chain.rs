@@ -2,7 +2,7 @@
 
 use super::line::Record;
 use super::source::{Lines, Piece, Place, ReadError};
-use crate::log::{Fault, Head};
+use crate::log::{Fault, Hash, Head};
 
 /// How far a missing record is looked for further down, to tell a changed order from a gap.
 const LOOK_AHEAD: usize = 100_000;
@@ -69,7 +69,10 @@ pub fn walk(
         let fault = match piece {
             Piece::End => match chain.close() {
                 Some(fault) => fault,
-                None => break,
+                None => match chain.ended() {
+                    Some((seq, fault)) => return Err(Damage { place: lines.place(), seq, fault }.into()),
+                    None => break,
+                },
             },
             Piece::Begins(first) => match chain.begins(first) {
                 Some(fault) => fault,
@@ -119,8 +122,10 @@ struct Chain {
     head: Option<Head>,
     before: Option<Head>,
     /// Records up to this one are passed over, as long as none came behind it.
-    skip_to: Option<u64>,
+    skip_to: Option<Head>,
     skipped: u64,
+    /// The hash of that one, once it was passed over.
+    seen: Option<Hash>,
     /// What the name of a segment says of its first record, until that comes.
     promised: Option<u64>,
 }
@@ -129,10 +134,10 @@ impl Chain {
     fn new(start: Start) -> Self {
         let (head, skip_to) = match start {
             Start::Behind(head) => (Some(head), None),
-            Start::SkipTo(head) => (Some(head), Some(head.seq)),
+            Start::SkipTo(head) => (Some(head), Some(head)),
             Start::Anywhere => (None, None),
         };
-        Self { head, before: head, skip_to, skipped: 0, promised: None }
+        Self { head, before: head, skip_to, skipped: 0, seen: None, promised: None }
     }
 
     /// The number of the record that must come.
@@ -142,13 +147,25 @@ impl Chain {
 
     fn skips(&mut self, line: &[u8]) -> bool {
         let Some(to) = self.skip_to else { return false };
-        let skips = Record::look(line).is_ok_and(|record| record.seq <= to);
-        if skips {
+        let found = Record::look(line).ok().filter(|record| record.seq <= to.seq);
+        let skips = found.is_some();
+        if let Some(record) = found {
+            self.seen = (record.seq == to.seq).then_some(record.hash.0);
             (self.skipped, self.promised) = (self.skipped.saturating_add(1), None);
         } else {
             self.skip_to = None;
         }
         skips
+    }
+
+    /// Where all that came was passed over: the one to begin behind must have been there, and be that one.
+    fn ended(&self) -> Option<(u64, Fault)> {
+        let to = self.skip_to.filter(|_| self.skipped > 0)?;
+        match self.seen {
+            Some(hash) if hash == to.hash => None,
+            Some(_) => Some((to.seq, Fault::Altered("it is not the one that was signed".to_owned()))),
+            None => Some((to.seq, Fault::Gone)),
+        }
     }
 
     /// A segment begins; the one before it may have had no record.

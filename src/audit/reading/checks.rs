@@ -10,7 +10,6 @@ use crate::audit::tree::accounts;
 use crate::audit::{Event, Outcome};
 use crate::log::Head;
 use crate::statement::{Checkpoint, Frontier, merkle};
-use crate::wire::link;
 
 /// How many break records a verdict lists.
 pub const MAX_BREAKS: usize = 1_000;
@@ -176,8 +175,8 @@ struct Check<'a> {
     next: usize,
     tree: Option<Frontier>,
     counts: Option<BTreeMap<String, u64>>,
-    /// The checkpoint that they begin at may have had no room for some.
-    begun_full: bool,
+    /// They begin at a checkpoint: a key that it does not list may have signed since its counts were frozen.
+    begun: bool,
     verified: Verified,
     /// Where the chain was last known to be as it was signed.
     sound: u64,
@@ -215,7 +214,7 @@ pub fn verify_each(
         unaccounted: 0,
         pruned: 0,
     };
-    let mut check = Check { given, next: 0, tree: None, counts: None, begun_full: false, verified, sound: 0 };
+    let mut check = Check { given, next: 0, tree: None, counts: None, begun: false, verified, sound: 0 };
     let mut finding = None;
     let mut bytes = 0;
     let walked = walk(lines, given.start, &mut |record, line| {
@@ -283,7 +282,7 @@ impl Check<'_> {
             if let (Some(counts), Some((kid, more))) = (&mut self.counts, signatures(record)) {
                 if let Some(count) = counts.get_mut(kid) {
                     *count = count.saturating_add(more);
-                } else if !self.begun_full && counts.len() < MAX_COUNTED {
+                } else if !self.begun && counts.len() < MAX_COUNTED {
                     counts.insert(kid.to_owned(), more);
                 }
             }
@@ -315,7 +314,7 @@ impl Check<'_> {
     }
 
     fn begin_counts(&mut self, checkpoint: &Checkpoint) {
-        self.begun_full = checkpoint.counts.len() >= link::MAX_COUNTED;
+        self.begun = true;
         self.counts = Some(checkpoint.counts.iter().map(|one| (one.kid.clone(), one.recorded)).collect());
     }
 
@@ -327,8 +326,8 @@ impl Check<'_> {
                 return Err(Finding::Unrecorded { kid, signed, recorded, last, anchor });
             }
             if let Some(counts) = &mut self.counts {
-                // One that the first checkpoint had no room for.
-                if self.begun_full && !counts.contains_key(&kid) {
+                // One that the first checkpoint does not list.
+                if self.begun && !counts.contains_key(&kid) {
                     counts.insert(kid, recorded);
                     continue;
                 }

@@ -1,9 +1,11 @@
 //! Ledgers that somebody has changed: each change is found, and the first bad record is named.
 
+use super::anchors::Anchor;
 use super::checks::{Bad, Finding};
 use super::testing::*;
 use super::*;
 use crate::log::{Fault, Head};
+use crate::statement::Checkpoint;
 
 const COUNT: u64 = 200;
 
@@ -156,6 +158,37 @@ fn a_checkpoint_to_begin_at_spares_what_is_before_it() {
     assert_eq!(damage(check_from(&text(&[&lines[..120], &lines[121..]].concat()), &anchors, start)).0, 121);
     let cut = check_from(&text(&lines[..120]), &anchors, start).unwrap_err();
     assert!(matches!(cut, Bad::Finding(Finding::Cut { first: 121, last: COUNT, .. })), "{cut}");
+    // Nothing is behind it: then it must be there itself.
+    let newest = &anchors[..1];
+    assert!(check_from(&text(&lines[..120]), newest, start).is_ok());
+    assert_eq!(damage(check_from(&text(&lines[..110]), newest, start)), (120, Fault::Gone));
+    let other = damage(check_from(&text(&rewritten(&lines, 100)[..120]), newest, start));
+    assert!(matches!(other, (120, Fault::Altered(_))), "{other:?}");
+}
+
+/// A key signs first after the signer's counts were frozen and before the records were: the checkpoint does not list it.
+#[test]
+fn counts_that_begin_at_a_checkpoint_take_over_a_key_that_it_does_not_list() {
+    let lines = ledger(COUNT, "alice");
+    let mut first = checkpoint(&lines[..120]).checkpoint;
+    first.counts.clear();
+    let (first, all) = (anchor(first), issued(&lines));
+    let check = |given: Option<&Checkpoint>, last: Anchor| {
+        let start = chain::Start::SkipTo(Head { seq: 120, hash: first.checkpoint.head });
+        let anchors = [first.clone(), last, counting(&lines[..180], issued(&lines[..180]), issued(&lines[..180]))];
+        let mut anchors = anchors.to_vec();
+        anchors.sort_by_key(|one| one.checkpoint.size);
+        let given = checks::Given { start, anchors: &anchors, frontier: None, counts: given };
+        let bytes = text(&lines);
+        let mut lines = source::Streams::new(vec![source::Input::new("file", &bytes[..]).unwrap()]);
+        checks::verify(&mut lines, &given, &mut |_| {})
+    };
+    for given in [None, Some(&first.checkpoint)] {
+        assert!(check(given, counting(&lines, all, all)).is_ok(), "{given:?}");
+        // What it says from then on is held to the records.
+        let found = check(given, counting(&lines, all + 1, all + 1)).unwrap_err();
+        assert!(matches!(found, Bad::Finding(Finding::Miscounted { .. })), "{found}");
+    }
 }
 
 #[test]

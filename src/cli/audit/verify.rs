@@ -19,8 +19,8 @@ use crate::log::Head;
 use crate::passport::hex;
 use crate::statement::Frontier;
 
-/// The longest file of a tree: 64 nodes.
-const MAX_FRONTIER: u64 = 64 << 10;
+/// The longest file of a tree: as long as the daemon keeps one.
+const MAX_FRONTIER: u64 = 8 << 20;
 
 pub(super) fn run(context: &mut Context<'_>, asked: &VerifyAudit) -> Result<Exit, CliError> {
     let checked = check(context, asked, &mut |_| {})?;
@@ -107,7 +107,8 @@ pub(super) fn check(
     let dir = if asked.records.files.is_empty() { ledger(context, asked.records.dir.as_deref())? } else { "".into() };
     let from = beginning.map_or(0, |anchor| anchor.checkpoint.size.saturating_add(1));
     let mut lines = open(&mut context.stdin, &dir, &asked.records, from)?;
-    let base = lines.base().map(|base| base.first).filter(|first| *first > 1);
+    // Where it begins later, the record of the removal may be among those that are passed over.
+    let base = lines.base().map(|base| base.first).filter(|first| *first > 1 && beginning.is_none());
     let start = match (beginning.map(|anchor| &anchor.checkpoint), lines.base()) {
         (Some(checkpoint), _) => Start::SkipTo(Head { seq: checkpoint.size, hash: checkpoint.head }),
         (None, Some(base)) => Start::Behind(base.head()),
@@ -186,7 +187,7 @@ impl Checked {
 
     /// What was not proven, in words.
     pub(super) fn unproven(&self, verified: &Verified) -> Vec<String> {
-        let Verified { walked, records, covered, heads, roots, counted, pruned, .. } = verified;
+        let Verified { walked, records, covered, heads, roots, counted, pruned, unaccounted, .. } = verified;
         let (first, last) = (walked.before.seq.saturating_add(1), walked.head.seq);
         let mut out = Vec::new();
         if self.anchor().is_none() {
@@ -233,6 +234,11 @@ impl Checked {
             out.push(format!(
                 "{} counts of signatures were not compared with the records, for want of those before {first}",
                 heads - counted
+            ));
+        }
+        if *unaccounted > 0 {
+            out.push(format!(
+                "{unaccounted} signatures have no record, as records of signatures_unaccounted say: what was signed there does not show"
             ));
         }
         if let Some(base) = self.base.filter(|base| *pruned < base - 1) {
@@ -282,10 +288,6 @@ fn say(context: &mut Context<'_>, asked: &VerifyAudit, told: &Checked, verified:
         if !breaks.is_empty() {
             let list: Vec<_> = breaks.iter().map(u64::to_string).collect();
             context.out.line(&format!("    writing was interrupted, as these records say: {}", list.join(", ")))?;
-        }
-        if *unaccounted > 0 {
-            let loud = context.out.loud("signatures without a record");
-            context.out.line(&format!("    {loud}: {unaccounted}, as records of signatures_unaccounted say"))?;
         }
         if *older > 0 {
             context.out.line(&format!("    {older} checkpoints are older than record {first}, and were not needed"))?;
