@@ -25,10 +25,11 @@ const fn life(event: Event) -> Option<Detail> {
         | Event::KeyRetired
         | Event::SignerLost
         | Event::SignerRecovered
-        | Event::SignatureRejected
         | Event::LedgerBreak
         | Event::VerifyPathDistrusted => Some(Detail::Ours),
-        Event::PolicyReloaded
+        // Of a ticket's it says which passport the ticket was made from.
+        Event::SignatureRejected
+        | Event::PolicyReloaded
         | Event::PolicyRefused
         | Event::ConfigReloaded
         | Event::ConfigRefused
@@ -81,6 +82,7 @@ mod tests {
         let told = |event| entry(event).of_life().map(|told| told.texts.detail);
         assert_eq!(told(Event::SignerLost), Some(Some("in words".to_owned())));
         assert_eq!(told(Event::KeyCompromised), Some(None), "the reason is an admin's");
+        assert_eq!(told(Event::SignatureRejected), Some(None), "it may name a passport");
         for event in [Event::PassportIssued, Event::PassportRevoked, Event::PeerRefused, Event::Sealed, Event::Attested]
         {
             assert_eq!(told(event), None);

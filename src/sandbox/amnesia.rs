@@ -14,7 +14,7 @@ pub(super) fn begin(plan: &Plan, notes: &mut Vec<String>) -> Result<Option<Strin
     }
     nothing_open(plan.role, notes)?;
     no_bytes()?;
-    swaps(Path::new("/proc/swaps"))
+    swaps(Path::new("/proc/swaps"), total_swap)
 }
 
 /// Not a byte into any file, of this process and all that it starts: a write fails with `EFBIG`, since roles hold back SIGXFSZ.
@@ -59,11 +59,21 @@ fn may_write(info: &str) -> bool {
     flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok()).is_none_or(|flags| flags & 3 != 0)
 }
 
-/// The swap areas in use, of the kernel's list; none where it has no swap at all.
-fn swaps(list: &Path) -> Result<Option<String>, SandboxError> {
+/// All swap there is, in bytes, by sysinfo(2), which needs no file.
+fn total_swap() -> Result<u64, SandboxError> {
+    nix::sys::sysinfo::sysinfo()
+        .map(|found| found.swap_total())
+        .map_err(|errno| SandboxError::step("ask sysinfo(2) for swap", &errno))
+}
+
+/// The swap areas in use, of the kernel's list. It is not there where the kernel knows no swap, and where /proc shows nothing but
+/// processes (`ProcSubset=pid`): then how much there is says whether there is any.
+fn swaps(list: &Path, total: impl FnOnce() -> Result<u64, SandboxError>) -> Result<Option<String>, SandboxError> {
     match fs::read_to_string(list) {
         Ok(text) => Ok(areas(&text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok((total()? > 0).then(|| "swap, of which /proc says no more here".to_owned()))
+        }
         Err(error) => Err(SandboxError::step("read /proc/swaps", &error)),
     }
 }
@@ -85,7 +95,10 @@ mod tests {
         assert_eq!(areas(""), None);
         let two = format!("{heading}/dev/zram0 partition 1 0 100\n/swap\\040file file 4 0 -2\n");
         assert_eq!(areas(&two).as_deref(), Some("/dev/zram0, /swap\\040file"));
-        assert_eq!(swaps(Path::new("/nonexistent")).unwrap(), None, "a kernel without swap has no such file");
+        let nowhere = |total| swaps(Path::new("/nonexistent"), || Ok(total)).unwrap();
+        assert_eq!(nowhere(0), None, "a kernel without swap has no such file");
+        assert!(nowhere(4096).is_some(), "and neither has a /proc of processes alone");
+        assert!(total_swap().is_ok());
     }
 
     #[test]
